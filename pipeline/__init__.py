@@ -1,0 +1,1 @@
+"""What carries the stages: data, Ray Train, Ray Tune, MLflow, reports."""

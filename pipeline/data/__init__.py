@@ -1,0 +1,1 @@
+"""Pictures on their way into a network: sources, FFCV files, loaders."""
