@@ -1,0 +1,47 @@
+"""create_model: the one door to every architecture."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dsnet.architecture import Architecture
+from dsnet.errors import InputError
+from dsnet.families import ARCHITECTURES
+from dsnet.metadata import Metadata
+from dsnet.network import DSNet
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of that name. Raises InputError, naming the nearest, if there is none."""
+    if name not in ARCHITECTURES:
+        near = difflib.get_close_matches(name, ARCHITECTURES, n=1, cutoff=0.0)
+        raise InputError(
+            f"architecture {name!r} is not known, did you mean {near[0]!r}? "
+            f"known: {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[name]
+
+
+def create_model(
+    name: str,
+    num_classes: int | None = None,
+    *,
+    routes: Sequence[int] | Sequence[Sequence[int]] | None = None,
+    dropout: float | None = None,
+    metadata: Metadata | None = None,
+) -> DSNet:
+    """A freshly initialised network.
+
+    num_classes, dropout: default to the architecture's own. routes: the sub-networks that the gate
+    may choose (with several gates, the entries that each may choose), all by default.
+    Raises InputError for an unknown name or a value out of range.
+    """
+    base = architecture(name).with_routes(routes)
+    return DSNet(
+        replace(
+            base,
+            num_classes=base.num_classes if num_classes is None else num_classes,
+            dropout=base.dropout if dropout is None else dropout,
+        ),
+        metadata,
+    )

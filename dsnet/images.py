@@ -1,0 +1,17 @@
+"""From uint8 pictures to what the network takes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def normalize(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in channels_last memory, on the same device.
+
+    mean, std: per channel, of pixels scaled to [0, 1].
+    """
+    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    # NHWC viewed as NCHW is channels_last already: no pixel moves.
+    return torch.addcmul(shift, images.to(torch.float32), scale).permute(0, 3, 1, 2)

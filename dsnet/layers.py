@@ -1,0 +1,127 @@
+"""Slimmable layers: each runs on the first channels of its weights, as many as it is asked for.
+
+The input's channel count says how much of the input side to use, so that only the output side is
+ever passed in; no layer remembers a width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SlimConv2d(nn.Module):
+    """A convolution at width (i, o): `weight[:o, :i]`, no bias, padding kernel // 2."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out")
+
+    def forward(self, x: Tensor, out_channels: int) -> Tensor:
+        """x: (N, i, H, W) -> (N, out_channels, H / stride, W / stride)."""
+        weight = self.weight[:out_channels, : x.shape[1]]
+        return F.conv2d(x, weight, stride=self.stride, padding=self.kernel // 2)
+
+    def madds(self, in_channels: int, out_channels: int, size: int) -> int:
+        """Multiply-adds for one image with an output of size x size pixels."""
+        return in_channels * out_channels * self.kernel**2 * size**2
+
+
+class SlimDepthwiseConv2d(nn.Module):
+    """A depthwise convolution at width c: `weight[:c]`, no bias, padding kernel // 2."""
+
+    def __init__(self, channels: int, kernel: int = 3, stride: int = 1):
+        super().__init__()
+        self.kernel, self.stride = kernel, stride
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel, kernel))
+        # Each output channel sees one input channel, so its fan is the kernel alone.
+        nn.init.kaiming_normal_(self.weight, mode="fan_in")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, c, H, W) -> (N, c, H / stride, W / stride)."""
+        channels = x.shape[1]
+        return F.conv2d(
+            x, self.weight[:channels], None, self.stride, self.kernel // 2, groups=channels
+        )
+
+    def madds(self, channels: int, size: int) -> int:
+        """Multiply-adds for one image with an output of size x size pixels."""
+        return channels * self.kernel**2 * size**2
+
+
+class SlimBatchNorm2d(nn.Module):
+    """BatchNorm with private running statistics for each width and one shared affine pair.
+
+    The statistics of all widths lie end to end in one buffer, so that averaging, broadcasting and
+    saving them is one operation; `statistics(c)` gives the views that belong to width c.
+    """
+
+    def __init__(self, widths: Sequence[int], eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__()
+        self.widths = tuple(widths)
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(widths[-1]))
+        self.bias = nn.Parameter(torch.zeros(widths[-1]))
+        self.register_buffer("running_mean", torch.zeros(sum(widths)))
+        self.register_buffer("running_var", torch.ones(sum(widths)))
+        self._start = {width: sum(self.widths[:i]) for i, width in enumerate(self.widths)}
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def statistics(self, channels: int) -> tuple[Tensor, Tensor]:
+        """Views (channels,) of the running mean and variance of width `channels`."""
+        start = self._start[channels]
+        stop = start + channels
+        return self.running_mean[start:stop], self.running_var[start:stop]
+
+    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        """x: (N, c, H, W) -> the same shape, normalised with the statistics of width c.
+
+        With `mixture` (N, len(widths)), x has the widest c and each image is normalised by the
+        mixture's blend of the widths' own normalisations, zero beyond their channels: with a
+        one-hot row, exactly what the sliced layer computes, padded with zeros. The gradient with
+        respect to the mixture is what stage II learns from.
+        """
+        if mixture is not None:
+            scale, shift = self._affine_per_width()
+            return x * (mixture @ scale)[..., None, None] + (mixture @ shift)[..., None, None]
+        channels = x.shape[1]
+        mean, var = self.statistics(channels)
+        return F.batch_norm(
+            x,
+            mean,
+            var,
+            self.weight[:channels],
+            self.bias[:channels],
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+    def folded(self, channels: int) -> tuple[Tensor, Tensor]:
+        """Scale and shift, (channels,) each, that equal this layer in eval mode at that width."""
+        mean, var = self.statistics(channels)
+        scale = self.weight[:channels] * torch.rsqrt(var + self.eps)
+        return scale, self.bias[:channels] - mean * scale
+
+    def _affine_per_width(self) -> tuple[Tensor, Tensor]:
+        """`folded` of every width, padded with zeros: two of (len(widths), widest)."""
+        widest = self.widths[-1]
+        rows = [self.folded(width) for width in self.widths]
+        scale, shift = (
+            torch.stack([F.pad(row, (0, widest - row.shape[0])) for row in side])
+            for side in zip(*rows, strict=True)
+        )
+        return scale, shift
+
+
+class SlimLinear(nn.Linear):
+    """A linear layer over the first features of its input: `weight[:, :i]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, i) -> (N, out_features)."""
+        return F.linear(x, self.weight[:, : x.shape[1]], self.bias)

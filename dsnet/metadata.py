@@ -1,0 +1,21 @@
+"""What a model knows of its images and classes besides its weights."""
+
+from dataclasses import dataclass
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """How to prepare an image for the model and how to name what it answers.
+
+    resolution: height and width of the model's input, in pixels.
+    mean, std: per channel, of pixels scaled to [0, 1].
+    classes: names in label order; empty when they are not known.
+    """
+
+    resolution: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    classes: tuple[str, ...] = ()

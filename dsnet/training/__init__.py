@@ -1,0 +1,1 @@
+"""The training algorithms of the paper, in plain torch."""
