@@ -1,0 +1,35 @@
+"""The configuration of a chain: typed, frozen, validated once at the edge."""
+
+from pipeline.config.load import Field, config_from_dict, fields, load_config
+from pipeline.config.paths import data_dir, home, storage_dir
+from pipeline.config.schema import (
+    Calibrate,
+    Cluster,
+    Config,
+    Data,
+    Evaluate,
+    Gate,
+    Model,
+    Supernet,
+)
+from pipeline.config.target import Target, parse_target
+
+__all__ = [
+    "Calibrate",
+    "Cluster",
+    "Config",
+    "Data",
+    "Evaluate",
+    "Field",
+    "Gate",
+    "Model",
+    "Supernet",
+    "Target",
+    "config_from_dict",
+    "data_dir",
+    "fields",
+    "home",
+    "load_config",
+    "parse_target",
+    "storage_dir",
+]

@@ -1,0 +1,225 @@
+"""From a YAML file and dotted flags to a Config, and what is wrong with them in one line."""
+
+import difflib
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import annotated_types
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from dsnet.errors import InputError
+from pipeline.config import dialect
+from pipeline.config.schema import Config
+from pipeline.config.target import EXPECTED, Target
+
+
+class Field(NamedTuple):
+    """One field of the configuration, for flags and their help."""
+
+    name: str
+    """Dotted: `gate.epochs`."""
+    type: str
+    """In words: `a whole number, at least 1`."""
+    default: str
+    """As YAML."""
+    description: str
+
+
+def fields() -> Iterator[Field]:
+    """Every field of the configuration, in the order in which it is documented."""
+    defaults = Config().as_dict()
+    for name, info in _leaves(Config):
+        default: Any = defaults
+        for part in name.split("."):
+            default = default[part]
+        yield Field(
+            name,
+            _describe(info),
+            dialect.dump_line(default),
+            _one_line(info.description or ""),
+        )
+
+
+def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = None) -> Config:
+    """The configuration in `path` (defaults alone if None), changed by dotted `overrides`.
+
+    `overrides`: `{"gate.epochs": "5"}`, texts as given on a command line, read as YAML scalars.
+    Raises InputError in one line that names the field, what was expected, what was found and where.
+    """
+    values = _read(Path(path)) if path is not None else {}
+    flags = dict(overrides or {})
+    for name, text in flags.items():
+        _put(values, name, text)
+    return config_from_dict(values, str(path) if path is not None else "config", flags)
+
+
+def config_from_dict(
+    values: Mapping[str, Any],
+    where: str = "config",
+    flags: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration in nested `values`; `where` they come from, and which are `flags`.
+
+    Raises InputError as load_config does.
+    """
+    try:
+        return Config.model_validate(dict(values))
+    except ValidationError as error:
+        lines = dict.fromkeys(_sentence(e, where, flags or {}) for e in error.errors())
+        raise InputError("; ".join(line for line in lines if line)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = dialect.parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a configuration file, found nothing there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected a readable YAML file: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: expected YAML: {_yaml_problem(error)}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected fields and sections (name: …), found {values!r:.60}")
+    return {str(key): value for key, value in values.items()}
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = _one_line(getattr(error, "problem", None) or str(error))
+    return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}" if mark else problem
+
+
+def _put(values: dict[str, Any], name: str, text: str) -> None:
+    """Set the field that `name` means in nested `values`, reading `text` as its type asks."""
+    info = dict(_leaves(Config)).get(name)
+    if info is None:
+        raise InputError(_unknown(name, f"--{name}"))
+    *sections, field = name.split(".")
+    for part in sections:
+        if values.get(part) is None:
+            values[part] = {}
+        values = values[part]
+        if not isinstance(values, dict):
+            return  # a section that is not one; validation says so
+    values[field] = _from_flag(text, info)
+
+
+def _from_flag(text: str, info: FieldInfo) -> Any:
+    kinds = _alternatives(info.annotation)
+    if type(None) in kinds and text in ("null", "~", ""):
+        return None
+    if str in kinds or any(get_origin(kind) is Literal for kind in kinds):
+        return text  # a name such as 2024 is a text however it looks
+    if any(get_origin(kind) is tuple for kind in kinds) and not text.strip().startswith("["):
+        text = f"[{text}]"
+    try:
+        return dialect.parse(text)
+    except yaml.YAMLError:
+        return text  # and the type check says what was expected
+
+
+# ------------------------------------------------------------------- fields, types and errors
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _leaves(info.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, info
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types in `A | B | None`, without what annotates them."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [kind for part in get_args(annotation) for kind in _alternatives(part)]
+    return [annotation]
+
+
+def _bounds(info: FieldInfo) -> Iterator[Any]:
+    """The constraints of a field, also those inside `Annotated[…] | None`."""
+    yield from info.metadata
+    pending = [info.annotation]
+    while pending:
+        annotation = pending.pop()
+        for part in get_args(annotation):
+            if get_origin(annotation) in (Union, types.UnionType, Annotated):
+                pending.append(part)
+            if isinstance(part, FieldInfo):
+                yield from part.metadata
+            elif isinstance(part, annotated_types.BaseMetadata):
+                yield part
+
+
+def _describe(info: FieldInfo) -> str:
+    kinds = _alternatives(info.annotation)
+    words = [_kind(kind) for kind in kinds if kind is not type(None)]
+    for bound in _bounds(info):
+        match bound:
+            case annotated_types.Ge(ge=limit):
+                words.append(f"at least {limit}")
+            case annotated_types.Gt(gt=limit):
+                words.append(f"above {limit}")
+            case annotated_types.Le(le=limit):
+                words.append(f"at most {limit}")
+            case annotated_types.Lt(lt=limit):
+                words.append(f"below {limit}")
+            case annotated_types.MinLen():
+                words.append("not empty")
+    if pattern := next((b.pattern for b in info.metadata if hasattr(b, "pattern")), None):
+        words.append(f"matching {pattern}")
+    return ", ".join(words) + (", or null" if type(None) in kinds else "")
+
+
+def _kind(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "whole numbers such as [0, 1, 2]"
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+    }
+    return EXPECTED if kind is Target else names[kind]
+
+
+def _sentence(error: ErrorDetails, where: str, flags: Mapping[str, str]) -> str:
+    leaves = dict(_leaves(Config))
+    parts = [str(part) for part in error["loc"]]
+    name = ".".join(parts)
+    known = next((n for n in leaves if name == n or name.startswith(n + ".")), None)
+    if known is None:
+        if error["type"] == "extra_forbidden":
+            return _unknown(name, where)
+        return (
+            f"{where}: {name or 'the whole'}: expected a section with fields, "
+            f"found {error['input']!r:.60}"
+        )
+    if error["type"] == "default_factory_not_called":
+        return ""  # follows from another field's error, which has its own sentence
+    place = f"--{known}" if known in flags else f"{where}: {known}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}"
+    found = flags[known] if known in flags else error["input"]
+    return f"{place}: expected {_describe(leaves[known])}, found {found!r:.60}"
+
+
+def _unknown(name: str, where: str) -> str:
+    names = [known for known, _ in _leaves(Config)]
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
+    return f"{where}: unknown field {name}; the nearest is {nearest}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,259 @@
+"""The configuration of a chain: what each field means, its type, its bounds and its default.
+
+The text under a field is its documentation: `dsnet run --help` prints it. Defaults are the
+paper's where the paper has a figure.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.config import dialect
+from pipeline.config.target import Target, parse_target
+
+NATIVE_RESOLUTION = {"digits": 8, "cifar": 32, "imagenet": 224}
+
+Recipe = Literal["digits", "cifar", "imagenet"]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+TargetField = Annotated[
+    Target, BeforeValidator(parse_target), PlainSerializer(lambda target: target.scalar)
+]
+# Strict tuples refuse lists, and YAML knows only lists.
+Routes = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    Field(min_length=1),
+]
+
+
+class Section(BaseModel):
+    """Frozen, strict, and closed to unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class Data(Section):
+    """Where the pictures come from and what becomes of them."""
+
+    source: Annotated[str, Field(min_length=1)] = "digits"
+    """`digits` (scikit-learn's handwritten digits), a folder with one folder per class, or a
+    .parquet file or a folder of them in the layout of Hugging Face image datasets."""
+    train_split: Annotated[str, Field(min_length=1)] = "train"
+    """Name of the split to train on."""
+    test_split: Annotated[str, Field(min_length=1)] = "test"
+    """Name of the split to evaluate on; nothing is tuned on it."""
+    dir: str | None = None
+    """Folder for the .beton files; null: `data` in $DSNET_HOME."""
+    recipe: Recipe = "digits"
+    """What happens to a picture on its way in: augmentation in training, cropping in evaluation."""
+    resolution: Annotated[int, Field(ge=8, le=4096)] = Field(
+        default_factory=lambda data: NATIVE_RESOLUTION[data["recipe"]]
+    )
+    """Side in pixels of what the network sees; left out: the recipe's (digits 8, cifar 32,
+    imagenet 224)."""
+    max_resolution: Annotated[int, Field(ge=8)] | None = None
+    """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
+    holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """Share of the training images kept from training, for calibrating and checking the gate."""
+
+    @field_validator("max_resolution")
+    @classmethod
+    def _holds_what_is_seen(cls, value: int | None, info: ValidationInfo) -> int | None:
+        resolution = info.data.get("resolution")
+        if value is not None and resolution is not None and value < resolution:
+            raise ValueError(f"expected at least data.resolution ({resolution}), found {value}")
+        return value
+
+
+class Model(Section):
+    """Which network."""
+
+    arch: Annotated[str, Field(min_length=1)] = "ds_mbnet_digits"
+    """Name for dsnet.create_model, such as ds_mbnet or ds_mbnet_digits."""
+    num_classes: Annotated[int, Field(ge=2)] | None = None
+    """Number of classes; null: as many as the data has."""
+    routes: Routes | None = None
+    """Sub-networks that the gate may choose from, by index from the slimmest (0); null: all."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Dropout before the classifier, on the largest width only."""
+
+    @field_validator("routes")
+    @classmethod
+    def _rise(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and list(value) != sorted(set(value)):
+            raise ValueError(f"expected rising indices without repeats, found {list(value)}")
+        return value
+
+
+class Cluster(Section):
+    """What each training asks of Ray."""
+
+    workers: Positive = 2
+    """Ray Train workers per stage."""
+    gpus_per_worker: NotNegative = 0.0
+    """GPUs for each worker; 0 trains on CPUs."""
+    cpus_per_worker: Rate = 1.0
+    """CPUs for each worker."""
+    threads: Positive = 1
+    """Threads of torch, and of the loader, in each worker."""
+    max_failures: Annotated[int, Field(ge=-1)] = 1
+    """How often a stage that failed starts again from its last checkpoint; -1: always."""
+    storage: str | None = None
+    """Folder that every node can write to, for checkpoints; null: `train` in $DSNET_HOME."""
+
+
+class Supernet(Section):
+    """Stage I: all widths at once, by in-place bootstrapping."""
+
+    epochs: Positive = 150
+    """Passes over the training images."""
+    batch_size: Positive = 64
+    """Images per worker and step."""
+    lr: Rate = 0.08
+    """Learning rate after the warm-up."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = 5
+    """Epochs in which the learning rate rises linearly from warmup_lr to lr."""
+    warmup_lr: NotNegative = 1e-5
+    """Learning rate of the first step where there is a warm-up."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd; beta 1 of adamw."""
+    weight_decay: NotNegative = 1e-4
+    """Weight decay."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer."""
+    schedule: Literal["cosine"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    nesterov: bool = True
+    """Nesterov's momentum, for sgd."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Label smoothing, for what learns from the labels."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.997
+    """Decay per step of the teacher, the moving average of parameters and buffers."""
+    random_widths: Annotated[int, Field(ge=0)] = 2
+    """Random widths trained in each step, beside the largest and the smallest."""
+    bootstrap: Literal["ensemble", "plain", "distill", "labels"] = "ensemble"
+    """What slim widths learn from: the teacher's largest width, and for the smallest the mean over
+    this step's widths (ensemble); the teacher's largest alone (plain); the network's own largest
+    (distill); the labels."""
+    clip_grad: Rate | None = None
+    """Largest gradient norm; null: not clipped."""
+    amp: bool = False
+    """Mixed precision (bfloat16) on the device that trains."""
+    checkpoint_every: Positive = 1
+    """Epochs from one checkpoint to the next."""
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _ends_before_the_training(cls, value: int, info: ValidationInfo) -> int:
+        epochs = info.data.get("epochs")
+        if epochs is not None and value >= epochs:
+            raise ValueError(f"expected fewer than supernet.epochs ({epochs}), found {value}")
+        return value
+
+
+class Calibrate(Section):
+    """BatchNorm statistics of every width, recomputed after stage I."""
+
+    images: Positive | None = None
+    """How many training images to read; null: all."""
+    batch_size: Positive = 64
+    """Images per worker and step."""
+
+
+class Gate(Section):
+    """Stage II: slimming heads alone learn to route each image."""
+
+    epochs: Positive = 30
+    """Passes over the training images."""
+    batch_size: Positive = 64
+    """Images per worker and step."""
+    lr: Rate = 0.08
+    """Learning rate of the first step; it falls by a cosine."""
+    weight_decay: NotNegative = 1e-2
+    """Weight decay."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd; beta 1 of adamw."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer."""
+    target: TargetField | None = None
+    """Average multiply-adds wanted: a fraction of the widest routable sub-network's (0.5) or a
+    count (200M); null: no target, the complexity term alone holds the average down."""
+    method: Literal["straight_through", "table"] = "straight_through"
+    """straight_through: Gumbel-softmax through the network; table: exact sums over a routing
+    table."""
+    lambda_classification: NotNegative = 1.0
+    """Weight of the classification term."""
+    lambda_complexity: NotNegative = 0.5
+    """Weight of the complexity term."""
+    lambda_sgs: NotNegative = 1.0
+    """Weight of the sandwich gate sparsification term."""
+    sgs: Literal["try_best", "give_up", "off"] = "try_best"
+    """Where images go that the smallest width gets wrong: all to the widest (try_best); those that
+    the widest gets wrong too to the smallest (give_up); off: no such term."""
+    temperature: Rate = 1.0
+    """Temperature of the Gumbel-softmax."""
+
+
+class Evaluate(Section):
+    """Accuracy and average MAdds on the test split."""
+
+    batch_size: Positive = 64
+    """Images per worker and step."""
+
+
+class Config(Section):
+    """A whole chain: data in, registered models out."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)] = "dsnet"
+    """Name of the registered model; its supernet is registered as NAME-supernet."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything that is random."""
+    data: Data = Data()
+    model: Model = Model()
+    cluster: Cluster = Cluster()
+    supernet: Supernet = Supernet()
+    calibrate: Calibrate = Calibrate()
+    gate: Gate = Gate()
+    evaluate: Evaluate = Evaluate()
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_a_supernet(cls, value: str) -> str:
+        if value.endswith("-supernet"):
+            raise ValueError(f"expected a name that does not end in -supernet, found {value!r}")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, values: Any) -> Any:
+        # A section whose every field is commented out reads as null in YAML.
+        if not isinstance(values, dict):
+            return values
+        return {key: {} if value is None else value for key, value in values.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field, defaults included, as plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def yaml(self) -> str:
+        """Every field as a configuration file that `load_config` reads back to an equal Config."""
+        return dialect.dump(self.as_dict())
