@@ -1,0 +1,28 @@
+# Every target does its own set-up first; the second time there is nothing to do.
+
+.PHONY: help demo test check lock setup
+.DEFAULT_GOAL := help
+
+python := .venv/bin/python
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## the whole chain on handwritten digits, then a few predictions: about five minutes
+	@$(python) -m jobs.demo
+
+test: check ## formatting, lint, types, then every test
+	@$(python) -m pytest
+
+check: setup ## formatting, lint and types only
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+lock: setup ## bring requirements.lock up to date with pyproject.toml
+	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet \
+	    --output-file requirements.lock
+
+setup: ## system packages, .venv and the locked dependencies, without anything else
+	@scripts/setup.sh
