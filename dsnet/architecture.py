@@ -84,7 +84,9 @@ class Architecture:
         """The inverse of `to_dict`. Raises InputError for a missing, unknown or mistyped field."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
-            raise InputError(f"architecture has unknown fields {unknown}; known are {sorted(known)}")
+            raise InputError(
+                f"architecture has unknown fields {unknown}; known are {sorted(known)}"
+            )
         try:
             routes = data.get("routes")
             return cls(

@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+BATCHNORM_EPS = 1e-5
+BATCHNORM_MOMENTUM = 0.1
+
 
 class SlimConv2d(nn.Module):
     """A convolution at width (i, o): `weight[:o, :i]`, no bias, padding kernel // 2."""
@@ -59,10 +62,9 @@ class SlimBatchNorm2d(nn.Module):
     saving them is one operation; `statistics(c)` gives the views that belong to width c.
     """
 
-    def __init__(self, widths: Sequence[int], eps: float = 1e-5, momentum: float = 0.1):
+    def __init__(self, widths: Sequence[int]):
         super().__init__()
         self.widths = tuple(widths)
-        self.eps, self.momentum = eps, momentum
         self.weight = nn.Parameter(torch.ones(widths[-1]))
         self.bias = nn.Parameter(torch.zeros(widths[-1]))
         self.register_buffer("running_mean", torch.zeros(sum(widths)))
@@ -74,9 +76,12 @@ class SlimBatchNorm2d(nn.Module):
 
     def statistics(self, channels: int) -> tuple[Tensor, Tensor]:
         """Views (channels,) of the running mean and variance of width `channels`."""
-        start = self._start[channels]
-        stop = start + channels
-        return self.running_mean[start:stop], self.running_var[start:stop]
+        here = slice(self.start(channels), self.start(channels) + channels)
+        return self.running_mean[here], self.running_var[here]
+
+    def start(self, channels: int) -> int:
+        """Where the statistics of width `channels` begin in the running buffers."""
+        return self._start[channels]
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
         """x: (N, c, H, W) -> the same shape, normalised with the statistics of width c.
@@ -98,14 +103,14 @@ class SlimBatchNorm2d(nn.Module):
             self.weight[:channels],
             self.bias[:channels],
             self.training,
-            self.momentum,
-            self.eps,
+            BATCHNORM_MOMENTUM,
+            BATCHNORM_EPS,
         )
 
     def folded(self, channels: int) -> tuple[Tensor, Tensor]:
         """Scale and shift, (channels,) each, that equal this layer in eval mode at that width."""
         mean, var = self.statistics(channels)
-        scale = self.weight[:channels] * torch.rsqrt(var + self.eps)
+        scale = self.weight[:channels] * torch.rsqrt(var + BATCHNORM_EPS)
         return scale, self.bias[:channels] - mean * scale
 
     def _affine_per_width(self) -> tuple[Tensor, Tensor]:

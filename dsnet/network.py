@@ -79,8 +79,11 @@ class DSNet(nn.Module):
         if width is None:
             return self.dynamic(images, price)[0]
         width = self.space.resolve(width)
-        x = images
-        for segment in range(len(self.architecture.gates) + 1):
+        return self.tail(self.segment(0, images, width)[0], width)
+
+    def tail(self, x: Tensor, width: Width) -> Tensor:
+        """What segment 0 returned -> logits (N, num_classes) of one sub-network."""
+        for segment in range(1, len(self.architecture.gates) + 1):
             x, _ = self.segment(segment, x, width)
         return self.classify(x, width)
 

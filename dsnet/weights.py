@@ -68,7 +68,9 @@ def load(directory: str | Path, device: str | torch.device = "cpu") -> DSNet:
         model.load_state_dict(state)
     except RuntimeError as error:
         problems = " ".join(str(error).split())
-        raise InputError(f"{directory / WEIGHTS} does not fit its model.json: {problems}") from error
+        raise InputError(
+            f"{directory / WEIGHTS} does not fit its model.json: {problems}"
+        ) from error
     return model.to(device).eval()
 
 
@@ -77,7 +79,9 @@ def verify(directory: Path) -> None:
     for name in (SUMS, MODEL, WEIGHTS):
         if not (directory / name).is_file():
             raise InputError(f"{directory} is not a model directory: it has no {name}")
-    sums = dict(reversed(line.split("  ", 1)) for line in (directory / SUMS).read_text().splitlines())
+    sums = dict(
+        reversed(line.split("  ", 1)) for line in (directory / SUMS).read_text().splitlines()
+    )
     for name in (MODEL, WEIGHTS, *sums):
         path = directory / name
         if name not in sums or not path.is_file() or sha256(path) != sums[name]:

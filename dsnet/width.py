@@ -35,7 +35,7 @@ class RoutingSpace(Sequence[Width]):
         lists = [row.channels for row in rows]
         gates = architecture.gates
         # Segment of each row: the stem opens segment 0, every gated stage the next one.
-        segments = list(itertools.accumulate((int(row.gated) for row in rows)))
+        segments = list(itertools.accumulate(int(row.gated) for row in rows))
         self.options = _options(lists, segments, gated=bool(gates))
         self.choices = _choices(architecture.routes, self.options if gates else ())
         self.paths = list(itertools.product(*(range(n) for n in self.options)))

@@ -1,1 +1,24 @@
 """The training algorithms of the paper, in plain torch."""
+
+from dsnet.training.bootstrap import (
+    bootstrap_step,
+    distill_step,
+    labels_step,
+    random_widths,
+)
+from dsnet.training.ema import make_teacher, update_teacher
+from dsnet.training.recalibrate import recalibrate
+from dsnet.training.sparsify import GateLoss, freeze_trunk, gate_step
+
+__all__ = [
+    "GateLoss",
+    "bootstrap_step",
+    "distill_step",
+    "freeze_trunk",
+    "gate_step",
+    "labels_step",
+    "make_teacher",
+    "random_widths",
+    "recalibrate",
+    "update_teacher",
+]

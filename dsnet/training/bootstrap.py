@@ -1,0 +1,168 @@
+"""Stage I: in-place (ensemble) bootstrapping under the sandwich rule (paper, section 3.3)."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsnet.errors import InputError
+from dsnet.layers import BATCHNORM_MOMENTUM
+from dsnet.network import DSNet
+from dsnet.training.losses import probabilities, soft_cross_entropy
+from dsnet.width import Width
+
+Losses = dict[str, Tensor]
+Criterion = Callable[[Tensor], Tensor]
+
+
+def bootstrap_step(
+    model: DSNet,
+    teacher: DSNet,
+    images: Tensor,
+    labels: Tensor,
+    random_widths: Sequence[int | Width],
+    ensemble: bool = True,
+    label_smoothing: float = 0.0,
+) -> Losses:
+    """One batch of stage I: backward of every term, gradients summed.
+
+    The largest width learns from the labels, the random widths from the teacher's largest output,
+    the smallest from the mean of the teacher's outputs at the largest and at those same random
+    widths (`ensemble`, eq. 6) or at the largest alone. The teacher is the moving average of
+    `model`, in eval mode.
+
+    images: normalised float (N, 3, H, W); labels: int64 (N,). Returns the detached losses
+    {"largest", "random_0", …, "smallest"}, scalars. The largest comes last in time, so that the
+    gradients of every parameter are complete when its backward ends.
+    """
+    widths = _inner_widths(model, random_widths)
+    with torch.no_grad():
+        target = probabilities(teacher(images, width=teacher.space.largest))
+        mean = target
+        if ensemble and widths:
+            shared = _SharedPrefix(teacher, images, updates=0)
+            outputs = [probabilities(shared.logits(width)) for width in widths]
+            mean = torch.stack([target, *outputs]).mean(0)
+    losses = _slim_terms(model, images, widths, _soft(target), _soft(mean))
+    return {"largest": _largest_term(model, images, labels, label_smoothing), **losses}
+
+
+def distill_step(
+    model: DSNet,
+    images: Tensor,
+    labels: Tensor,
+    random_widths: Sequence[int | Width],
+    label_smoothing: float = 0.0,
+) -> Losses:
+    """One batch of in-place distillation: the slim widths learn from the student's own largest.
+
+    As `bootstrap_step`, with the largest width's detached output as the only soft target.
+    """
+    widths = _inner_widths(model, random_widths)
+    logits = model(images, width=model.space.largest)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    loss.backward()
+    soft = _soft(probabilities(logits))
+    return {"largest": loss.detach(), **_slim_terms(model, images, widths, soft, soft)}
+
+
+def labels_step(
+    model: DSNet,
+    images: Tensor,
+    labels: Tensor,
+    random_widths: Sequence[int | Width],
+    label_smoothing: float = 0.0,
+) -> Losses:
+    """One batch in which every width learns from the labels alone. As `bootstrap_step`."""
+    widths = _inner_widths(model, random_widths)
+
+    def hard(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+
+    losses = _slim_terms(model, images, widths, hard, hard)
+    return {"largest": _largest_term(model, images, labels, label_smoothing), **losses}
+
+
+def random_widths(model: DSNet, count: int, generator: torch.Generator) -> list[int]:
+    """`count` different sub-networks between the smallest and the widest, uniformly at random.
+
+    The smallest is in every batch anyway (sandwich rule). Fewer if there are not as many.
+    """
+    order = torch.randperm(len(model.space) - 1, generator=generator)
+    return sorted((order[:count] + 1).tolist())
+
+
+def _soft(targets: Tensor) -> Criterion:
+    return lambda logits: soft_cross_entropy(logits, targets)
+
+
+def _largest_term(model: DSNet, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    logits = model(images, width=model.space.largest)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    loss.backward()
+    return loss.detach()
+
+
+def _slim_terms(
+    model: DSNet,
+    images: Tensor,
+    widths: Sequence[Width],
+    random_criterion: Criterion,
+    smallest_criterion: Criterion,
+) -> Losses:
+    """Backward of the random widths' and the smallest width's losses."""
+    terms = {f"random_{i}": (width, random_criterion) for i, width in enumerate(widths)}
+    terms["smallest"] = (model.space[0], smallest_criterion)
+    shared = _SharedPrefix(model, images, updates=len(terms))
+    losses = {}
+    for name, (width, criterion) in terms.items():
+        loss = criterion(shared.logits(width))
+        loss.backward()
+        losses[name] = loss.detach()
+    shared.backward()
+    return losses
+
+
+def _inner_widths(model: DSNet, widths: Sequence[int | Width]) -> list[Width]:
+    resolved = [model.space.resolve(width) for width in widths]
+    if strangers := [width for width in resolved if width not in model.space]:
+        raise InputError(f"random widths must be sub-networks of the space, found {strangers[0]}")
+    return resolved
+
+
+class _SharedPrefix:
+    """Segment 0 at its slim width, run once for all sub-networks of a batch.
+
+    The tails' gradients gather at its output and go back through it in one pass: the sum of
+    gradients is the same, at a fraction of the cost. `updates` says how many forwards the shared
+    one stands for, so that the running statistics move as far as they would have. A network
+    without gates shares nothing, and every sub-network runs on its own.
+    """
+
+    def __init__(self, model: DSNet, images: Tensor, updates: int):
+        self.model, self.images = model, images
+        self.output: Tensor | None = None
+        if not model.architecture.gates:
+            return
+        # One update moves the statistics by m of their way, `updates` in a row by 1 - (1 - m)^updates.
+        way = (1 - (1 - BATCHNORM_MOMENTUM) ** updates) / BATCHNORM_MOMENTUM
+        self.statistics = list(model.buffers()) if updates > 1 else []
+        before = [buffer.clone() for buffer in self.statistics]
+        self.output = model.segment(0, images, model.space[0])[0]
+        self.leaf = self.output.detach().requires_grad_(self.output.requires_grad)
+        self.rest = [
+            (new - old) * (way - 1) for new, old in zip(self.statistics, before, strict=True)
+        ]
+
+    def logits(self, width: Width) -> Tensor:
+        if self.output is None:
+            return self.model(self.images, width=width)
+        return self.model.tail(self.leaf, width)
+
+    def backward(self) -> None:
+        if self.output is None:
+            return
+        self.output.backward(self.leaf.grad)
+        if self.statistics:  # only now: the backward pass still refers to these buffers
+            torch._foreach_add_(self.statistics, self.rest)

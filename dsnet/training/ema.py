@@ -1,0 +1,22 @@
+"""The teacher of stage I: an exponential moving average of the student."""
+
+import copy
+
+import torch
+
+from dsnet.network import DSNet
+
+
+def make_teacher(model: DSNet) -> DSNet:
+    """A copy of `model` in eval mode that learns only through `update_teacher`."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def update_teacher(teacher: DSNet, model: DSNet, decay: float = 0.997) -> None:
+    """teacher <- decay * teacher + (1 - decay) * model, parameters and buffers, in one fused call."""
+    for ours, theirs in (
+        (list(teacher.parameters()), list(model.parameters())),
+        (list(teacher.buffers()), list(model.buffers())),
+    ):
+        torch._foreach_lerp_(ours, theirs, 1 - decay)

@@ -1,0 +1,86 @@
+"""Recalibration: the running statistics of every width, recomputed as plain averages."""
+
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from dsnet.layers import SlimBatchNorm2d
+from dsnet.network import DSNet
+
+
+@torch.no_grad()
+def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
+    """Replace the running statistics of every width by averages over `batches`.
+
+    batches: normalised images, float (N, 3, H, W). Each layer is normalised by the batch's own
+    statistics, as in training; its mean is the average of its input over all images, its variance
+    the unbiased one over all images. Where torch.distributed runs, every worker brings its own
+    batches and all end with the same statistics, each image weighing the same. Returns the number
+    of images, over all workers; the model is left in the mode it was in.
+    """
+    layers = [m for m in model.modules() if isinstance(m, SlimBatchNorm2d)]
+    # Each row: sum of x, sum of x * x, and the number of values, laid out as the running statistics.
+    moments = {
+        layer: layer.running_mean.new_zeros(3, layer.running_mean.numel(), dtype=torch.float64)
+        for layer in layers
+    }
+
+    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, SlimBatchNorm2d)
+        x = inputs[0]
+        var, mean = torch.var_mean(x.double(), (0, 2, 3), correction=0)
+        count = x.numel() // x.shape[1]
+        start = layer.start(x.shape[1])
+        rows = moments[layer][:, start : start + x.shape[1]]
+        rows += torch.stack([mean, var + mean**2, torch.ones_like(mean)]) * count
+
+    training = model.training
+    hooks = [layer.register_forward_pre_hook(collect) for layer in layers]
+    model.train()
+    images = 0
+    try:
+        for batch in batches:
+            images += len(batch)
+            _run_every_width(model, batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    total = torch.tensor([images], device=next(model.buffers()).device)
+    everything = torch.cat([rows.flatten() for rows in moments.values()])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(total)
+        dist.all_reduce(everything)
+    _write(layers, everything)
+    return int(total)
+
+
+def _run_every_width(model: DSNet, images: Tensor) -> None:
+    """Forward at the largest width and at every sub-network, the slim prefix computed once."""
+    model(images, width=model.space.largest)
+    if not model.architecture.gates:
+        for width in model.space:
+            model(images, width=width)
+        return
+
+    def descend(x: Tensor, segment: int, path: tuple[int, ...]) -> None:
+        full = path + (0,) * (len(model.architecture.gates) - len(path))
+        x, reduced = model.segment(segment, x, model.space[model.space.index_of(full)])
+        if reduced is not None:
+            for entry in range(model.space.options[segment]):
+                descend(x, segment + 1, (*path, entry))
+
+    descend(images, 0, ())
+
+
+def _write(layers: list[SlimBatchNorm2d], everything: Tensor) -> None:
+    sizes = [3 * layer.running_mean.numel() for layer in layers]
+    for layer, flat in zip(layers, everything.split(sizes), strict=True):
+        total, squares, count = flat.view(3, -1)
+        seen = count > 0
+        mean = total / count
+        var = (squares / count - mean**2).clamp_min(0) * count / (count - 1).clamp_min(1)
+        layer.running_mean.copy_(torch.where(seen, mean, layer.running_mean))
+        layer.running_var.copy_(torch.where(seen, var, layer.running_var))
