@@ -1,0 +1,249 @@
+"""The FFCV decoder: a stored picture to the network's input, repeatable to the bit.
+
+Every random number is a hash of (seed, epoch, view, sample index) and its own place, so a picture
+comes out the same whatever the threads, the batch size or the worker. FFCV's own crops draw from
+numba's per-thread generators, which nothing seeds.
+
+The kernel calls FFCV's C library by name rather than through ctypes, and is compiled without
+FFCV's generated closures: so numba can keep the compiled code on disk, and one compilation serves
+every recipe, resolution and process.
+"""
+
+import ctypes
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba as nb
+import numpy as np
+
+from pipeline.data._ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
+
+Crop = tuple[int, int, int, int]  # top, left, height, width
+Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+# What the kernel writes for each picture.
+DECODED, DAMAGED, OUTSIDE = 0, 1, 2
+
+_library = ctypes.CDLL(LIBRARY)
+for _name in ("imdecode", "resize"):
+    _address = ctypes.cast(getattr(_library, _name), ctypes.c_void_p).value
+    llvm.add_symbol(f"ffcv_{_name}", _address)
+
+# int imdecode(source, bytes, height, width, destination, crop height and width, crop offset x and
+# y, scale numerator and denominator, crop?, flip?): turbojpeg; 0 if every bit of it decoded.
+_imdecode: Any = nb.types.ExternalFunction(
+    "ffcv_imdecode",
+    nb.int32(nb.uintp, nb.uint64, nb.uint32, nb.uint32, nb.uintp, *(8 * [nb.uint32])),
+)
+# void resize(unused, source, its height and width, first and end row, first and end column,
+# destination, its height and width): OpenCV, by area; bilinear when it enlarges.
+_resize: Any = nb.types.ExternalFunction("ffcv_resize", nb.void(*(11 * [nb.int64])))
+
+_jit = nb.njit(cache=True, nogil=True, error_model="numpy")
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_S27, _S30, _S31, _S11 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(11)
+_UNIT = 2.0**-53
+
+
+@_jit
+def _hash(counter: np.uint64) -> np.uint64:
+    """splitmix64, as in random_bits."""
+    z = counter + _GOLDEN
+    z = (z ^ (z >> _S30)) * _MIX_1
+    z = (z ^ (z >> _S27)) * _MIX_2
+    return z ^ (z >> _S31)
+
+
+@_jit
+def _uniform(key: np.uint64, place: int) -> np.float64:
+    """A float64 in [0, 1): random number `place` of the stream `key`."""
+    return np.float64(_hash(key + np.uint64(place) * _GOLDEN) >> _S11) * _UNIT
+
+
+@_jit
+def _random_crop(height: int, width: int, recipe: np.ndarray, key: np.uint64) -> Crop:
+    """Inception's crop as torchvision draws it: ten tries, then the middle."""
+    narrowest, widest = recipe[2], recipe[3]
+    for attempt in range(10):
+        area = height * width * (recipe[0] + (recipe[1] - recipe[0]) * _uniform(key, 4 * attempt))
+        low, high = math.log(narrowest), math.log(widest)
+        shape = math.exp(low + (high - low) * _uniform(key, 4 * attempt + 1))
+        w = round(math.sqrt(area * shape))
+        h = round(math.sqrt(area / shape))
+        if 0 < w <= width and 0 < h <= height:
+            top = int(_uniform(key, 4 * attempt + 2) * (height - h + 1))
+            left = int(_uniform(key, 4 * attempt + 3) * (width - w + 1))
+            return top, left, h, w
+    h, w = height, width
+    if width < height * narrowest:
+        h = max(1, round(width / narrowest))
+    elif width > height * widest:
+        w = max(1, round(height * widest))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@_jit
+def _middle_square(height: int, width: int, crop: float) -> Crop:
+    side = max(1, int(crop * min(height, width)))
+    return (height - side) // 2, (width - side) // 2, side, side
+
+
+@_jit
+def _shift(image: np.ndarray, down: int, right: int) -> None:
+    """Move a picture in place; black where it came from."""
+    height, width, _ = image.shape
+    for i in range(height):
+        row = height - 1 - i if down > 0 else i
+        for j in range(width):
+            column = width - 1 - j if right > 0 else j
+            inside = 0 <= row - down < height and 0 <= column - right < width
+            for channel in range(3):
+                image[row, column, channel] = (
+                    image[row - down, column - right, channel] if inside else 0
+                )
+
+
+@_jit
+def _mirror(image: np.ndarray) -> None:
+    height, width, _ = image.shape
+    for row in range(height):
+        for left in range(width // 2):
+            right = width - 1 - left
+            for channel in range(3):
+                kept = image[row, left, channel]
+                image[row, left, channel] = image[row, right, channel]
+                image[row, right, channel] = kept
+
+
+@_jit
+def _place(
+    data: np.uintp,
+    size: np.uint64,
+    is_jpeg: bool,
+    height: int,
+    width: int,
+    recipe: np.ndarray,
+    key: np.uint64,
+    scratch: np.ndarray,
+    image: np.ndarray,
+) -> int:
+    """One picture, `size` bytes at address `data`, into `image`, uint8 (R, R, 3)."""
+    resolution = image.shape[0]
+    if recipe[1] > 0:
+        top, left, h, w = _random_crop(height, width, recipe, key)
+    else:
+        top, left, h, w = _middle_square(height, width, recipe[6])
+    if is_jpeg:
+        # Where the crop has at least twice the pixels needed, JPEG is decoded at a half, a
+        # quarter or an eighth: turbojpeg then skips most of the work, and averages as it does so.
+        reduced = 1
+        while reduced < 8 and min(h, w) >= 2 * reduced * resolution:
+            reduced *= 2
+        status = _imdecode(
+            data,
+            size,
+            np.uint32(height),
+            np.uint32(width),
+            np.uintp(scratch.ctypes.data),
+            np.uint32(height),
+            np.uint32(width),
+            np.uint32(0),
+            np.uint32(0),
+            np.uint32(1),
+            np.uint32(reduced),
+            np.uint32(0),
+            np.uint32(0),
+        )
+        if status != 0:
+            return DAMAGED
+        data = np.uintp(scratch.ctypes.data)
+        height, width = -(-height // reduced), -(-width // reduced)  # turbojpeg rounds up
+        top, left, h, w = top // reduced, left // reduced, h // reduced, w // reduced
+    _resize(
+        0,
+        np.int64(data),
+        height,
+        width,
+        top,
+        top + h,
+        left,
+        left + w,
+        np.int64(image.ctypes.data),
+        resolution,
+        resolution,
+    )
+    most = round(recipe[4] * resolution)
+    if most > 0:
+        down = int(_uniform(key, 41) * (2 * most + 1)) - most
+        right = int(_uniform(key, 42) * (2 * most + 1)) - most
+        if down != 0 or right != 0:
+            _shift(image, down, right)
+    if recipe[5] > 0 and _uniform(key, 40) < 0.5:
+        _mirror(image)
+    return DECODED
+
+
+@_jit
+def decode(
+    indices: np.ndarray,
+    memory: Memory,
+    metadata: np.ndarray,
+    storage: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Decode the pictures of a batch, in FFCV's calling convention; releases the GIL.
+
+    indices: int64 (n,), sample numbers.
+    memory: (images uint8 (n, R, R, 3) and statuses uint8 (n,), both written; scratch uint8, room
+    for the largest JPEG's pixels; recipe, see Recipe.numbers; key uint64 (1,), see random_key).
+    metadata: FFCV's records of the pictures. storage: (the file's bytes, allocated addresses in
+    ascending order, their sizes).
+    """
+    images, statuses, scratch, recipe, key = memory
+    file, addresses, sizes = storage
+    base = np.uintp(file.ctypes.data)
+    for n in range(len(indices)):
+        sample = indices[n]
+        record = metadata[sample]
+        address = record["data_ptr"]
+        found = np.searchsorted(addresses, address)
+        if found >= len(addresses) or address + sizes[found] > np.uint64(len(file)):
+            statuses[n] = OUTSIDE
+            continue
+        statuses[n] = _place(
+            base + np.uintp(address),
+            sizes[found],
+            record["mode"] == JPEG,
+            int(np.int64(record["height"])),
+            int(np.int64(record["width"])),
+            recipe,
+            _hash(key[0] ^ _hash(np.uint64(sample))),
+            scratch,
+            images[n],
+        )
+    return images
+
+
+class PictureDecoder(Operation):
+    """`decode` as an operation of an FFCV pipeline.
+
+    FFCV's graph asks it for memory in its own terms, but the loader here passes the memory of
+    each call itself.
+    """
+
+    def __init__(self, resolution: int) -> None:
+        super().__init__()
+        self.shape = (resolution, resolution, 3)
+
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+        kind = np.dtype(np.uint8)
+        state = replace(previous_state, jit_mode=True, shape=self.shape, dtype=kind)
+        return state, AllocationQuery(self.shape, kind)
+
+    def generate_code(self) -> Callable[..., Any]:
+        return decode

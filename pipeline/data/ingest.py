@@ -1,0 +1,246 @@
+"""Pictures into a beton: every one decoded and checked, in order, whole or not at all."""
+
+import hashlib
+import json
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dsnet.atomic import atomic_file
+from dsnet.errors import InputError
+from pipeline.data._ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
+from pipeline.data.manifest import (
+    FORMAT,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
+from pipeline.data.pictures import read_picture
+from pipeline.data.sources import Sample, Source
+from pipeline.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+# "smart" stores pictures of up to 64x64 pixels as they are: JPEG would lose detail and gain little.
+SMART_THRESHOLD = 64 * 64 * 3
+WRITE_MODES = ("raw", "jpg", "smart")
+LONGEST_SIDE = 65535  # FFCV stores sides in 16 bits
+
+
+def ingest(
+    source: Source,
+    dest: str | Path,
+    *,
+    max_resolution: int | None = None,
+    quality: int = 90,
+    write_mode: str = "smart",
+    workers: int | None = None,
+) -> Manifest:
+    """Write every picture of `source`, in order, to the beton `dest` and its manifest beside it.
+
+    The same source and options give the same bytes, whatever the number of workers. If `dest`
+    already holds just that, nothing is done.
+
+    max_resolution: pictures whose longer side has more pixels are shrunk to it (as FFCV does).
+    quality: of JPEG, 1 to 100.
+    write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above.
+    workers: threads that decode and encode; by default one per core.
+
+    Raises InputError if an option is wrong or a picture does not decode; `dest` is then as it was.
+    """
+    options = _options(max_resolution, quality, write_mode)
+    dest = Path(dest)
+    fingerprint = hashlib.sha256(
+        json.dumps([FORMAT, source.fingerprint(), source.classes, options]).encode()
+    ).hexdigest()
+    present = _present(dest, fingerprint)
+    if present is not None:
+        logger.info("%s already holds %s %s", dest, source.name, source.split)
+        return present
+    field = RGBImageField(write_mode, smart_threshold=SMART_THRESHOLD, jpeg_quality=quality)
+    threads = workers or len(os.sched_getaffinity(0))
+    name = f"ingest {source.split}"
+    with atomic_file(dest) as temporary:
+        with Progress(name, total=len(source), unit="images") as progress:
+            writer = _Writer(temporary, field, len(source))
+            with writer:
+                for picture in _encoded(source, field, max_resolution, threads):
+                    progress.update(writer.add(picture))
+        manifest = Manifest(
+            beton=dest,
+            samples=len(source),
+            classes=source.classes,
+            digest=sha256(temporary),
+            size=temporary.stat().st_size,
+            source=source.name,
+            split=source.split,
+            fingerprint=fingerprint,
+            **writer.statistics(),
+        )
+        # From here until the new manifest is there, `dest` is a beton without one: refused.
+        manifest_path(dest).unlink(missing_ok=True)
+    write_manifest(manifest)
+    return manifest
+
+
+def _options(max_resolution: int | None, quality: int, write_mode: str) -> dict[str, Any]:
+    if max_resolution is not None and not 1 <= max_resolution <= LONGEST_SIDE:
+        raise InputError(
+            f"max_resolution: expected 1 to {LONGEST_SIDE} pixels, found {max_resolution}"
+        )
+    if not 1 <= quality <= 100:
+        raise InputError(f"quality: expected 1 to 100, found {quality}")
+    if write_mode not in WRITE_MODES:
+        raise InputError(f"write_mode: expected {', '.join(WRITE_MODES)}, found {write_mode!r}")
+    return {"max_resolution": max_resolution, "quality": quality, "write_mode": write_mode}
+
+
+def _present(dest: Path, fingerprint: str) -> Manifest | None:
+    try:
+        manifest = read_manifest(dest)
+    except InputError:
+        return None
+    return manifest if manifest.fingerprint == fingerprint else None
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A picture as the beton will hold it."""
+
+    path: str
+    label: int
+    header: np.ndarray  # FFCV's record of mode, width, height and address (the last yet unknown)
+    data: np.ndarray  # uint8, raw pixels or JPEG
+    mean: np.ndarray  # (3,), in 0..1
+    square_mean: np.ndarray  # (3,), mean of the squares
+
+
+def _encode(sample: Sample, field: RGBImageField, max_resolution: int | None) -> _Encoded:
+    image = sample.image
+    if isinstance(image, bytes):
+        image = read_picture(image, sample.path)
+    image = shrink(image, max_resolution)
+    if max(image.shape) > LONGEST_SIDE:
+        raise InputError(
+            f"{sample.path}: expected sides of at most {LONGEST_SIDE} pixels, found "
+            f"{image.shape[1]}x{image.shape[0]}; set max_resolution"
+        )
+    header = np.zeros(1, field.metadata_type)
+    stored = np.empty(0, np.uint8)
+
+    def malloc(size: int) -> tuple[int, np.ndarray]:
+        nonlocal stored
+        stored = np.empty(size, np.uint8)
+        return 0, stored
+
+    field.encode(header, image, malloc)
+    mean, std = cv2.meanStdDev(image)
+    mean, std = mean[:, 0] / 255, std[:, 0] / 255
+    return _Encoded(sample.path, sample.label, header, stored, mean, std**2 + mean**2)
+
+
+def shrink(image: np.ndarray, max_resolution: int | None) -> np.ndarray:
+    """`image`, uint8 (H, W, 3), with its longer side at most `max_resolution` pixels."""
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    if max_resolution is None or longer <= max_resolution:
+        return image
+    # Whole numbers: FFCV's own resizer rounds 0.999... down and makes sides of no pixel at all.
+    size = (max(1, width * max_resolution // longer), max(1, height * max_resolution // longer))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _encoded(
+    source: Source, field: RGBImageField, max_resolution: int | None, threads: int
+) -> Iterator[_Encoded]:
+    """Every picture, encoded, in order. Threads suffice: Pillow and OpenCV release the GIL."""
+
+    def work(index: int) -> _Encoded:
+        return _encode(source[index], field, max_resolution)
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
+    pending: deque[Future[_Encoded]] = deque()
+    try:
+        for index in range(len(source)):
+            pending.append(pool.submit(work, index))
+            if len(pending) > 4 * threads:  # bounds the memory
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Writer:
+    """FFCV's file format, written from this process, in order.
+
+    FFCV's own `from_indexed_dataset` waits for ever when one of its processes fails, and its
+    processes write pages in whatever order they finish, so no two files are alike.
+    """
+
+    def __init__(self, path: Path, field: RGBImageField, samples: int) -> None:
+        self._file = DatasetWriter(str(path), {"image": field, "label": IntField()})
+        self._file.num_samples = samples
+        self._done = 0
+        self._sums = np.zeros((2, 3))
+        self._max_height = self._max_width = 0
+
+    def __enter__(self) -> None:
+        self._file.prepare()
+        self._allocator = MemoryAllocator(
+            self._file.fname, self._file.data_region_start, self._file.page_size
+        )
+        self._allocator.__enter__()
+        self._headers = np.frombuffer(
+            self._file.metadata_sm.buf, self._file.metadata_type, self._file.num_samples
+        )
+
+    def add(self, picture: _Encoded) -> int:
+        """Append a picture; returns how many there are now."""
+        if picture.data.nbytes > self._file.page_size:
+            raise InputError(
+                f"{picture.path}: expected at most {self._file.page_size} bytes once encoded, "
+                f"found {picture.data.nbytes}; set max_resolution"
+            )
+        self._allocator.set_current_sample(self._done)
+        address, memory = self._allocator.malloc(picture.data.nbytes)
+        memory[:] = picture.data
+        header = self._headers[self._done]
+        header["f0"] = picture.header[0]
+        header["f0"]["data_ptr"] = address
+        header["f1"] = picture.label
+        self._sums += picture.mean, picture.square_mean
+        self._max_height = max(self._max_height, int(picture.header[0]["height"]))
+        self._max_width = max(self._max_width, int(picture.header[0]["width"]))
+        self._done += 1
+        return self._done
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        del self._headers  # a view of the shared memory, which cannot be closed under it
+        try:
+            self._allocator.__exit__(None, None, None)
+            if kind is None:
+                self._file.finalize(self._allocator.allocations)
+        finally:
+            self._file.metadata_sm.close()
+            self._file.metadata_sm.unlink()
+
+    def statistics(self) -> dict[str, Any]:
+        """The manifest's fields that come from the pictures."""
+        mean, square_mean = self._sums / self._done
+        return {
+            "mean": tuple(mean.tolist()),
+            "std": tuple(np.sqrt(np.maximum(square_mean - mean**2, 0)).tolist()),
+            "max_height": self._max_height,
+            "max_width": self._max_width,
+        }

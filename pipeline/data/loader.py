@@ -1,0 +1,313 @@
+"""Batches from a beton: FFCV's reader, with an order, a decoder and an ending of our own.
+
+What FFCV 1.0.2 does that a training cannot live with, and this file does not: an epoch left early
+leaks its thread and buffers, an exception in its thread leaves the consumer waiting for ever, its
+batches are overwritten two batches later, a damaged JPEG passes silently, an order of one's own
+is refused, evaluation repeats pictures, and constructing it sets torch's threads to its own.
+"""
+
+import queue
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dsnet.errors import InputError
+from pipeline.data._ffcv import (
+    Compiler,
+    PipelineSpec,
+    TraversalOrder,
+    torch_threads_kept,
+)
+from pipeline.data._ffcv import Loader as FFCVLoader
+from pipeline.data.decoder import PictureDecoder
+from pipeline.data.manifest import read_manifest
+from pipeline.data.order import epoch_indices
+from pipeline.data.random_bits import random_key
+from pipeline.data.recipes import Recipe, get_recipe
+
+BATCHES_AHEAD = 2
+_building = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures that belong to the reader: nothing overwrites them later."""
+
+    images: torch.Tensor
+    """uint8 (N, H, W, 3), RGB."""
+    labels: torch.Tensor
+    """int64 (N,)."""
+    indices: torch.Tensor
+    """int64 (N,): sample numbers in the beton."""
+
+
+class _Order(TraversalOrder):
+    """FFCV's hook for an order: the samples of one rank in one epoch."""
+
+    def __init__(self, loader: FFCVLoader, **how: Any) -> None:
+        super().__init__(loader)
+        self._how = how
+
+    def sample_order(self, epoch: int) -> np.ndarray:
+        return epoch_indices(self.indices, epoch=epoch, **self._how)
+
+
+class Loader:
+    """Batches of one rank's share of a beton, epoch after epoch.
+
+    Training (`train=True`): shuffled by (seed, epoch), transformed at random, as many batches on
+    every rank, all full (a last batch that is not is left out, unless it is the only one).
+    Evaluation: in order, nothing random, and over all ranks every picture exactly once.
+
+    What a picture looks like depends on (seed, epoch, view) and its number alone: not on the
+    batch size, the threads or the ranks.
+    """
+
+    def __init__(
+        self,
+        beton: str | Path,
+        *,
+        batch_size: int,
+        recipe: str | Recipe,
+        train: bool,
+        resolution: int,
+        seed: int = 0,
+        indices: np.ndarray | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+        exact: bool | None = None,
+        pin: bool = False,
+    ) -> None:
+        """
+        beton: a file that `ingest` wrote.
+        batch_size: pictures per batch on this rank.
+        recipe: name of a recipe, or one.
+        resolution: height and width of the network's input, in pixels.
+        indices: the samples to read; by default all of them.
+        threads: decoding at once.
+        exact: in order and every picture once, as in evaluation, but still transformed at random
+            if `train`; by default `not train`.
+        pin: page-locked memory, for copies to a GPU that do not block.
+
+        Raises InputError if the beton is missing, has no matching manifest or a number is wrong.
+        """
+        for name, value in (
+            ("batch_size", batch_size),
+            ("resolution", resolution),
+            ("threads", threads),
+        ):
+            if value < 1:
+                raise InputError(f"loader {name}: expected 1 or more, found {value}")
+        self.manifest = read_manifest(beton)
+        self.batch_size, self.resolution, self.seed = batch_size, resolution, seed
+        self._threads, self._pin = threads, pin
+        recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+        self._recipe = recipe.numbers(train)
+        exact = not train if exact is None else exact
+        chosen = _checked(indices, self.manifest.samples)
+        self._ffcv = _ffcv_loader(self.manifest.beton, batch_size, chosen, resolution)
+        self._ffcv.traversal_order = _Order(
+            self._ffcv,
+            shuffle=not exact,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            pad=not exact,
+        )
+        self._labels = self._ffcv.reader.metadata["f1"]
+        self._pictures = self._ffcv.reader.metadata["f0"]
+        share = len(self._order(0))
+        whole = share // batch_size
+        self._batches = max(whole, 1) if not exact else -(-share // batch_size)
+        self._pool: ThreadPoolExecutor | None = None
+        self._scratch = threading.local()
+        self._epochs: weakref.WeakSet[_Epoch] = weakref.WeakSet()
+
+    def __len__(self) -> int:
+        """Batches per epoch on this rank."""
+        return self._batches
+
+    def epoch(self, epoch: int, *, start: int = 0, view: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch number `start` on.
+
+        `view` gives the same pictures in the same order, transformed with other random numbers.
+        However the loop over it ends, its thread ends with it. What goes wrong in that thread is
+        raised here: InputError if the beton is damaged.
+        """
+        order = self._order(epoch)[: len(self) * self.batch_size]
+        batches = [
+            order[first : first + self.batch_size]
+            for first in range(start * self.batch_size, len(order), self.batch_size)
+        ]
+        if not batches:
+            return
+        reading = _Epoch(self, batches, random_key(self.seed, epoch, view))
+        self._epochs.add(reading)
+        try:
+            yield from reading
+        finally:
+            reading.close()
+
+    def close(self) -> None:
+        """End every epoch that is still being read, and the decoding threads."""
+        for reading in list(self._epochs):
+            reading.close()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _order(self, epoch: int) -> np.ndarray:
+        self._ffcv.next_epoch = epoch
+        order: np.ndarray = self._ffcv.next_traversal_order()
+        return order
+
+    def _read(self, indices: np.ndarray, key: np.uint64, storage: Any) -> Batch:
+        """Decode one batch, in parts that the threads share."""
+        count, side = len(indices), self.resolution
+        images = torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=self._pin)
+        statuses = np.empty(count, np.uint8)
+        keys = np.array([key], np.uint64)
+
+        def part(first: int, end: int) -> None:
+            scratch = self._thread_scratch()
+            pixels = images.numpy()[first:end]
+            memory = (pixels, statuses[first:end], scratch, self._recipe, keys)
+            self._run(indices[first:end], memory, storage)
+
+        if self._pool is None:
+            # The threads outlive the epoch: turbojpeg keeps, and never frees, a handle for each.
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        size = max(1, -(-count // (4 * self._threads))) if self._threads > 1 else count
+        firsts = range(0, count, size)
+        list(self._pool.map(part, firsts, [min(first + size, count) for first in firsts]))
+        if statuses.any():
+            wrong = int(indices[np.flatnonzero(statuses)[0]])
+            raise InputError(
+                f"{self.manifest.beton}, sample {wrong}: expected a picture that decodes, found a "
+                "damaged one; the file has changed since it was written: run `dsnet ingest` again"
+            )
+        labels = torch.from_numpy(self._labels[indices].astype(np.int64))
+        return Batch(images, labels, torch.from_numpy(indices.copy()))
+
+    def _thread_scratch(self) -> np.ndarray:
+        """This thread's room for the largest picture. Pages never written take no memory."""
+        if not hasattr(self._scratch, "array"):
+            size = 3 * self.manifest.max_height * self.manifest.max_width
+            self._scratch.array = np.empty(size, np.uint8)
+        scratch: np.ndarray = self._scratch.array
+        return scratch
+
+    def _run(self, indices: np.ndarray, memory: Any, storage: Any) -> None:
+        """FFCV's pipeline over some samples, with memory of our own."""
+        stages, _ = self._ffcv.code
+        (node,) = self._ffcv.graph.nodes
+        for stage, _ in stages:
+            stage(
+                batch_indices=indices,
+                metadata=self._ffcv.reader.metadata,
+                storage_state=storage,
+                **{f"memory_{node.id}": memory, f"shared_memory_{node.id}": None},
+            )
+
+
+def _checked(indices: np.ndarray | None, samples: int) -> np.ndarray:
+    if indices is None:
+        return np.arange(samples)
+    indices = np.asarray(indices, np.int64)
+    if not len(indices):
+        raise InputError("loader indices: expected at least one sample, found none")
+    if indices.min() < 0 or indices.max() >= samples:
+        raise InputError(
+            f"loader indices: expected 0 to {samples - 1}, found {indices.min()} to {indices.max()}"
+        )
+    return indices
+
+
+def _ffcv_loader(beton: Path, batch_size: int, indices: np.ndarray, resolution: int) -> FFCVLoader:
+    """FFCV's loader, its code not compiled: the decoder is, and the rest runs once per batch."""
+    with _building, torch_threads_kept():
+        Compiler.set_enabled(False)
+        try:
+            return FFCVLoader(
+                str(beton),
+                batch_size,
+                num_workers=1,
+                os_cache=True,
+                indices=indices,
+                pipelines={
+                    "image": PipelineSpec("image", decoder=PictureDecoder(resolution)),
+                    "label": None,
+                },
+                drop_last=False,
+            )
+        finally:
+            Compiler.set_enabled(True)
+
+
+class _Epoch(Iterator[Batch]):
+    """One pass: a thread that reads ahead, and the end that takes from it."""
+
+    def __init__(self, loader: Loader, batches: list[np.ndarray], key: np.uint64) -> None:
+        self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(BATCHES_AHEAD)
+        self._stop = threading.Event()
+        # The thread must not hold this object, or it could never be collected.
+        self._thread = threading.Thread(
+            target=_read_ahead,
+            args=(loader, batches, key, self._queue, self._stop),
+            name="read ahead",
+            daemon=True,
+        )
+        self._thread.start()
+
+    def __next__(self) -> Batch:
+        item = None if self._stop.is_set() else self._queue.get()
+        if isinstance(item, BaseException):
+            self.close()
+            raise item
+        if item is None:
+            self.close()
+            raise StopIteration
+        return item
+
+    def close(self) -> None:
+        """Stop the thread and wait for it."""
+        self._stop.set()
+        while self._thread.is_alive():
+            while not self._queue.empty():  # it may be waiting for room
+                self._queue.get_nowait()
+            self._thread.join(timeout=0.02)
+
+
+def _read_ahead(
+    loader: Loader,
+    batches: list[np.ndarray],
+    key: np.uint64,
+    into: "queue.Queue[Batch | BaseException | None]",
+    stop: threading.Event,
+) -> None:
+    try:
+        manager = loader._ffcv.memory_manager
+        with manager.schedule_epoch(batches) as context:
+            storage = (np.asarray(manager.context.mmap), manager.ptrs, manager.sizes)
+            del context
+            for indices in batches:
+                if stop.is_set():
+                    return
+                into.put(loader._read(indices, key, storage))
+        into.put(None)
+    except BaseException as error:  # whatever it is, the consumer must hear of it
+        into.put(error)

@@ -1,0 +1,139 @@
+"""What a beton holds: written last and beside it, so a beton without one is not whole."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsnet.atomic import atomic_file
+from dsnet.errors import InputError
+from pipeline.data._ffcv import Reader
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole beton, described."""
+
+    beton: Path
+    """The file described. Not stored: a beton and its manifest may be moved together."""
+    samples: int
+    """Number of pictures."""
+    classes: tuple[str, ...]
+    """Class names; a label is a position in them."""
+    digest: str
+    """SHA-256 of the beton, hexadecimal. The same source and options give the same digest."""
+    size: int
+    """Bytes in the beton."""
+    source: str
+    """Where the pictures came from."""
+    split: str
+    """Which part of the source they are."""
+    fingerprint: str
+    """What they were made from: source, options and format. Equal means nothing to do again."""
+    mean: tuple[float, float, float]
+    """Mean of each channel over the stored pictures, in 0..1; each picture counts the same."""
+    std: tuple[float, float, float]
+    """Standard deviation of each channel about `mean`, in 0..1."""
+    max_height: int
+    """Height of the tallest picture stored, in pixels."""
+    max_width: int
+    """Width of the widest picture stored, in pixels."""
+
+    def labels(self) -> np.ndarray:
+        """Every sample's label, int64 (samples,), read from the beton."""
+        return np.array(Reader(str(self.beton)).metadata["f1"])
+
+
+def manifest_path(beton: str | Path) -> Path:
+    """NAME.beton.json, beside NAME.beton."""
+    beton = Path(beton)
+    return beton.with_name(beton.name + ".json")
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Store a manifest beside its beton."""
+    content = {"format": FORMAT} | asdict(manifest)
+    del content["beton"]
+    with atomic_file(manifest_path(manifest.beton)) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def read_manifest(beton: str | Path) -> Manifest:
+    """The manifest of a beton, checked against the beton's size (`verify` checks its contents).
+
+    Raises InputError if the beton or its manifest is missing, unreadable or of another size.
+    """
+    beton = Path(beton)
+    path = manifest_path(beton)
+    again = "run `dsnet ingest` again"
+    if not beton.is_file():
+        raise InputError(f"{beton}: expected a beton, found no such file; make it: {again}")
+    if not path.is_file():
+        raise InputError(
+            f"{beton}: expected its manifest {path.name} beside it, found none, so the beton may "
+            f"not be whole; {again}"
+        )
+    try:
+        content = json.loads(path.read_text())
+        found = content.pop("format")
+        if found != FORMAT:
+            raise ValueError(f"format {found}")
+        manifest = Manifest(beton=beton, **_from_json(content))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected a manifest of format {FORMAT}, found something else ({error}); "
+            f"{again}"
+        ) from error
+    size = beton.stat().st_size
+    if size != manifest.size:
+        raise InputError(
+            f"{beton}: expected {manifest.size} bytes as its manifest says, found {size}; {again}"
+        )
+    return manifest
+
+
+def verify(beton: str | Path) -> Manifest:
+    """`read_manifest`, and the beton's digest computed again: reads the whole file.
+
+    Raises InputError also if the digest differs.
+    """
+    manifest = read_manifest(beton)
+    digest = sha256(beton)
+    if digest != manifest.digest:
+        raise InputError(
+            f"{beton}: expected SHA-256 {manifest.digest} as its manifest says, found {digest}; "
+            "the file is damaged: run `dsnet ingest` again"
+        )
+    return manifest
+
+
+def _from_json(content: dict[str, Any]) -> dict[str, Any]:
+    """The stored fields with their types checked: a manifest is a file that others may edit."""
+    types = {field.name: field.type for field in fields(Manifest)} | {"beton": None}
+    for name, value in content.items():
+        kind = types.get(name)
+        if kind in (int, str):
+            good = type(value) is kind
+        elif name == "classes":
+            good = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        elif name in ("mean", "std"):
+            good = isinstance(value, list) and len(value) == 3
+            good = good and all(isinstance(item, int | float) for item in value)
+        else:
+            raise ValueError(f"unknown field {name!r}")
+        if not good:
+            raise ValueError(f"{name} is {value!r}")
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+    }

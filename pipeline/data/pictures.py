@@ -1,0 +1,57 @@
+"""One picture file, decoded fully, as RGB."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from dsnet.errors import InputError
+
+
+def read_picture(data: bytes, path: str) -> np.ndarray:
+    """Decode a picture file to uint8 (H, W, 3) RGB.
+
+    The EXIF orientation is applied; grey, palette and CMYK pictures are converted, 16-bit ones
+    scaled to 8 bits, and transparent ones laid on white.
+
+    Raises InputError, naming `path`, if any part of the file does not decode.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
+            with Image.open(io.BytesIO(data)) as picture:
+                picture.load()
+                return _rgb(ImageOps.exif_transpose(picture), path)
+    except InputError:
+        raise
+    # Pillow's decoders raise OSError, SyntaxError, struct.error and others on damaged files.
+    except Exception as error:
+        reason = " ".join(str(error).split()).replace(f"{io.BytesIO.__module__}.BytesIO", "file")
+        if "cannot identify image file" in reason:
+            reason = "not a picture in any known format" if data else "the file is empty"
+        raise InputError(
+            f"{path}: expected a picture that decodes, found a damaged one ({reason}); "
+            "replace or remove it"
+        ) from error
+
+
+def _rgb(picture: Image.Image, path: str) -> np.ndarray:
+    if picture.mode == "F":
+        raise InputError(
+            f"{path}: expected whole-number pixels, found floating-point ones; convert it to 8 bits"
+        )
+    if picture.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip, not scale
+        pixels = np.asarray(picture).astype(np.int64)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise InputError(
+                f"{path}: expected pixels from 0 to 65535, found {pixels.min()} to "
+                f"{pixels.max()}; convert it to 8 bits"
+            )
+        grey = ((pixels + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if picture.has_transparency_data:
+        transparent = picture.convert("RGBA")
+        white = Image.new("RGBA", transparent.size, "white")
+        picture = Image.alpha_composite(white, transparent)
+    return np.array(picture.convert("RGB"))

@@ -1,0 +1,27 @@
+"""Counter-based random numbers: a hash of where they are used, so no generator has a state."""
+
+import numpy as np
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def splitmix64(counters: np.ndarray) -> np.ndarray:
+    """The splitmix64 finaliser (Steele, Lea, Flood 2014) of uint64 counters, elementwise."""
+    z = counters + _GOLDEN
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def random_key(*parts: int) -> np.uint64:
+    """One 64-bit key from whole numbers such as (seed, epoch); their order matters."""
+    key = np.zeros(1, np.uint64)
+    for part in parts:
+        key = splitmix64(key ^ np.array([part], np.int64).view(np.uint64))
+    return np.uint64(key[0])
+
+
+def permutation(count: int, *parts: int) -> np.ndarray:
+    """A permutation of range(count), int64 (count,), that depends on `parts` alone."""
+    counters = np.arange(count, dtype=np.uint64)
+    return np.argsort(splitmix64(splitmix64(counters) ^ random_key(*parts)), kind="stable")
