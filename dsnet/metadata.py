@@ -12,10 +12,15 @@ class Metadata:
 
     resolution: height and width of the model's input, in pixels.
     mean, std: per channel, of pixels scaled to [0, 1].
+    crop: side of the middle square that is resized to it, as a fraction of the shorter side.
     classes: names in label order; empty when they are not known.
+    prices: the calibrated curve of `dsnet.budget`, (price, average multiply-adds) by rising price;
+        empty when the gates are not calibrated.
     """
 
     resolution: int = 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     classes: tuple[str, ...] = ()
+    crop: float = 1.0
+    prices: tuple[tuple[float, float], ...] = ()

@@ -107,8 +107,12 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _metadata(data: dict[str, Any]) -> Metadata:
-    lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
     try:
-        return Metadata(**{**data, **lists})
+        return Metadata(**{key: _tuples(value) for key, value in data.items()})
     except TypeError as error:
         raise InputError(f"model.json's metadata is not readable: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows only lists."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from pipeline.config.schema import (
     Model,
     Supernet,
 )
-from pipeline.config.target import Target, parse_target
+from dsnet.target import Target, parse_target
 
 __all__ = [
     "Calibrate",

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from dsnet.errors import InputError
 from pipeline.config import dialect
 from pipeline.config.schema import Config
-from pipeline.config.target import EXPECTED, Target
+from dsnet.target import EXPECTED, Target
 
 
 class Field(NamedTuple):

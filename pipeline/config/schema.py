@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from pipeline.config import dialect
-from pipeline.config.target import Target, parse_target
+from dsnet.target import Target, parse_target
 
 NATIVE_RESOLUTION = {"digits": 8, "cifar": 32, "imagenet": 224}
 
