@@ -7,11 +7,13 @@ from dsnet.training.bootstrap import (
     random_widths,
 )
 from dsnet.training.ema import make_teacher, update_teacher
+from dsnet.training.parallel import average_gradients
 from dsnet.training.recalibrate import recalibrate
 from dsnet.training.sparsify import GateLoss, freeze_trunk, gate_step
 
 __all__ = [
     "GateLoss",
+    "average_gradients",
     "bootstrap_step",
     "distill_step",
     "freeze_trunk",

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from dsnet.layers import SlimBatchNorm2d
 from dsnet.network import DSNet
+from dsnet.training.parallel import total
 
 
 @torch.no_grad()
@@ -48,13 +48,9 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
         for hook in hooks:
             hook.remove()
         model.train(training)
-    total = torch.tensor([images], device=next(model.buffers()).device)
-    everything = torch.cat([rows.flatten() for rows in moments.values()])
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(total)
-        dist.all_reduce(everything)
-    _write(layers, everything)
-    return int(total)
+    seen = total(torch.tensor([images], device=next(model.buffers()).device))
+    _write(layers, total(torch.cat([rows.flatten() for rows in moments.values()])))
+    return int(seen)
 
 
 def _run_every_width(model: DSNet, images: Tensor) -> None:
@@ -78,9 +74,9 @@ def _run_every_width(model: DSNet, images: Tensor) -> None:
 def _write(layers: list[SlimBatchNorm2d], everything: Tensor) -> None:
     sizes = [3 * layer.running_mean.numel() for layer in layers]
     for layer, flat in zip(layers, everything.split(sizes), strict=True):
-        total, squares, count = flat.view(3, -1)
+        values, squares, count = flat.view(3, -1)
         seen = count > 0
-        mean = total / count
+        mean = values / count
         var = (squares / count - mean**2).clamp_min(0) * count / (count - 1).clamp_min(1)
         layer.running_mean.copy_(torch.where(seen, mean, layer.running_mean))
         layer.running_var.copy_(torch.where(seen, var, layer.running_var))
