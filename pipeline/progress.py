@@ -34,12 +34,11 @@ class Progress:
         self.name, self.total, self.unit = name, total, unit
         self._done = 0
         self._fields = ""
-        self._console = Console(file=sys.stderr)
         self._bar: Bar | None = None
 
     def __enter__(self) -> Self:
         self._start = self._last_line = time.monotonic()
-        if self._console.is_terminal:
+        if sys.stderr.isatty():
             self._bar = Bar(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -50,7 +49,7 @@ class Progress:
                 TextColumn("ETA"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[values]}", markup=False),
-                console=self._console,
+                console=Console(file=sys.stderr),
             )
             self._task = self._bar.add_task(self.name, total=self.total, values="")
             self._bar.start()
@@ -58,7 +57,7 @@ class Progress:
             self._line(f"{self.name}: 0/{self.total} {self.unit}".rstrip())
         return self
 
-    def update(self, done: int, **fields: float | int | str) -> None:
+    def update(self, done: int, **fields: float | str) -> None:
         """`done` of the total are done by now; `fields` are shown beside it."""
         self._done = done
         if fields:
@@ -101,5 +100,5 @@ def clock(seconds: float) -> str:
     return f"{start}:{whole % 60:02}"
 
 
-def _short(value: float | int | str) -> str:
+def _short(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

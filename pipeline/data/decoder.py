@@ -13,13 +13,14 @@ import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 import numba as nb
 import numpy as np
 
 from pipeline.data._ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
+from pipeline.data.recipes import Recipe
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
 Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -42,7 +43,18 @@ _imdecode: Any = nb.types.ExternalFunction(
 # destination, its height and width): OpenCV, by area; bilinear when it enlarges.
 _resize: Any = nb.types.ExternalFunction("ffcv_resize", nb.void(*(11 * [nb.int64])))
 
-_jit = nb.njit(cache=True, nogil=True, error_model="numpy")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _jit(function: _Function) -> _Function:
+    """Compile, and keep the result on disk where numba finds a folder that it may write to."""
+    how: Any = {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled: _Function = nb.njit(cache=True, **how)(function)
+    except RuntimeError:  # "no locator available": a read-only installation without a home
+        compiled = nb.njit(**how)(function)
+    return compiled
+
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -227,6 +239,28 @@ def decode(
             images[n],
         )
     return images
+
+
+def evaluation_form(image: np.ndarray, recipe: Recipe, resolution: int) -> np.ndarray:
+    """One picture, uint8 (H, W, 3), as an evaluation sees it: uint8 (resolution, resolution, 3).
+
+    The same pixels that `Loader(train=False)` gives for a picture stored raw.
+    """
+    image = np.ascontiguousarray(image, np.uint8)
+    placed = np.empty((resolution, resolution, 3), np.uint8)
+    height, width, _ = image.shape
+    _place(
+        np.uintp(image.ctypes.data),
+        np.uint64(image.nbytes),
+        False,
+        height,
+        width,
+        recipe.numbers(train=False),
+        np.uint64(0),
+        np.empty(0, np.uint8),
+        placed,
+    )
+    return placed
 
 
 class PictureDecoder(Operation):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -60,6 +61,11 @@ def ingest(
     """
     options = _options(max_resolution, quality, write_mode)
     dest = Path(dest)
+    if dest.is_dir():
+        raise InputError(
+            f"{dest}: expected the name of a file to write, found a folder; name a file in it, "
+            f"such as {dest / source.split}.beton"
+        )
     fingerprint = hashlib.sha256(
         json.dumps([FORMAT, source.fingerprint(), source.classes, options]).encode()
     ).hexdigest()
@@ -71,11 +77,10 @@ def ingest(
     threads = workers or len(os.sched_getaffinity(0))
     name = f"ingest {source.split}"
     with atomic_file(dest) as temporary:
-        with Progress(name, total=len(source), unit="images") as progress:
-            writer = _Writer(temporary, field, len(source))
-            with writer:
-                for picture in _encoded(source, field, max_resolution, threads):
-                    progress.update(writer.add(picture))
+        writer = _Writer(temporary, field, len(source))
+        with Progress(name, total=len(source), unit="images") as progress, writer:
+            for picture in _encoded(source, field, max_resolution, threads):
+                progress.update(writer.add(picture))
         manifest = Manifest(
             beton=dest,
             samples=len(source),
@@ -197,13 +202,16 @@ class _Writer:
 
     def __enter__(self) -> None:
         self._file.prepare()
+        # FFCV shares the headers between processes, in a file system that containers keep small
+        # and that outlives a killed process. One process writes here: an array does.
+        self._file.metadata_sm.close()
+        self._file.metadata_sm.unlink()
+        self._headers = np.zeros(self._file.num_samples, self._file.metadata_type)
+        self._file.metadata_sm = SimpleNamespace(buf=self._headers)
         self._allocator = MemoryAllocator(
             self._file.fname, self._file.data_region_start, self._file.page_size
         )
         self._allocator.__enter__()
-        self._headers = np.frombuffer(
-            self._file.metadata_sm.buf, self._file.metadata_type, self._file.num_samples
-        )
 
     def add(self, picture: _Encoded) -> int:
         """Append a picture; returns how many there are now."""
@@ -226,14 +234,9 @@ class _Writer:
         return self._done
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        del self._headers  # a view of the shared memory, which cannot be closed under it
-        try:
-            self._allocator.__exit__(None, None, None)
-            if kind is None:
-                self._file.finalize(self._allocator.allocations)
-        finally:
-            self._file.metadata_sm.close()
-            self._file.metadata_sm.unlink()
+        self._allocator.__exit__(None, None, None)
+        if kind is None:
+            self._file.finalize(self._allocator.allocations)
 
     def statistics(self) -> dict[str, Any]:
         """The manifest's fields that come from the pictures."""

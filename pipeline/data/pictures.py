@@ -22,7 +22,7 @@ def read_picture(data: bytes, path: str) -> np.ndarray:
             warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
             with Image.open(io.BytesIO(data)) as picture:
                 picture.load()
-                return _rgb(ImageOps.exif_transpose(picture), path)
+                return _rgb(_upright(picture), path)
     except InputError:
         raise
     # Pillow's decoders raise OSError, SyntaxError, struct.error and others on damaged files.
@@ -34,6 +34,13 @@ def read_picture(data: bytes, path: str) -> np.ndarray:
             f"{path}: expected a picture that decodes, found a damaged one ({reason}); "
             "replace or remove it"
         ) from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # unreadable EXIF data says nothing about the orientation
+        return picture
 
 
 def _rgb(picture: Image.Image, path: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import bisect
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,7 +240,8 @@ class ParquetFiles:
                 f"source {self.name}, row {wrong[0]}, column label: expected 0 to "
                 f"{len(self.classes) - 1}, found {self._labels[wrong[0]]}"
             )
-        self._loaded: tuple[int, pa.ChunkedArray] | None = None
+        self._loaded: dict[int, pa.ChunkedArray] = {}
+        self._loading = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -248,19 +250,23 @@ class ParquetFiles:
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = bisect.bisect_right(self._ends, index)
-        # One row group is kept: pictures are read in order. The pair is replaced as a whole, so
-        # that a thread sees either the old or the new one.
-        loaded = self._loaded
-        if loaded is None or loaded[0] != group:
-            number, row_group = self._groups[group]
-            table = pq.ParquetFile(self._paths[number]).read_row_group(row_group, ["image"])
-            loaded = self._loaded = (group, table["image"])
         start = self._ends[group - 1] if group else 0
-        image = loaded[1][index - start].as_py() or {}
+        image = self._images(group)[index - start].as_py() or {}
         path = f"{self.name}, row {index}" + (f" ({image['path']})" if image.get("path") else "")
         if not image.get("bytes"):
             raise InputError(f"{path}: expected a picture's bytes in image.bytes, found none")
         return Sample(image["bytes"], int(self._labels[index]), path)
+
+    def _images(self, group: int) -> pa.ChunkedArray:
+        """A row group's pictures. Two groups are kept: threads that read on straddle two."""
+        with self._loading:
+            if group not in self._loaded:
+                if len(self._loaded) == 2:
+                    del self._loaded[next(iter(self._loaded))]
+                number, row_group = self._groups[group]
+                table = pq.ParquetFile(self._paths[number]).read_row_group(row_group, ["image"])
+                self._loaded[group] = table["image"]
+            return self._loaded[group]
 
     def fingerprint(self) -> str:
         """A digest of every file's name, size and modification time."""
