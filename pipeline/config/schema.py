@@ -137,9 +137,9 @@ class Supernet(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd; beta 1 of adamw."""
     weight_decay: NotNegative = 1e-4
-    """Weight decay."""
+    """Decay of the weights, in the sense of the optimizer."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Optimizer."""
+    """What takes the steps."""
     schedule: Literal["cosine"] = "cosine"
     """How the learning rate falls after the warm-up."""
     nesterov: bool = True
@@ -182,6 +182,9 @@ class Calibrate(Section):
 class Gate(Section):
     """Stage II: slimming heads alone learn to route each image."""
 
+    supernet: Annotated[str, Field(pattern=r"^models:/")] | None = None
+    """A registered supernet (models:/NAME-supernet/3) to train the gate of, in place of a new one;
+    null: the chain trains its own."""
     epochs: Positive = 30
     """Passes over the training images."""
     batch_size: Positive = 64
@@ -189,11 +192,11 @@ class Gate(Section):
     lr: Rate = 0.08
     """Learning rate of the first step; it falls by a cosine."""
     weight_decay: NotNegative = 1e-2
-    """Weight decay."""
+    """Decay of the weights, in the sense of the optimizer."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of sgd; beta 1 of adamw."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Optimizer."""
+    """What takes the steps."""
     target: TargetField | None = None
     """Average multiply-adds wanted: a fraction of the widest routable sub-network's (0.5) or a
     count (200M); null: no target, the complexity term alone holds the average down."""
