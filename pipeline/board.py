@@ -1,0 +1,57 @@
+"""Progress across processes: a training worker writes it on a board, the driver shows it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from pipeline.progress import Progress
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@ray.remote(num_cpus=0)
+class Board:
+    """The newest state of one piece of work."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] | None = None
+
+    def write(self, total: int, done: int, fields: dict[str, float]) -> None:
+        self._state = {"total": total, "done": done, "fields": fields}
+
+    def read(self) -> dict[str, Any] | None:
+        return self._state
+
+
+@contextmanager
+def shown(name: str, unit: str) -> Iterator[ActorHandle]:
+    """A board whose state is shown as progress for as long as the block runs."""
+    board = Board.remote()
+    stop = threading.Event()
+    thread = threading.Thread(target=_show, args=(board, name, unit, stop), daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        stop.set()
+        thread.join()
+        ray.kill(board)
+
+
+def _show(board: ActorHandle, name: str, unit: str, stop: threading.Event) -> None:
+    progress: Progress | None = None
+    while True:
+        last = stop.wait(SECONDS_BETWEEN_LOOKS)
+        state = ray.get(board.read.remote())
+        if state is not None:
+            if progress is None:
+                progress = Progress(name, total=state["total"], unit=unit).__enter__()
+            progress.update(state["done"], **state["fields"])
+        if last:
+            break
+    if progress is not None:
+        progress.__exit__(None, None, None)

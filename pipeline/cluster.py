@@ -1,0 +1,48 @@
+"""The Ray cluster: joined or started, and asked whether it can ever hold what a config wants."""
+
+import logging
+import os
+
+import ray
+from ray._private import state as ray_state
+
+from dsnet.errors import InputError
+from pipeline.config import Cluster
+
+logger = logging.getLogger(__name__)
+
+
+def connect(cluster: Cluster) -> None:
+    """Join the cluster in RAY_ADDRESS, or start one on this machine; check that `cluster` fits.
+
+    Raises InputError, before any work is done, if the workers need more CPUs or GPUs than the
+    cluster has now or, where it grows by itself, may ever have.
+    """
+    if not ray.is_initialized():
+        started_here = "RAY_ADDRESS" not in os.environ
+        options = {"dashboard_host": "127.0.0.1"} if started_here else {}
+        ray.init(log_to_driver=True, logging_level=logging.WARNING, **options)
+    check_capacity(cluster, most_resources())
+
+
+def most_resources() -> dict[str, float]:
+    """The resources that the cluster has, or may grow to where an autoscaler says so."""
+    resources = ray.cluster_resources()
+    # The same question that Ray Data asks; None where the cluster does not grow.
+    limits = ray_state.state.get_max_resources_from_cluster_config() or {}
+    return {key: max(resources.get(key, 0), limits.get(key, 0)) for key in {*resources, *limits}}
+
+
+def check_capacity(cluster: Cluster, resources: dict[str, float]) -> None:
+    """Raise InputError if `cluster.workers` can never be placed on `resources`."""
+    for resource, each, field in (
+        ("CPU", cluster.cpus_per_worker, "cpus_per_worker"),
+        ("GPU", cluster.gpus_per_worker, "gpus_per_worker"),
+    ):
+        has = resources.get(resource, 0.0)
+        if cluster.workers * each > has:
+            raise InputError(
+                f"cluster.workers: expected what this Ray cluster can ever have ({has:g} {resource}s "
+                f"in all), found {cluster.workers} workers with cluster.{field} {each:g} each; "
+                "ask for fewer workers or a larger cluster"
+            )

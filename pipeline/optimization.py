@@ -1,0 +1,41 @@
+"""Optimizers and the learning rate's course, as a function of the step."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.config import Gate, Supernet
+
+
+def make_optimizer(
+    parameters: list[nn.Parameter], section: Supernet | Gate
+) -> torch.optim.Optimizer:
+    """The optimizer of a stage; weight decay for matrices and filters only."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": section.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if section.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=section.lr, betas=(section.momentum, 0.999))
+    nesterov = section.nesterov if isinstance(section, Supernet) else False
+    return torch.optim.SGD(
+        groups, lr=section.lr, momentum=section.momentum, nesterov=nesterov and section.momentum > 0
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Use `lr` from the next step on, for every parameter."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def learning_rate(
+    step: int, steps: int, peak: float, warmup_steps: int = 0, warmup_lr: float = 0.0
+) -> float:
+    """Linear from `warmup_lr` to `peak` over the warm-up, then half a cosine down to 0."""
+    if step < warmup_steps:
+        return warmup_lr + (peak - warmup_lr) * step / warmup_steps
+    return peak / 2 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))

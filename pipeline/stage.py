@@ -1,0 +1,108 @@
+"""What all stages share: found by fingerprint if made before, else trained, else registered."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dsnet
+from pipeline import registry, tracking
+from pipeline.checkpoint import MODEL
+from pipeline.config import Config, storage_dir
+from pipeline.evaluation import Evaluation
+from pipeline.fingerprint import code_version, fingerprint
+from pipeline.registry import Version
+from pipeline.stages.ingest import Dataset
+from pipeline.tracking import Run
+from pipeline.trainer import train
+from pipeline.worker import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One chain: what it was asked for, its data, and its MLflow run."""
+
+    config: Config
+    dataset: Dataset
+    run: Run
+
+    @property
+    def supernet_name(self) -> str:
+        """Registered name of stage I's models."""
+        return f"{self.config.name}-supernet"
+
+    def fingerprint(self, stage: str, inputs: Sequence[Version] = ()) -> str:
+        """What the result of `stage` depends on, as one digest."""
+        return fingerprint(
+            stage,
+            self.config,
+            inputs=[version.tags["fingerprint"] for version in inputs],
+            dataset_digest=self.dataset.digest,
+        )
+
+    def local(self, version: Version) -> Path:
+        """The version's model directory, in the storage that every worker reads."""
+        folder = storage_dir(self.config) / "versions" / f"{version.name}-{version.version}"
+        return registry.pull(version.uri, folder)
+
+    def betons(self) -> Settings:
+        """The paths of the data, for a stage's loop."""
+        return {"train": str(self.dataset.train.beton), "test": str(self.dataset.test.beton)}
+
+
+def trained(
+    job: Job,
+    stage: str,
+    name: str,
+    loop: Callable[[Settings], None],
+    settings: Settings,
+    parent: Version | None = None,
+) -> Version:
+    """The version of `name` that `loop` makes, trained now or found where it was trained before.
+
+    Its metrics are counted by the loop on the images that were kept from training.
+    """
+    key = job.fingerprint(stage, [parent] if parent else [])
+    if found := registry.find(name, key):
+        logger.info("%s: %s is there already", stage, found.uri)
+        return found
+    if parent is not None:
+        settings = {**settings, "model": str(job.local(parent))}
+    with tracking.stage_run(job.run, stage, {"fingerprint": key}) as run:
+        outcome = train(
+            stage,
+            loop,
+            job.config,
+            {**job.betons(), **settings},
+            fingerprint=key,
+            run=run,
+            unit="steps",
+        )
+        assert outcome.directory is not None, f"stage {stage} reported no checkpoint"
+        directory = outcome.directory / MODEL
+        counts = Evaluation.from_dict(outcome.metrics["evaluation"])
+        return registry.register(
+            name,
+            directory,
+            stage=stage,
+            run_id=run.id,
+            tags={
+                "fingerprint": key,
+                "parent": parent.uri if parent else "",
+                "dataset_digest": job.dataset.digest,
+                "code_version": code_version(),
+                "evaluated_on": "holdout",
+                "evaluation": json.dumps(counts.to_dict()),
+            },
+            metrics=headline(counts, dsnet.load(directory)),
+        )
+
+
+def headline(counts: Evaluation, model: dsnet.DSNet) -> dict[str, float]:
+    """Top-1 and average MAdds: of the dynamic network, or of the widest before there is a gate."""
+    rows = {row.name: row for row in counts.rows(model)}
+    row = rows.get("dynamic") or rows[f"width {len(model.space) - 1}"]
+    return {"top1": row.top1, "average_madds": row.madds}

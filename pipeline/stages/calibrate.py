@@ -1,0 +1,65 @@
+"""Calibration on Ray Train: the BatchNorm statistics of every width, recomputed exactly."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+
+import dsnet
+from dsnet.training import recalibrate
+from pipeline.data.random_bits import permutation
+from pipeline.evaluation import evaluate
+from pipeline.registry import Version
+from pipeline.stage import Job, trained
+from pipeline.worker import Settings, Worker
+
+
+def loop(settings: Settings) -> None:
+    """Recalibrate on training images as evaluation shows them, each once over all workers.
+
+    settings: "train", the beton; "model", the supernet's model directory.
+    """
+    worker = Worker(settings)
+    section = worker.config.calibrate
+    model = dsnet.load(settings["model"], worker.device)
+    ours, aside = worker.train_and_holdout(settings["train"])
+    mine = share(ours, section.images, section.batch_size, worker)
+
+    def images() -> Iterator[Tensor]:
+        if not len(mine):
+            return
+        loader = worker.loader(
+            settings["train"], section.batch_size, train=False, indices=mine, shared=False
+        )
+        batches = worker.batches(loader.epoch(0), model.metadata)
+        for done, (batch, _) in enumerate(batches, start=1):
+            yield batch
+            worker.progress(done, len(loader))
+
+    seen = recalibrate(model, images())
+    holdout = worker.loader(settings["train"], section.batch_size, train=False, indices=aside)
+    counts = evaluate(model, worker.batches(holdout.epoch(0), model.metadata), routed=False)
+    worker.report(
+        {
+            "images": seen,
+            "holdout": {row.name: row.top1 for row in counts.rows(model)},
+            "evaluation": counts.to_dict(),
+        },
+        lambda folder: dsnet.save(model, folder / "model"),
+    )
+
+
+def share(indices: np.ndarray, images: int | None, batch_size: int, worker: Worker) -> np.ndarray:
+    """This rank's images. Batches are the same however many workers share them.
+
+    Shuffled first: data that lies in order of class would make batches of one class, whose
+    statistics are like no other batch's.
+    """
+    order = indices[permutation(len(indices), worker.config.seed, 0)][:images]
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    return np.concatenate([*batches[worker.rank :: worker.world_size], order[:0]])
+
+
+def calibrate(job: Job, supernet: Version) -> Version:
+    """The same supernet with recalibrated statistics."""
+    return trained(job, "calibrate", job.supernet_name, loop, {}, supernet)

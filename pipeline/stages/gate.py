@@ -1,0 +1,111 @@
+"""Stage II on Ray Train: slimming heads alone learn which width each image needs (section 3.4)."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from ray.train import get_checkpoint
+from torch import Tensor
+
+import dsnet
+from dsnet import InputError
+from dsnet.budget import calibrate_prices, gate_logits, prices_from_logits
+from dsnet.training import GateLoss, average_gradients, freeze_trunk, gate_step
+from pipeline.checkpoint import Training
+from pipeline.data.loader import Loader
+from pipeline.evaluation import evaluate
+from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.registry import Version
+from pipeline.stage import Job, trained
+from pipeline.worker import Settings, Worker
+
+
+def loop(settings: Settings) -> None:
+    """Train the slimming heads, then calibrate the price that turns a budget into a choice.
+
+    settings: "train", the beton; "model", the calibrated supernet's model directory.
+    """
+    worker = Worker(settings)
+    section = worker.config.gate
+    model = dsnet.load(settings["model"]).to(worker.device, memory_format=torch.channels_last)
+    freeze_trunk(model)
+    ours, aside = worker.train_and_holdout(settings["train"])
+    loader = worker.loader(settings["train"], section.batch_size, train=True, indices=ours)
+    holdout = worker.loader(settings["train"], section.batch_size, train=False, indices=aside)
+    state = Training(model, make_optimizer(model.slimming_parameters(), section))
+    if checkpoint := get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            state.restore(folder)
+    loss = make_loss(worker, model)
+
+    steps = section.epochs * len(loader)
+    while state.epoch < section.epochs:
+        sums: dict[str, Tensor] = {}
+        # Every worker samples its own routes.
+        generator = torch.Generator(worker.device).manual_seed(
+            (worker.config.seed * 1_000_003 + state.epoch) * worker.world_size + worker.rank
+        )
+        for index, (images, labels) in enumerate(
+            worker.batches(loader.epoch(state.epoch), model.metadata)
+        ):
+            now = state.epoch * len(loader) + index
+            set_learning_rate(state.optimizer, learning_rate(now, steps, section.lr))
+            state.optimizer.zero_grad()
+            terms = gate_step(model, images, labels, loss, generator)
+            average_gradients(model.slimming_parameters())
+            state.optimizer.step()
+            sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
+            worker.progress(now + 1, steps)
+        state.epoch += 1
+        metrics: dict[str, Any] = {
+            "epoch": state.epoch,
+            "train": {name: float(value) / len(loader) for name, value in sums.items()},
+        }
+        if state.epoch == section.epochs:
+            set_prices(worker, model, holdout)
+        counts = evaluate(model, worker.batches(holdout.epoch(0), model.metadata))
+        metrics["holdout"] = {row.name: row.top1 for row in counts.rows(model)}
+        metrics["average_madds"] = counts.average_madds(model)
+        metrics["evaluation"] = counts.to_dict()
+        worker.report(metrics, state.save)
+
+
+def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:
+    """The three-term loss with the config's weights and target."""
+    section = worker.config.gate
+    madds = [model.madds(route) for route in model.space.routes]
+    return GateLoss(
+        classification=section.lambda_classification,
+        complexity=section.lambda_complexity,
+        sgs_weight=section.lambda_sgs,
+        sgs=section.sgs,
+        target=None if section.target is None else section.target.madds(madds),
+        temperature=section.temperature,
+    )
+
+
+@torch.inference_mode()
+def set_prices(worker: Worker, model: dsnet.DSNet, holdout: Loader) -> None:
+    """Store with the model what a price on multiply-adds does to held-out images."""
+    batches = [images for images, _ in worker.batches(holdout.epoch(0), model.metadata)]
+    if len(model.gates) == 1:
+        logits = torch.cat([gate_logits(model, images) for images in batches])
+        prices = prices_from_logits(model, worker.gather(logits))
+    else:
+        # A later gate's logits depend on earlier choices; rank 0's share, which is saved, stands
+        # for all.
+        prices = calibrate_prices(model, batches)
+    model.metadata = replace(model.metadata, prices=prices)
+
+
+def gate(job: Job, supernet: Version) -> Version:
+    """The gated network. Raises InputError for a supernet of another number of classes."""
+    classes = len(job.dataset.train.classes)
+    found = dsnet.load(job.local(supernet)).architecture.num_classes
+    wanted = job.config.model.num_classes or classes
+    if found != wanted:
+        raise InputError(
+            f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
+            f"has, found one of {found}; train one with dsnet run, or name another"
+        )
+    return trained(job, "gate", job.config.name, loop, {}, supernet)

@@ -1,0 +1,59 @@
+"""Ingest: the source's splits as beton files, and what the model must know of them."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsnet import InputError, Metadata
+from pipeline.config import Config, data_dir
+from pipeline.data.ingest import ingest as ingest_split
+from pipeline.data.manifest import Manifest
+from pipeline.data.recipes import get_recipe
+from pipeline.data.sources import open_source
+
+SMALLEST_STD = 1e-3  # a channel that is the same everywhere must not be divided by zero
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The betons of a chain."""
+
+    train: Manifest
+    test: Manifest
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over both betons' digests, hexadecimal."""
+        return hashlib.sha256(f"{self.train.digest} {self.test.digest}".encode()).hexdigest()
+
+    def metadata(self, config: Config) -> Metadata:
+        """How to prepare images like the training images, and what their labels mean."""
+        red, green, blue = (max(value, SMALLEST_STD) for value in self.train.std)
+        return Metadata(
+            resolution=config.data.resolution,
+            mean=self.train.mean,
+            std=(red, green, blue),
+            crop=get_recipe(config.data.recipe).crop,
+            classes=self.train.classes,
+        )
+
+
+def ingest(config: Config) -> Dataset:
+    """Write what is not there yet. Raises InputError for a source that is not as expected."""
+    data = config.data
+    name = Path(data.source).stem
+    sources = [open_source(data.source, split) for split in (data.train_split, data.test_split)]
+    train, test = (
+        ingest_split(
+            source,
+            data_dir(config) / f"{name}-{source.split}.beton",
+            max_resolution=data.max_resolution,
+        )
+        for source in sources
+    )
+    if train.classes != test.classes:
+        raise InputError(
+            f"data.source {data.source}: expected the same classes in {data.train_split} and "
+            f"{data.test_split}, found {len(train.classes)} and {len(test.classes)}"
+        )
+    return Dataset(train, test)

@@ -1,0 +1,42 @@
+"""Register: the aliases under which other teams find what a chain has made."""
+
+import logging
+
+from dsnet.target import Target
+from pipeline import registry
+from pipeline.registry import CHAMPION, Version
+from pipeline.stage import Job
+
+logger = logging.getLogger(__name__)
+
+
+def register(job: Job, version: Version) -> Version:
+    """Point the target's alias at `version`, and `champion` unless the present one is better."""
+    if target := job.config.gate.target:
+        registry.set_alias(version.name, target_alias(target), version.version)
+    present = champion(version.name)
+    if present is not None and dominates(present, version):
+        logger.warning("%s stays champion: as accurate and no costlier", present.uri)
+    else:
+        registry.set_alias(version.name, CHAMPION, version.version)
+    return registry.resolve(version.uri)
+
+
+def champion(name: str) -> Version | None:
+    """The present champion of a model that has versions."""
+    return next((v for v in registry.versions(name) if CHAMPION in v.aliases), None)
+
+
+def dominates(present: Version, new: Version) -> bool:
+    """Whether `present` is better, on the same data, in one figure and no worse in the other."""
+    if present.tags["dataset_digest"] != new.tags["dataset_digest"]:
+        return False
+    ours = (present.metrics["top1"], -present.metrics["average_madds"])
+    theirs = (new.metrics["top1"], -new.metrics["average_madds"])
+    return ours != theirs and all(a >= b for a, b in zip(ours, theirs, strict=True))
+
+
+def target_alias(target: Target) -> str:
+    """The alias of a target: 0.5 -> target-50pct, 200M -> target-200M. Aliases have no dots."""
+    share = f"{100 * target.fraction:g}pct" if target.fraction is not None else str(target)
+    return f"target-{share.replace('.', '_')}"

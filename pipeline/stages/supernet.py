@@ -1,0 +1,129 @@
+"""Stage I on Ray Train: the supernet, by in-place bootstrapping (paper, section 3.3)."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from ray.train import get_checkpoint
+from torch import Tensor
+
+from dsnet import DSNet, create_model
+from dsnet.training import (
+    average_gradients,
+    bootstrap_step,
+    distill_step,
+    labels_step,
+    make_teacher,
+    random_widths,
+    update_teacher,
+)
+from dsnet.training.parallel import average
+from pipeline.checkpoint import Training
+from pipeline.config import Supernet
+from pipeline.evaluation import evaluate
+from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.registry import Version
+from pipeline.stage import Job, trained
+from pipeline.worker import Settings, Worker
+
+Step = Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]
+
+
+def loop(settings: Settings) -> None:
+    """Train the student; what is kept, and handed on, is its moving average, the teacher.
+
+    settings: "train", the beton; "metadata", the model's Metadata.
+    """
+    worker = Worker(settings)
+    section = worker.config.supernet
+    ours, aside = worker.train_and_holdout(settings["train"])
+    loader = worker.loader(settings["train"], section.batch_size, train=True, indices=ours)
+    holdout = worker.loader(settings["train"], section.batch_size, train=False, indices=aside)
+
+    student = new_model(settings, worker).to(worker.device, memory_format=torch.channels_last)
+    # Stage II trains the slimming heads; here they have no gradient.
+    for parameter in student.slimming_parameters():
+        parameter.requires_grad_(False)
+    learning = [p for p in student.parameters() if p.requires_grad]
+    state = Training(make_teacher(student), make_optimizer(learning, section), student)
+    if checkpoint := get_checkpoint():
+        with checkpoint.as_directory() as folder:
+            state.restore(folder)
+    step = make_step(section, student, state.model)
+
+    steps, warmup = section.epochs * len(loader), section.warmup_epochs * len(loader)
+    student.train()
+    while state.epoch < section.epochs:
+        sums: dict[str, Tensor] = {}
+        for index, (images, labels) in enumerate(
+            worker.batches(loader.epoch(state.epoch), student.metadata)
+        ):
+            now = state.epoch * len(loader) + index
+            lr = learning_rate(now, steps, section.lr, warmup, section.warmup_lr)
+            set_learning_rate(state.optimizer, lr)
+            # The same widths on every worker: their gradients are summed into one step.
+            generator = torch.Generator().manual_seed(worker.config.seed * 1_000_003 + now)
+            widths = random_widths(student, section.random_widths, generator)
+            state.optimizer.zero_grad()
+            with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
+                losses = step(images, labels, widths)
+            average_gradients(learning)
+            if section.clip_grad is not None:
+                torch.nn.utils.clip_grad_norm_(learning, section.clip_grad)
+            state.optimizer.step()
+            update_teacher(state.model, student, section.ema)
+            sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
+            worker.progress(now + 1, steps)
+        state.epoch += 1
+        # Each worker has seen other images; from here on they agree on the statistics.
+        average([*student.buffers(), *state.model.buffers()])
+        metrics: dict[str, Any] = {
+            "epoch": state.epoch,
+            "lr": lr,
+            "loss": {name: float(value) / len(loader) for name, value in sums.items()},
+        }
+        if state.epoch % section.checkpoint_every == 0 or state.epoch == section.epochs:
+            counts = evaluate(
+                state.model, worker.batches(holdout.epoch(0), student.metadata), routed=False
+            )
+            rows = counts.rows(state.model)
+            metrics["holdout"] = {row.name: row.top1 for row in rows}
+            metrics["evaluation"] = counts.to_dict()
+            worker.report(metrics, state.save)
+        else:
+            worker.report(metrics)
+
+
+def new_model(settings: Settings, worker: Worker) -> DSNet:
+    """A freshly initialised network for the data, the same on every worker."""
+    model, metadata = worker.config.model, settings["metadata"]
+    return create_model(
+        model.arch,
+        model.num_classes or len(metadata.classes),
+        routes=model.routes,
+        dropout=model.dropout,
+        metadata=metadata,
+    )
+
+
+def make_step(section: Supernet, student: DSNet, teacher: DSNet) -> Step:
+    """One batch of stage I, by the method that the config names."""
+    smoothing = section.label_smoothing
+    if section.bootstrap == "labels":
+        return partial(labels_step, student, label_smoothing=smoothing)
+    if section.bootstrap == "distill":
+        return partial(distill_step, student, label_smoothing=smoothing)
+    return partial(
+        bootstrap_step,
+        student,
+        teacher,
+        ensemble=section.bootstrap == "ensemble",
+        label_smoothing=smoothing,
+    )
+
+
+def supernet(job: Job) -> Version:
+    """The supernet as stage I leaves it."""
+    settings = {"metadata": job.dataset.metadata(job.config)}
+    return trained(job, "supernet", job.supernet_name, loop, settings)

@@ -1,0 +1,90 @@
+"""One stage on Ray Train: the same loop on every worker, with checkpoints, retries and progress."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+    WorkerGroupError,
+)
+from ray.train.torch import TorchTrainer
+
+from dsnet.errors import InputError
+from pipeline import board
+from pipeline.config import Config, storage_dir
+from pipeline.mlflow_callback import MLflowCallback
+from pipeline.tracking import Run
+from pipeline.worker import Settings
+
+CHECKPOINTS_KEPT = 2  # the newest, and one more in case that one is cut short
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's loop reported last."""
+
+    metrics: dict[str, Any]
+    directory: Path | None
+    """The folder of the last checkpoint, None if the loop wrote none."""
+
+
+def train(
+    stage: str,
+    loop: Callable[[Settings], None],
+    config: Config,
+    settings: Settings,
+    *,
+    fingerprint: str,
+    run: Run,
+    unit: str,
+) -> Outcome:
+    """Run `loop(settings)` on `config.cluster.workers` workers and wait for its end.
+
+    The run's folder is named after the stage's fingerprint: started again after a crash, the same
+    stage goes on from its last checkpoint. `unit` is what the loop's progress counts.
+    Raises InputError if a worker did, and Ray Train's error for anything else.
+    """
+    cluster = config.cluster
+    callbacks = [] if run.id is None else [MLflowCallback(run.uri, run.id)]
+    resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    with board.shown(stage, unit) as progress:
+        trainer = TorchTrainer(
+            loop,
+            train_loop_config={**settings, "config": config.as_dict(), "board": progress},
+            scaling_config=ScalingConfig(
+                num_workers=cluster.workers,
+                use_gpu=cluster.gpus_per_worker > 0,
+                resources_per_worker={key: n for key, n in resources.items() if n},
+            ),
+            run_config=RunConfig(
+                name=f"{config.name}-{stage}-{fingerprint[:12]}",
+                storage_path=str(storage_dir(config)),
+                failure_config=FailureConfig(max_failures=cluster.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+                callbacks=callbacks,
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            raise _users_mistake(error) or error from None
+    directory = None if result.checkpoint is None else Path(result.checkpoint.path)
+    return Outcome(result.metrics or {}, directory)
+
+
+def _users_mistake(error: TrainingFailedError) -> InputError | None:
+    """The InputError that made a worker fail, if one did."""
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    for failure in failures:
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, InputError):
+                return InputError(str(cause))
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    return None
