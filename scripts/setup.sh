@@ -66,13 +66,13 @@ install_packages() {
     advice="these system packages are missing; install them and run make again: apt-get install $*"
     command -v apt-get >/dev/null || fail "$advice"
     as_root true 2>/dev/null || fail "$advice"
-    say "installing $*"
-    # On stderr, because stdout is for results.
+    say "installing $* (a minute or two)"
+    # What apt-get tells on stdout is a thousand lines of success; its complaints are on stderr.
     {
         as_root apt-get update -qq &&
             as_root env DEBIAN_FRONTEND=noninteractive \
                 apt-get install -y -qq --no-install-recommends "$@"
-    } >&2 || fail "apt-get could not install them (its reason is above): $*"
+    } >/dev/null || fail "apt-get could not install them (its reason is above): $*"
 }
 
 python=$(find_python)

@@ -1,0 +1,148 @@
+"""The `dsnet` command: its commands, and what becomes of errors.
+
+Exit status 0: done. 2: the input was wrong, said in one line. 130: interrupted. 1: anything else,
+with a traceback. Each command is a module of `jobs.commands`, imported when it is asked for: what
+PyTorch, Ray and MLflow take to import is paid only by who uses them.
+"""
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from jobs.output import claim_stdout
+
+COMMANDS = {
+    "run": "Run the whole chain of a configuration, from pictures to a registered model.",
+    "submit": "Run a chain on a Ray cluster, as a Ray job.",
+    "ingest": "Write pictures to a .beton file, the format that training reads.",
+    "models": "List the registered models.",
+    "pull": "Copy a registered model into a folder.",
+    "predict": "Classify image files.",
+    "madds": "Print the multiply-adds of every sub-network of an architecture.",
+    "doctor": "Check what this machine has and lacks.",
+}
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are used, not when they are listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"jobs.commands.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=Lazy,
+    no_args_is_help=False,  # one line like any other refusal
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="dsnet", message="%(package)s %(version)s")
+def dsnet() -> None:
+    """Dynamic Slimmable Networks: train, register and use them, on a laptop or a Ray cluster.
+
+    \b
+    Start here:
+      dsnet doctor                                      what this machine has and lacks
+      dsnet run --config jobs/configs/digits.yaml       pictures in, a registered model out
+      dsnet models                                      what is registered
+      dsnet predict models:/digits@champion photo.png   use it
+
+    `dsnet COMMAND --help` explains a command, with examples.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line `args` (those of this process if None) and exit with its status."""
+    claim_stdout()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    for name in ("dsnet", "pipeline", "jobs"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    # Its retries: what matters is whether the last one fails, and that is reported.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    status = run(args)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has what it wanted: `dsnet models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stdout = sys.stderr  # what libraries say as they shut down is no result
+    sys.exit(status)
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run the command line `args` and return its exit status; wrong input becomes one line."""
+    try:
+        status = dsnet.main(args, prog_name="dsnet", standalone_mode=False)
+    except click.UsageError as error:
+        return _refuse(_usage(error))
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except click.Abort:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        return 0
+    except ValueError as error:
+        # Looked up rather than imported: importing dsnet takes PyTorch's two seconds, and an
+        # InputError cannot have been raised where nothing imported it.
+        errors = sys.modules.get("dsnet.errors")
+        if errors is None or not isinstance(error, errors.InputError):
+            raise
+        return _refuse(str(error))
+    return status if isinstance(status, int) else 0
+
+
+def _refuse(problem: str) -> int:
+    _say(problem)
+    return 2
+
+
+def _say(text: str) -> None:
+    click.echo(f"dsnet: {' '.join(text.split())}", err=True)
+
+
+def _usage(error: click.UsageError) -> str:
+    """What is wrong with the command line, the nearest right word, and where help is."""
+    context = error.ctx
+    if context is None:
+        return error.format_message()
+    place = f"; see {context.command_path} --help"
+    if isinstance(error, click.NoSuchOption):
+        flags = [flag for p in context.command.get_params(context) for flag in p.opts]
+        flags = [flag for flag in flags if flag.startswith("--")]
+        return f"unknown flag {error.option_name}{_nearest(error.option_name, flags)}{place}"
+    if isinstance(error, click.NoSuchCommand):
+        assert isinstance(context.command, click.Group)
+        commands = context.command.list_commands(context)
+        return (
+            f"unknown command {error.command_name}{_nearest(error.command_name, commands)}{place}"
+        )
+    return error.format_message().rstrip(".") + place
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    return f"; the nearest is {difflib.get_close_matches(word, known, n=1, cutoff=0)[0]}"
+
+
+if __name__ == "__main__":
+    main()

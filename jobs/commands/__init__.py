@@ -1,0 +1,1 @@
+"""The commands of `dsnet`, one module each; each defines `command`."""

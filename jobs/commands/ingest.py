@@ -1,0 +1,57 @@
+"""dsnet ingest: pictures into a beton."""
+
+from pathlib import Path
+
+import click
+
+from jobs.output import print_table, working
+
+
+@click.command("ingest")
+@click.argument("source", metavar="SOURCE")
+@click.argument("dest", metavar="DEST")
+@click.option("--split", default="train", show_default=True, help="Which part of the source.")
+@click.option(
+    "--max-resolution",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Shrink pictures whose longer side is longer; left out: keep their size.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    default=90,
+    show_default=True,
+    help="Of the JPEGs stored; pictures of up to 64x64 pixels are stored as they are.",
+)
+def command(source: str, dest: str, split: str, max_resolution: int | None, quality: int) -> None:
+    """Write the pictures of SOURCE to DEST, a .beton file or a folder for SPLIT.beton.
+
+    SOURCE is the word digits, a folder with a folder of pictures for each class (or with such
+    folders in a folder for each split), or a .parquet file or a folder of them in the layout of
+    Hugging Face image datasets. Every picture is decoded and checked on the way.
+
+    \b
+    Examples:
+      dsnet ingest digits data/ --split test
+      dsnet ingest ~/imagenet data/train.beton --max-resolution 400
+      dsnet ingest cifar10/train.parquet data/
+    """
+    from pipeline.data.ingest import ingest
+    from pipeline.data.sources import open_source
+
+    beton = Path(dest)
+    if beton.suffix != ".beton":
+        beton = beton / f"{split}.beton"
+    with working():
+        manifest = ingest(
+            open_source(source, split), beton, max_resolution=max_resolution, quality=quality
+        )
+    rows = [
+        ("file", manifest.beton),
+        ("pictures", f"{manifest.samples:,}"),
+        ("classes", f"{len(manifest.classes):,}"),
+        ("bytes", f"{manifest.size:,}"),
+        ("sha256", manifest.digest),
+    ]
+    print_table(("beton", ""), rows)

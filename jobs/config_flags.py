@@ -1,0 +1,53 @@
+"""--config FILE and one flag for every field of the configuration, with the field's own help."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from pipeline.config import Config, Field, fields, load_config
+
+FIELDS = tuple(fields())
+
+
+def config_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --config FILE and a dotted flag for each field."""
+    for field in reversed(FIELDS):
+        click.option(
+            f"--{field.name}",
+            _parameter(field),
+            metavar="VALUE",
+            help=f"{field.description} ({field.type}; default {field.default})",
+        )(function)
+    return click.option(
+        "--config", "config_file", required=True, metavar="FILE", help="The configuration, as YAML."
+    )(function)
+
+
+def configuration(config_file: str, flags: Mapping[str, str | None]) -> Config:
+    """The configuration in the file as the flags change it. Raises InputError as load_config."""
+    given = {field.name: flags[_parameter(field)] for field in FIELDS}
+    return load_config(config_file, {name: v for name, v in given.items() if v is not None})
+
+
+class ConfigCommand(click.Command):
+    """A command whose help lists the fields by the section that they belong to."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        section_of = {_parameter(field): field.name.rpartition(".")[0] for field in FIELDS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:
+                continue
+            section = section_of.get(str(parameter.name))
+            title = "Options" if section is None else f"Fields of {section or 'the whole'}"
+            sections[title].append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records, col_max=40)
+
+
+def _parameter(field: Field) -> str:
+    return field.name.replace(".", "__")

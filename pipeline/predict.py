@@ -1,0 +1,117 @@
+"""Image files in, classes out: each at the width that the model's gate picks for it."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+import dsnet
+from dsnet import DSNet, InputError, Metadata
+from dsnet.budget import price_for
+from pipeline.data.pictures import read_picture
+from pipeline.progress import Progress
+
+BATCH = 64  # images per forward: enough to share the work, little enough to hold in memory
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image."""
+
+    path: str
+    label: int
+    """Position in the model's classes."""
+    name: str | None
+    """Name of the class; None where the model knows no names."""
+    confidence: float
+    """Softmax probability of the class."""
+    width: int
+    """Sub-network that the gate picked, an index into the model's routing space."""
+    madds: int
+    """Multiply-adds of that sub-network."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON: path, label, class, confidence, width, madds."""
+        return {
+            "path": self.path,
+            "label": self.label,
+            "class": self.name,
+            "confidence": self.confidence,
+            "width": self.width,
+            "madds": self.madds,
+        }
+
+
+def open_model(model: str) -> DSNet:
+    """The model at a `models:/` URI or in a model directory, in eval mode.
+
+    Raises InputError if it is not registered, or the folder does not hold a whole model.
+    """
+    if not model.startswith("models:"):
+        return dsnet.load(model)
+    from pipeline import (  # MLflow takes seconds to import, and a folder needs none of it
+        registry,
+        tracking,
+    )
+
+    tracking.configure()
+    with tempfile.TemporaryDirectory(prefix="dsnet-") as folder:
+        return dsnet.load(registry.pull(model, Path(folder, "model")))
+
+
+def predict(
+    model: DSNet, paths: Sequence[str | Path], budget: str | None = None
+) -> list[Prediction]:
+    """Classify image files, in order.
+
+    budget: average multiply-adds wanted, as `price_for` reads it; None: as trained.
+    Raises InputError, before anything is computed, if a file is not an image or the budget is out
+    of range.
+    """
+    price = 0.0 if budget is None else price_for(model, budget)
+    inputs = [read_input(Path(path), model.metadata) for path in paths]
+    logits, widths = [], []
+    with torch.inference_mode(), Progress("predict", len(inputs), "images") as progress:
+        for start in range(0, len(inputs), BATCH):
+            pixels = torch.from_numpy(np.stack(inputs[start : start + BATCH]))
+            images = dsnet.normalize(pixels, model.metadata.mean, model.metadata.std)
+            batch_logits, batch_widths = model.dynamic(images, price)
+            logits.append(batch_logits)
+            widths.append(batch_widths)
+            progress.update(start + len(pixels))
+    confidences, labels = torch.cat(logits).softmax(1).max(1)
+    names = model.metadata.classes
+    return [
+        Prediction(
+            str(path), label, names[label] if names else None, confidence, width, model.madds(width)
+        )
+        for path, label, confidence, width in zip(
+            paths, labels.tolist(), confidences.tolist(), torch.cat(widths).tolist(), strict=True
+        )
+    ]
+
+
+def read_input(path: Path, metadata: Metadata) -> np.ndarray:
+    """An image file as the model takes it before normalising: uint8 (R, R, 3).
+
+    The middle square of the picture, resized by area, as the loader does in evaluation. Raises
+    InputError if the file is not an image.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path}: expected an image file: {reason}") from None
+    picture = read_picture(data, str(path))
+    height, width = picture.shape[:2]
+    side = max(1, int(metadata.crop * min(height, width)))
+    top, left = (height - side) // 2, (width - side) // 2
+    size = (metadata.resolution, metadata.resolution)
+    return cv2.resize(
+        picture[top : top + side, left : left + side], size, interpolation=cv2.INTER_AREA
+    )
