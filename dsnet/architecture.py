@@ -25,9 +25,10 @@ class Stage:
     def __post_init__(self) -> None:
         if not self.channels or list(self.channels) != sorted(set(self.channels)):
             raise InputError(f"stage channels must rise strictly, found {list(self.channels)}")
-        if self.channels[0] < 1 or self.blocks < 1 or self.stride < 1:
-            raise InputError(f"stage channels, blocks and stride must be at least 1, found {self}")
-        if self.kernel < 1 or self.kernel % 2 == 0:
+        _check_counts("stage", channels=self.channels[0], blocks=self.blocks, stride=self.stride)
+        if not all(type(count) is int for count in self.channels):
+            raise InputError(f"stage channels must be whole numbers, found {list(self.channels)}")
+        if self.kernel < 1 or self.kernel % 2 != 1:
             raise InputError(f"stage kernel must be odd, found {self.kernel}")
 
 
@@ -53,8 +54,9 @@ class Architecture:
     resolution: int = 224
 
     def __post_init__(self) -> None:
-        if self.num_classes < 1:
-            raise InputError(f"num_classes must be at least 1, found {self.num_classes}")
+        _check_counts("network", num_classes=self.num_classes, resolution=self.resolution)
+        if not self.stages:
+            raise InputError("a network needs at least one stage, found none")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout must lie in [0, 1), found {self.dropout}")
 
@@ -63,13 +65,29 @@ class Architecture:
         """Indices of the gated stages, in the order they run."""
         return tuple(index for index, stage in enumerate(self.stages) if stage.gated)
 
+    def with_gates(self, gates: Sequence[int]) -> "Architecture":
+        """The same network with a gate in the stages of these indices and nowhere else.
+
+        Raises InputError for a stage that is not there. Routes are given anew afterwards.
+        """
+        count = len(self.stages)
+        if list(gates) != sorted(set(gates)) or not set(gates) <= set(range(count)):
+            raise InputError(
+                f"gates must be rising indices of stages, 0 to {count - 1}, found {list(gates)}"
+            )
+        stages = (replace(stage, gated=i in gates) for i, stage in enumerate(self.stages))
+        return replace(self, stages=tuple(stages), routes=None)
+
     def with_routes(self, routes: Sequence[int] | Sequence[Sequence[int]] | None) -> "Architecture":
         """The same network with its gates restricted to `routes`.
 
-        A flat sequence is the choice of every gate; a nested one gives each gate its own.
+        A flat sequence is the choice of every gate; a nested one gives each gate its own. Raises
+        InputError if there is no gate to restrict.
         """
         if routes is None:
             return replace(self, routes=None)
+        if not self.gates:
+            raise InputError(f"routes are for gates, and {self.name} has none: found {routes}")
         rows = list(routes)
         if rows and isinstance(rows[0], int):
             rows = [rows] * len(self.gates)  # type: ignore[list-item]
@@ -97,6 +115,12 @@ class Architecture:
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"architecture is not readable: {error}") from error
+
+
+def _check_counts(what: str, **counts: int) -> None:
+    for field, count in counts.items():
+        if type(count) is not int or count < 1:
+            raise InputError(f"{what} {field} must be a whole number of 1 or more, found {count!r}")
 
 
 def _stage(row: Mapping[str, Any]) -> Stage:

@@ -26,17 +26,26 @@ def create_model(
     name: str,
     num_classes: int | None = None,
     *,
+    gates: Sequence[int] | None = None,
     routes: Sequence[int] | Sequence[Sequence[int]] | None = None,
     dropout: float | None = None,
     metadata: Metadata | None = None,
 ) -> DSNet:
     """A freshly initialised network.
 
-    num_classes, dropout: default to the architecture's own. routes: the sub-networks that the gate
-    may choose (with several gates, the entries that each may choose), all by default.
+    num_classes, dropout: default to the architecture's own.
+    gates: the stages, counted from 0, whose first block gets a gate; the architecture's own by
+        default. Stages between two gates share a choice, so their channel lists are of one length.
+    routes: the sub-networks that the gate may choose (with several gates, the entries that each
+        may choose); all by default. The paper's small, medium and large models are `ds_mbnet` or
+        `ds_mbnet_wide` so restricted: [0, 1, 2, 3] spans 133M to 200M multiply-adds, [4, …, 9]
+        226M to 393M, and [10, …, 16] of `ds_mbnet_wide` 433M to 719M.
     Raises InputError for an unknown name or a value out of range.
     """
-    base = architecture(name).with_routes(routes)
+    base = architecture(name)
+    if gates is not None:
+        base = base.with_gates(gates)
+    base = base.with_routes(routes)
     return DSNet(
         replace(
             base,

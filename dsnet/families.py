@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from dsnet import mbnet
+from dsnet import mbnet, resnet
 from dsnet.architecture import Architecture
 from dsnet.block import Block, Stem
+from dsnet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -15,5 +16,17 @@ class Family:
     block: type[Block]
 
 
-FAMILIES = {"mbnet": Family(mbnet.MBNetStem, mbnet.SeparableBlock)}
-ARCHITECTURES: dict[str, Architecture] = {a.name: a for a in (*mbnet.ARCHITECTURES,)}
+FAMILIES = {
+    "mbnet": Family(mbnet.MBNetStem, mbnet.SeparableBlock),
+    "resnet": Family(resnet.ResNetStem, resnet.Bottleneck),
+}
+ARCHITECTURES: dict[str, Architecture] = {
+    a.name: a for a in (*mbnet.ARCHITECTURES, *resnet.ARCHITECTURES)
+}
+
+
+def family(name: str) -> Family:
+    """The family of that name. Raises InputError if there is none."""
+    if name not in FAMILIES:
+        raise InputError(f"family must be one of {sorted(FAMILIES)}, found {name!r}")
+    return FAMILIES[name]

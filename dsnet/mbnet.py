@@ -5,6 +5,7 @@ from torch import Tensor
 
 from dsnet.architecture import Architecture, Stage
 from dsnet.block import Block, Stem
+from dsnet.errors import InputError
 from dsnet.gate import Gate
 from dsnet.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwiseConv2d
 
@@ -14,7 +15,8 @@ class MBNetStem(Stem):
 
     def __init__(self, stage: Stage, pool: bool):
         super().__init__(stage, pool)
-        assert not pool, "DS-MBNet has no pooling after its stem"
+        if pool:
+            raise InputError("stem_pool must be false for DS-MBNet, whose stem has no pooling")
         self.conv = SlimConv2d(3, stage.channels[-1], stage.kernel, stage.stride)
         self.bn = SlimBatchNorm2d(stage.channels)
 
@@ -80,6 +82,24 @@ def _ds_mbnet(name: str, stage3: range, stage4: range) -> Architecture:
 ARCHITECTURES = (
     # Stage 3 from ratio 0.35 to 1.0 in steps of 0.05: the official network.
     _ds_mbnet("ds_mbnet", range(224, 641, 32), range(736, 1153, 32)),
+    # And on to ratio 1.25, as the paper's text has it.
+    _ds_mbnet("ds_mbnet_wide", range(224, 801, 32), range(736, 1313, 32)),
+    # 32x32 pixels: stride 1 in the stem and a gate at 8x8, so that two CPU cores can train it.
+    Architecture(
+        name="ds_mbnet_cifar",
+        family="mbnet",
+        stem=Stage((16, 24)),
+        stages=(
+            Stage((24, 32)),
+            Stage((40, 56), stride=2),
+            Stage((64, 80)),
+            Stage((72, 96, 128, 160, 192), blocks=4, stride=2, gated=True),
+            Stage((144, 192, 256, 320, 384), blocks=2, stride=2),
+        ),
+        num_classes=10,
+        dropout=0.1,
+        resolution=32,
+    ),
     Architecture(
         name="ds_mbnet_digits",
         family="mbnet",

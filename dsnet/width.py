@@ -26,7 +26,7 @@ class RoutingSpace(Sequence[Width]):
 
     paths: for each sub-network, the entry that each gate picks.
     choices: for each gate, the entries that its slimming head may pick, one logit each.
-    routes: the indices of the sub-networks that the gates may choose.
+    routes: the indices of the sub-networks that the gates may choose, none without gates.
     largest: the widest entry everywhere, segment 0 included.
     """
 
@@ -39,6 +39,7 @@ class RoutingSpace(Sequence[Width]):
         self.options = _options(lists, segments, gated=bool(gates))
         self.choices = _choices(architecture.routes, self.options if gates else ())
         self.paths = list(itertools.product(*(range(n) for n in self.options)))
+        self._lists = lists
 
         def width(path: tuple[int, ...]) -> Width:
             entry = (0, *path) if gates else path
@@ -46,7 +47,8 @@ class RoutingSpace(Sequence[Width]):
 
         self._widths = [width(path) for path in self.paths]
         self._index = {path: index for index, path in enumerate(self.paths)}
-        self.routes = tuple(self._index[path] for path in itertools.product(*self.choices))
+        routable = itertools.product(*self.choices) if gates else ()
+        self.routes = tuple(self._index[path] for path in routable)
         self.largest = Width(tuple(channels[-1] for channels in lists))
 
     def __len__(self) -> int:
@@ -64,8 +66,17 @@ class RoutingSpace(Sequence[Width]):
         return self._index[tuple(path)]
 
     def resolve(self, width: "int | Width") -> Width:
-        """A Width as it is, an index as its sub-network. Raises InputError for one not there."""
+        """A Width as it is, an index as its sub-network.
+
+        A Width need not be a sub-network: any entry of each stage's channel list will do. Raises
+        InputError for one that is not there.
+        """
         if isinstance(width, Width):
+            rows, found = self._lists, width.channels
+            if len(found) != len(rows) or any(
+                channels not in row for channels, row in zip(found, rows, strict=True)
+            ):
+                raise InputError(f"width must take one entry of each of {rows}, found {width}")
             return width
         if not 0 <= width < len(self):
             raise InputError(f"width must be 0 to {len(self) - 1} or a Width, found {width}")
