@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from dsnet.architecture import Architecture
 from dsnet.block import Block
 from dsnet.errors import InputError
-from dsnet.families import FAMILIES
+from dsnet.families import family
 from dsnet.gate import Gate
 from dsnet.layers import SlimLinear
 from dsnet.metadata import Metadata
@@ -27,8 +27,8 @@ class DSNet(nn.Module):
         self.architecture = architecture
         self.metadata = metadata or Metadata(resolution=architecture.resolution)
         self.space = RoutingSpace(architecture)
-        family = FAMILIES[architecture.family]
-        self.stem = family.stem(architecture.stem, architecture.stem_pool)
+        parts = family(architecture.family)
+        self.stem = parts.stem(architecture.stem, architecture.stem_pool)
         self.stages = nn.ModuleList()
         inputs = architecture.stem.channels
         for index, stage in enumerate(architecture.stages):
@@ -37,9 +37,10 @@ class DSNet(nn.Module):
                 first = b == 0
                 routes = self._routes_of_gate(index) if first and stage.gated else 0
                 stride = stage.stride if first else 1
-                blocks.append(family.block(inputs, stage.channels, stage, stride, routes))
+                blocks.append(parts.block(inputs, stage.channels, stage, stride, routes))
                 inputs = stage.channels
             self.stages.append(blocks)
+        self._madds: dict[tuple[Width, int], int] = {}
         self.classifier = SlimLinear(inputs[-1], architecture.num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
@@ -137,7 +138,7 @@ class DSNet(nn.Module):
         return self._route(images, price, classify=False)[1]
 
     def dynamic(self, images: Tensor, price: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(logits (N, num_classes), widths int64 (N,)): every image run, sliced, at its own width."""
+        """(logits (N, num_classes), widths int64 (N,)): each image run, sliced, at its own width."""
         logits, widths = self._route(images, price, classify=True)
         assert logits is not None
         return logits, widths
@@ -150,21 +151,23 @@ class DSNet(nn.Module):
         n = images.shape[0]
         logits = images.new_empty(n, self.architecture.num_classes) if classify else None
         widths = torch.empty(n, dtype=torch.int64, device=images.device)
-        costs = [cost * price for cost in self.gate_costs(images.device)]
+        gates = self.gates
+        costs = [cost * price for cost in self.gate_costs(images.device)] if price else None
 
         def descend(x: Tensor, rows: Tensor, path: tuple[int, ...]) -> None:
             """Run the segment that `path` leads to on these rows, then split them by choice."""
-            undecided = len(costs) - len(path)
-            full = path + (0,) * undecided
-            width = self.space[self.space.index_of(full)]
-            x, reduced = self.segment(len(path), x, width)
+            gate, undecided = len(path), len(gates) - len(path)
+            width = self.space[self.space.index_of(path + (0,) * undecided)]
+            x, reduced = self.segment(gate, x, width)
             if reduced is None:
                 if logits is not None:
                     logits[rows] = self.classify(x, width).to(logits.dtype)
                 return
-            choice = (self.gates[len(path)].logits(reduced) - costs[len(path)]).argmax(1)
-            for index, entry in enumerate(self.space.choices[len(path)]):
-                picked = (choice == index).nonzero()[:, 0]
+            scores = gates[gate].logits(reduced)
+            if costs is not None:
+                scores = scores - costs[gate]
+            entries = self.space.choices[gate]
+            for entry, picked in zip(entries, _groups(scores), strict=True):
                 if not len(picked):
                     continue
                 if undecided == 1:
@@ -196,10 +199,18 @@ class DSNet(nn.Module):
         Convolutions, linear layers and, for each global pooling, the size of its input. The
         resolution defaults to the model's own.
         """
-        channels = self.space.resolve(width).channels
-        count, size = self.stem.madds(channels[0], resolution or self.metadata.resolution)
-        inputs = channels[0]
-        for stage, outputs in zip(self.stages, channels[1:], strict=True):
+        width = self.space.resolve(width)
+        size = self.metadata.resolution if resolution is None else resolution
+        if size < 1:
+            raise InputError(f"resolution must be at least 1 pixel, found {size}")
+        if (width, size) not in self._madds:
+            self._madds[width, size] = self._count(width, size)
+        return self._madds[width, size]
+
+    def _count(self, width: Width, size: int) -> int:
+        inputs = width.channels[0]
+        count, size = self.stem.madds(inputs, size)
+        for stage, outputs in zip(self.stages, width.channels[1:], strict=True):
             assert isinstance(stage, nn.ModuleList)
             for block in stage:
                 assert isinstance(block, Block)
@@ -207,3 +218,13 @@ class DSNet(nn.Module):
                 count += more
                 inputs = outputs
         return count + inputs * size**2 + inputs * self.architecture.num_classes
+
+
+def _groups(scores: Tensor) -> tuple[Tensor, ...]:
+    """scores: (N, routes) -> per route, the rows where it scores highest, in their order.
+
+    One host synchronisation, to learn the sizes, however many routes there are.
+    """
+    choice = scores.argmax(1)
+    sizes = choice.bincount(minlength=scores.shape[1]).tolist()
+    return choice.argsort(stable=True).split(sizes)
