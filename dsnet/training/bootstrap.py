@@ -87,9 +87,12 @@ def labels_step(
 def random_widths(model: DSNet, count: int, generator: torch.Generator) -> list[int]:
     """`count` different sub-networks between the smallest and the widest, uniformly at random.
 
-    The smallest is in every batch anyway (sandwich rule). Fewer if there are not as many.
+    The smallest and the largest are in every batch anyway (sandwich rule). Fewer if there are not
+    as many.
     """
-    order = torch.randperm(len(model.space) - 1, generator=generator)
+    # Without gates the last sub-network is the largest itself.
+    inner = len(model.space) - 1 - (model.space[-1] == model.space.largest)
+    order = torch.randperm(inner, generator=generator)
     return sorted((order[:count] + 1).tolist())
 
 
@@ -145,7 +148,7 @@ class _SharedPrefix:
         self.output: Tensor | None = None
         if not model.architecture.gates:
             return
-        # One update moves the statistics by m of their way, `updates` in a row by 1 - (1 - m)^updates.
+        # One update moves the statistics by m of their way, n in a row by 1 - (1 - m)^n.
         way = (1 - (1 - BATCHNORM_MOMENTUM) ** updates) / BATCHNORM_MOMENTUM
         self.statistics = list(model.buffers()) if updates > 1 else []
         before = [buffer.clone() for buffer in self.statistics]

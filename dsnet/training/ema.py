@@ -14,7 +14,7 @@ def make_teacher(model: DSNet) -> DSNet:
 
 @torch.no_grad()
 def update_teacher(teacher: DSNet, model: DSNet, decay: float = 0.997) -> None:
-    """teacher <- decay * teacher + (1 - decay) * model, parameters and buffers, in one fused call."""
+    """teacher <- decay * teacher + (1 - decay) * model, parameters and buffers, in fused calls."""
     for ours, theirs in (
         (list(teacher.parameters()), list(model.parameters())),
         (list(teacher.buffers()), list(model.buffers())),

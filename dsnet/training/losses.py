@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of logits (N, K) against probabilities (N, K); in float32 under autocast."""
+    """Mean cross-entropy of logits (N, K) against probabilities (N, K); float32 under autocast."""
     return F.cross_entropy(logits.float(), targets)
 
 

@@ -21,7 +21,7 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
     of images, over all workers; the model is left in the mode it was in.
     """
     layers = [m for m in model.modules() if isinstance(m, SlimBatchNorm2d)]
-    # Each row: sum of x, sum of x * x, and the number of values, laid out as the running statistics.
+    # Rows: sum of x, sum of x * x, number of values; each laid out as the running statistics.
     moments = {
         layer: layer.running_mean.new_zeros(3, layer.running_mean.numel(), dtype=torch.float64)
         for layer in layers
@@ -54,8 +54,9 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
 
 
 def _run_every_width(model: DSNet, images: Tensor) -> None:
-    """Forward at the largest width and at every sub-network, the slim prefix computed once."""
-    model(images, width=model.space.largest)
+    """Forward once at the largest width and at every sub-network, what they share computed once."""
+    if model.space.largest not in model.space:
+        model(images, width=model.space.largest)
     if not model.architecture.gates:
         for width in model.space:
             model(images, width=width)

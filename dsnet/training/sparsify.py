@@ -19,9 +19,10 @@ class GateLoss:
 
     target: None for the official complexity, the mean of (multiply-adds / 1e9)^2; a count for the
         relative excess of the mean over it, max(0, mean / target - 1), nothing when it is met.
-    sgs: what sandwich gate sparsification teaches. Images that the smallest width gets right are
-        easy and belong to it. "try_best" sends all others to the widest routable; "give_up" sends
-        those that even the widest gets wrong to the smallest too; "off" leaves the term out.
+    sgs: what sandwich gate sparsification teaches. Images that the smallest routable width gets
+        right are easy and belong to it. "try_best" sends all others to the widest routable;
+        "give_up" sends those that even the widest gets wrong to the smallest too; "off" leaves the
+        term out.
     temperature: of the Gumbel-softmax.
     """
 
@@ -140,12 +141,12 @@ def _sgs_targets(
     model: DSNet, x: Tensor, labels: Tensor, strategy: Strategy
 ) -> tuple[Tensor | None, Tensor]:
     """Which images should go wide, bool (N,) or None, and which are easy, bool (N,)."""
-    easy = model.tail(x, model.space[0]).argmax(1) == labels
+    smallest, widest = (model.space[model.space.routes[end]] for end in (0, -1))
+    easy = model.tail(x, smallest).argmax(1) == labels
     if strategy == "off":
         return None, easy
     wide = ~easy
     if strategy == "give_up":
-        widest = model.space[model.space.routes[-1]]
         wide &= model.tail(x, widest).argmax(1) == labels
     return wide, easy
 
