@@ -51,14 +51,15 @@ class DSNet(nn.Module):
     @property
     def gates(self) -> list[Gate]:
         """The gates with a slimming head, in the order they run."""
-        blocks = [self._block(stage, 0) for stage in self.architecture.gates]
+        blocks = [self.block(stage, 0) for stage in self.architecture.gates]
         return [block.gate for block in blocks if block.gate is not None]
 
     def slimming_parameters(self) -> list[nn.Parameter]:
         """What stage II trains: the slimming heads' weights and nothing else."""
         return [p for gate in self.gates if gate.slimming for p in gate.slimming.parameters()]
 
-    def _block(self, stage: int, index: int) -> Block:
+    def block(self, stage: int, index: int) -> Block:
+        """Block `index` of stage `stage`."""
         blocks = self.stages[stage]
         assert isinstance(blocks, nn.ModuleList)
         block = blocks[index]
@@ -105,17 +106,17 @@ class DSNet(nn.Module):
         else:
             start = gates[segment - 1]
             channels = width.channels[start + 1]
-            x = self._block(start, 0).after(x, channels, mixture)
+            x = self.block(start, 0).after(x, channels, mixture)
             for index in range(1, self.architecture.stages[start].blocks):
-                x = self._block(start, index)(x, channels, mixture)
+                x = self.block(start, index)(x, channels, mixture)
             start += 1
         stop = gates[segment] if segment < len(gates) else len(self.stages)
         for stage in range(start, stop):
             for index in range(self.architecture.stages[stage].blocks):
-                x = self._block(stage, index)(x, width.channels[stage + 1], mixture)
+                x = self.block(stage, index)(x, width.channels[stage + 1], mixture)
         if segment == len(gates):
             return x.mean((2, 3)), None
-        block = self._block(stop, 0)
+        block = self.block(stop, 0)
         assert block.gate is not None
         attended, reduced = block.gate(block.before(x, mixture))
         return attended, reduced
