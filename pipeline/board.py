@@ -6,14 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 
 from pipeline.progress import Progress
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-@ray.remote(num_cpus=0)
 class Board:
     """The newest state of one piece of work."""
 
@@ -28,11 +26,11 @@ class Board:
 
 
 @contextmanager
-def shown(name: str, unit: str) -> Iterator[ActorHandle]:
+def shown(name: str) -> Iterator[Any]:
     """A board whose state is shown as progress for as long as the block runs."""
-    board = Board.remote()
+    board = ray.remote(num_cpus=0)(Board).remote()
     stop = threading.Event()
-    thread = threading.Thread(target=_show, args=(board, name, unit, stop), daemon=True)
+    thread = threading.Thread(target=_show, args=(board, name, stop), daemon=True)
     thread.start()
     try:
         yield board
@@ -42,14 +40,14 @@ def shown(name: str, unit: str) -> Iterator[ActorHandle]:
         ray.kill(board)
 
 
-def _show(board: ActorHandle, name: str, unit: str, stop: threading.Event) -> None:
+def _show(board: Any, name: str, stop: threading.Event) -> None:
     progress: Progress | None = None
     while True:
         last = stop.wait(SECONDS_BETWEEN_LOOKS)
         state = ray.get(board.read.remote())
         if state is not None:
             if progress is None:
-                progress = Progress(name, total=state["total"], unit=unit).__enter__()
+                progress = Progress(name, total=state["total"], unit="steps").__enter__()
             progress.update(state["done"], **state["fields"])
         if last:
             break

@@ -7,15 +7,15 @@ import dsnet
 from dsnet import InputError, create_model
 from pipeline import cluster, registry, tracking
 from pipeline.config import Config
+from pipeline.dataset import Dataset, ingest
 from pipeline.evaluation import Evaluation, Row
+from pipeline.promotion import promote
 from pipeline.registry import Version
-from pipeline.stage import Job
-from pipeline.stages.calibrate import calibrate
-from pipeline.stages.evaluate import evaluate
-from pipeline.stages.gate import gate
-from pipeline.stages.ingest import Dataset, ingest
-from pipeline.stages.register import register
-from pipeline.stages.supernet import supernet
+from pipeline.stage import Job, headline, ran, trained
+from pipeline.stages import calibrate as calibrate_stage
+from pipeline.stages import evaluate as evaluate_stage
+from pipeline.stages import gate as gate_stage
+from pipeline.stages import supernet as supernet_stage
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class ChainResult:
     version: Version
     """The gated network, registered and evaluated."""
     rows: list[Row]
-    """Every sub-network, the largest width and the dynamic network, on the test images."""
+    """Every sub-network and the dynamic network, on the test images."""
     versions: list[Version]
-    """Everything registered under the chain's two names."""
+    """Everything registered under the chain's names."""
 
 
 def run(config: Config) -> ChainResult:
@@ -42,21 +42,66 @@ def run(config: Config) -> ChainResult:
     dataset = ingest(config)
     check_classes(config, dataset)
     cluster.connect(config.cluster)
-    with tracking.chain_run(config) as parent:
-        job = Job(config, dataset, parent)
+    with tracking.chain_run(config) as run:
+        job = Job(config, dataset, run)
         version = gate(job, given or calibrate(job, supernet(job)))
-        version = register(job, evaluate(job, version))
+        version = promote(evaluate(job, version), config.gate.target)
         counts = Evaluation.from_dict(json.loads(version.tags["evaluation"]))
         rows = counts.rows(dsnet.load(job.local(version)))
-        names = (version.name, job.supernet_name) if given is None else (version.name,)
+        names = [version.name] if given else [job.supernet_name, version.name]
         return ChainResult(version, rows, [v for name in names for v in registry.versions(name)])
+
+
+def supernet(job: Job) -> Version:
+    """The supernet as stage I leaves it."""
+    settings = {"metadata": job.dataset.metadata(job.config)}
+    return trained(job, "supernet", job.supernet_name, supernet_stage.loop, settings)
+
+
+def calibrate(job: Job, supernet: Version) -> Version:
+    """The same supernet with recalibrated statistics."""
+    return trained(job, "calibrate", job.supernet_name, calibrate_stage.loop, {}, supernet)
+
+
+def gate(job: Job, supernet: Version) -> Version:
+    """The gated network. Raises InputError for a supernet of another number of classes."""
+    wanted = job.config.model.num_classes or len(job.dataset.train.classes)
+    found = dsnet.load(job.local(supernet)).architecture.num_classes
+    if found != wanted:
+        raise InputError(
+            f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
+            f"has, found one of {found}; train one with dsnet run, or name another"
+        )
+    return trained(job, "gate", job.config.name, gate_stage.loop, {}, supernet)
+
+
+def evaluate(job: Job, version: Version) -> Version:
+    """Measure a registered version, loaded back from the registry, on the test images.
+
+    Returns it with the counts and the headline figures among its tags.
+    """
+    key = job.fingerprint("evaluate", [version])
+    if version.tags.get("evaluate_fingerprint") == key:
+        return version
+    directory = job.local(version)
+    with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
+        outcome = ran(job, "evaluate", evaluate_stage.loop, {"model": str(directory)}, key, run)
+    counts = Evaluation.from_dict(outcome.metrics["evaluation"])
+    if counts.images != job.dataset.test.samples:
+        raise RuntimeError(f"evaluated {counts.images} of {job.dataset.test.samples} images")
+    tags = {
+        "evaluated_on": "test",
+        "evaluate_fingerprint": key,
+        "evaluation": json.dumps(counts.to_dict()),
+    }
+    return registry.annotate(version, tags, headline(counts, dsnet.load(directory)))
 
 
 def check_model(config: Config) -> None:
     """Raise InputError if the model cannot be made or the target cannot be met."""
     model = create_model(config.model.arch, 2, routes=config.model.routes)
-    resolution = config.data.resolution
     if config.gate.target is not None:
+        resolution = config.data.resolution
         config.gate.target.madds([model.madds(i, resolution) for i in model.space.routes])
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import Any
 
 import ray
 from ray._private import state as ray_state
@@ -19,8 +20,11 @@ def connect(cluster: Cluster) -> None:
     cluster has now or, where it grows by itself, may ever have.
     """
     if not ray.is_initialized():
-        started_here = "RAY_ADDRESS" not in os.environ
-        options = {"dashboard_host": "127.0.0.1"} if started_here else {}
+        options: dict[str, Any] = {}
+        if "RAY_ADDRESS" not in os.environ:
+            options["dashboard_host"] = "127.0.0.1"
+            # Nobody preempts this machine, and the watcher's start is logged as an error.
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(log_to_driver=True, logging_level=logging.WARNING, **options)
     check_capacity(cluster, most_resources())
 
@@ -42,7 +46,7 @@ def check_capacity(cluster: Cluster, resources: dict[str, float]) -> None:
         has = resources.get(resource, 0.0)
         if cluster.workers * each > has:
             raise InputError(
-                f"cluster.workers: expected what this Ray cluster can ever have ({has:g} {resource}s "
-                f"in all), found {cluster.workers} workers with cluster.{field} {each:g} each; "
+                f"cluster.workers: expected what this Ray cluster can ever have, {has:g} "
+                f"{resource}s in all, found {cluster.workers} workers with cluster.{field} {each:g} each; "
                 "ask for fewer workers or a larger cluster"
             )

@@ -30,20 +30,19 @@ class Evaluation:
 
     images: int
     correct: tuple[int, ...]
-    """Right answers of each sub-network of the space, then of the largest width."""
+    """Right answers of each sub-network of the space."""
     routed_correct: int
     """Right answers of the dynamic network."""
     picked: tuple[int, ...]
     """How many images took each sub-network."""
 
     def rows(self, model: DSNet) -> list[Row]:
-        """Every sub-network, the largest width and, if any image was routed, the dynamic network."""
-        madds = [model.madds(width) for width in [*model.space, model.space.largest]]
-        widest = madds[model.space.routes[-1]] if model.space.routes else madds[-2]
-        names = [f"width {i}" for i in range(len(model.space))] + ["largest"]
+        """Every sub-network and, if any image was routed, the dynamic network."""
+        madds = [model.madds(width) for width in model.space]
+        widest = madds[model.space.routes[-1]]
         rows = [
-            Row(name, right / self.images, count, count / widest)
-            for name, right, count in zip(names, self.correct, madds, strict=True)
+            Row(f"width {index}", right / self.images, count, count / widest)
+            for index, (right, count) in enumerate(zip(self.correct, madds, strict=True))
         ]
         if any(self.picked):
             mean = self.average_madds(model)
@@ -81,8 +80,8 @@ def evaluate(
     """
     n = len(model.space)
     device = next(model.parameters()).device
-    # images, right answers of n + 1 widths, right answers when routed, picks of n widths.
-    counts = torch.zeros(1 + n + 1 + 1 + n, dtype=torch.int64, device=device)
+    # images, right answers of n widths, right answers when routed, picks of n widths.
+    counts = torch.zeros(1 + n + 1 + n, dtype=torch.int64, device=device)
     for images, labels in batches:
         row = [torch.tensor([len(labels)], device=device)]
         row += [_right(logits, labels) for logits in _every_width(model, images)]
@@ -93,11 +92,11 @@ def evaluate(
             row.append(torch.zeros(1 + n, dtype=torch.int64, device=device))
         counts += torch.cat(row)
     images_seen, *rest = total(counts).tolist()
-    return Evaluation(images_seen, tuple(rest[: n + 1]), rest[n + 1], tuple(rest[n + 2 :]))
+    return Evaluation(images_seen, tuple(rest[:n]), rest[n], tuple(rest[n + 1 :]))
 
 
 def _every_width(model: DSNet, images: Tensor) -> Iterable[Tensor]:
-    """Logits of each sub-network, the slim prefix computed once, then of the largest width."""
+    """Logits of each sub-network, the slim prefix computed once."""
     if model.architecture.gates:
         x, _ = model.segment(0, images, model.space[0])
         for width in model.space:
@@ -105,7 +104,6 @@ def _every_width(model: DSNet, images: Tensor) -> Iterable[Tensor]:
     else:
         for width in model.space:
             yield model(images, width=width)
-    yield model(images, width=model.space.largest)
 
 
 def _right(logits: Tensor, labels: Tensor) -> Tensor:

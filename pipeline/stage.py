@@ -10,12 +10,12 @@ import dsnet
 from pipeline import registry, tracking
 from pipeline.checkpoint import MODEL
 from pipeline.config import Config, storage_dir
+from pipeline.dataset import Dataset
 from pipeline.evaluation import Evaluation
 from pipeline.fingerprint import code_version, fingerprint
 from pipeline.registry import Version
-from pipeline.stages.ingest import Dataset
 from pipeline.tracking import Run
-from pipeline.trainer import train
+from pipeline.trainer import Outcome, train
 from pipeline.worker import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,10 +48,6 @@ class Job:
         folder = storage_dir(self.config) / "versions" / f"{version.name}-{version.version}"
         return registry.pull(version.uri, folder)
 
-    def betons(self) -> Settings:
-        """The paths of the data, for a stage's loop."""
-        return {"train": str(self.dataset.train.beton), "test": str(self.dataset.test.beton)}
-
 
 def trained(
     job: Job,
@@ -72,16 +68,7 @@ def trained(
     if parent is not None:
         settings = {**settings, "model": str(job.local(parent))}
     with tracking.stage_run(job.run, stage, {"fingerprint": key}) as run:
-        outcome = train(
-            stage,
-            loop,
-            job.config,
-            {**job.betons(), **settings},
-            fingerprint=key,
-            run=run,
-            unit="steps",
-        )
-        assert outcome.directory is not None, f"stage {stage} reported no checkpoint"
+        outcome = ran(job, stage, loop, settings, key, run)
         directory = outcome.directory / MODEL
         counts = Evaluation.from_dict(outcome.metrics["evaluation"])
         return registry.register(
@@ -99,6 +86,23 @@ def trained(
             },
             metrics=headline(counts, dsnet.load(directory)),
         )
+
+
+def ran(
+    job: Job,
+    stage: str,
+    loop: Callable[[Settings], None],
+    settings: Settings,
+    key: str,
+    run: Run,
+) -> Outcome:
+    """What `loop` reported from its workers. `key`: the stage's fingerprint."""
+    settings = {
+        **settings,
+        "train": str(job.dataset.train.beton),
+        "test": str(job.dataset.test.beton),
+    }
+    return train(stage, loop, job.config, settings, fingerprint=key, run=run)
 
 
 def headline(counts: Evaluation, model: dsnet.DSNet) -> dict[str, float]:

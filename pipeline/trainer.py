@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.train import (
+from ray.train import TrainingFailedError, UserCallback, WorkerGroupError
+from ray.train.torch import TorchTrainer
+
+# Ray Train V2's own modules: type checkers see the first version's under ray.train.
+from ray.train.v2.api.config import (
     CheckpointConfig,
     FailureConfig,
+    LoggingConfig,
     RunConfig,
     ScalingConfig,
-    TrainingFailedError,
-    WorkerGroupError,
 )
-from ray.train.torch import TorchTrainer
 
 from dsnet.errors import InputError
 from pipeline import board
@@ -30,8 +32,8 @@ class Outcome:
     """What a stage's loop reported last."""
 
     metrics: dict[str, Any]
-    directory: Path | None
-    """The folder of the last checkpoint, None if the loop wrote none."""
+    directory: Path
+    """The folder of the last checkpoint."""
 
 
 def train(
@@ -42,18 +44,17 @@ def train(
     *,
     fingerprint: str,
     run: Run,
-    unit: str,
 ) -> Outcome:
     """Run `loop(settings)` on `config.cluster.workers` workers and wait for its end.
 
     The run's folder is named after the stage's fingerprint: started again after a crash, the same
-    stage goes on from its last checkpoint. `unit` is what the loop's progress counts.
+    stage goes on from its last checkpoint.
     Raises InputError if a worker did, and Ray Train's error for anything else.
     """
     cluster = config.cluster
-    callbacks = [] if run.id is None else [MLflowCallback(run.uri, run.id)]
+    callbacks: list[UserCallback] = [MLflowCallback(run.uri, run.id)] if run.id else []
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    with board.shown(stage, unit) as progress:
+    with board.shown(stage) as progress:
         trainer = TorchTrainer(
             loop,
             train_loop_config={**settings, "config": config.as_dict(), "board": progress},
@@ -62,20 +63,23 @@ def train(
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker={key: n for key, n in resources.items() if n},
             ),
-            run_config=RunConfig(
+            run_config=RunConfig(  # type: ignore[arg-type]
                 name=f"{config.name}-{stage}-{fingerprint[:12]}",
                 storage_path=str(storage_dir(config)),
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
                 callbacks=callbacks,
+                logging_config=LoggingConfig(log_level="WARNING"),
             ),
         )
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
             raise _users_mistake(error) or error from None
-    directory = None if result.checkpoint is None else Path(result.checkpoint.path)
-    return Outcome(result.metrics or {}, directory)
+    # Ray Train hands on the metrics that came with a checkpoint: every loop ends with one.
+    if result.checkpoint is None or result.metrics is None:
+        raise RuntimeError(f"stage {stage} ended without a checkpoint")
+    return Outcome(result.metrics, Path(result.checkpoint.path))
 
 
 def _users_mistake(error: TrainingFailedError) -> InputError | None:

@@ -12,13 +12,17 @@ from dsnet.training.parallel import total
 
 @torch.no_grad()
 def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
-    """Replace the running statistics of every width by averages over `batches`.
+    """Replace the running statistics of every sub-network by averages over `batches`.
 
     batches: normalised images, float (N, 3, H, W). Each layer is normalised by the batch's own
     statistics, as in training; its mean is the average of its input over all images, its variance
     the unbiased one over all images. Where torch.distributed runs, every worker brings its own
     batches and all end with the same statistics, each image weighing the same. Returns the number
     of images, over all workers; the model is left in the mode it was in.
+
+    The largest width takes part up to the first gate only. Behind it, it shares its statistics with
+    the widest sub-network, which sees other inputs, the slim prefix's: averaged over both they fit
+    neither (on digits that sub-network lost seven points), and nothing is routed to the largest.
     """
     layers = [m for m in model.modules() if isinstance(m, SlimBatchNorm2d)]
     # Rows: sum of x, sum of x * x, number of values; each laid out as the running statistics.
@@ -43,7 +47,7 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
     try:
         for batch in batches:
             images += len(batch)
-            _run_every_width(model, batch)
+            _run_every_subnetwork(model, batch)
     finally:
         for hook in hooks:
             hook.remove()
@@ -53,14 +57,13 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
     return int(seen)
 
 
-def _run_every_width(model: DSNet, images: Tensor) -> None:
-    """Forward once at the largest width and at every sub-network, what they share computed once."""
-    if model.space.largest not in model.space:
-        model(images, width=model.space.largest)
+def _run_every_subnetwork(model: DSNet, images: Tensor) -> None:
+    """Forward at every sub-network, what they share computed once."""
     if not model.architecture.gates:
         for width in model.space:
             model(images, width=width)
         return
+    model.segment(0, images, model.space.largest)
 
     def descend(x: Tensor, segment: int, path: tuple[int, ...]) -> None:
         full = path + (0,) * (len(model.architecture.gates) - len(path))

@@ -1,1 +1,1 @@
-"""The stages, one file each: ingest, supernet, calibrate, gate, evaluate, register."""
+"""What the workers of each stage do: one loop a file, as the paper reads."""

@@ -9,8 +9,6 @@ import dsnet
 from dsnet.training import recalibrate
 from pipeline.data.random_bits import permutation
 from pipeline.evaluation import evaluate
-from pipeline.registry import Version
-from pipeline.stage import Job, trained
 from pipeline.worker import Settings, Worker
 
 
@@ -58,8 +56,3 @@ def share(indices: np.ndarray, images: int | None, batch_size: int, worker: Work
     order = indices[permutation(len(indices), worker.config.seed, 0)][:images]
     batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
     return np.concatenate([*batches[worker.rank :: worker.world_size], order[:0]])
-
-
-def calibrate(job: Job, supernet: Version) -> Version:
-    """The same supernet with recalibrated statistics."""
-    return trained(job, "calibrate", job.supernet_name, loop, {}, supernet)

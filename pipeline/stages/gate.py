@@ -8,15 +8,12 @@ from ray.train import get_checkpoint
 from torch import Tensor
 
 import dsnet
-from dsnet import InputError
 from dsnet.budget import calibrate_prices, gate_logits, prices_from_logits
 from dsnet.training import GateLoss, average_gradients, freeze_trunk, gate_step
 from pipeline.checkpoint import Training
 from pipeline.data.loader import Loader
 from pipeline.evaluation import evaluate
 from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
-from pipeline.registry import Version
-from pipeline.stage import Job, trained
 from pipeline.worker import Settings, Worker
 
 
@@ -27,7 +24,7 @@ def loop(settings: Settings) -> None:
     """
     worker = Worker(settings)
     section = worker.config.gate
-    model = dsnet.load(settings["model"]).to(worker.device, memory_format=torch.channels_last)
+    model = dsnet.load(settings["model"], worker.device).to(memory_format=torch.channels_last)
     freeze_trunk(model)
     ours, aside = worker.train_and_holdout(settings["train"])
     loader = worker.loader(settings["train"], section.batch_size, train=True, indices=ours)
@@ -96,16 +93,3 @@ def set_prices(worker: Worker, model: dsnet.DSNet, holdout: Loader) -> None:
         # for all.
         prices = calibrate_prices(model, batches)
     model.metadata = replace(model.metadata, prices=prices)
-
-
-def gate(job: Job, supernet: Version) -> Version:
-    """The gated network. Raises InputError for a supernet of another number of classes."""
-    classes = len(job.dataset.train.classes)
-    found = dsnet.load(job.local(supernet)).architecture.num_classes
-    wanted = job.config.model.num_classes or classes
-    if found != wanted:
-        raise InputError(
-            f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
-            f"has, found one of {found}; train one with dsnet run, or name another"
-        )
-    return trained(job, "gate", job.config.name, loop, {}, supernet)

@@ -23,8 +23,6 @@ from pipeline.checkpoint import Training
 from pipeline.config import Supernet
 from pipeline.evaluation import evaluate
 from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
-from pipeline.registry import Version
-from pipeline.stage import Job, trained
 from pipeline.worker import Settings, Worker
 
 Step = Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]
@@ -41,7 +39,7 @@ def loop(settings: Settings) -> None:
     loader = worker.loader(settings["train"], section.batch_size, train=True, indices=ours)
     holdout = worker.loader(settings["train"], section.batch_size, train=False, indices=aside)
 
-    student = new_model(settings, worker).to(worker.device, memory_format=torch.channels_last)
+    student = new_model(settings, worker).to(worker.device).to(memory_format=torch.channels_last)
     # Stage II trains the slimming heads; here they have no gradient.
     for parameter in student.slimming_parameters():
         parameter.requires_grad_(False)
@@ -121,9 +119,3 @@ def make_step(section: Supernet, student: DSNet, teacher: DSNet) -> Step:
         ensemble=section.bootstrap == "ensemble",
         label_smoothing=smoothing,
     )
-
-
-def supernet(job: Job) -> Version:
-    """The supernet as stage I leaves it."""
-    settings = {"metadata": job.dataset.metadata(job.config)}
-    return trained(job, "supernet", job.supernet_name, loop, settings)

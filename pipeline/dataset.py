@@ -1,4 +1,4 @@
-"""Ingest: the source's splits as beton files, and what the model must know of them."""
+"""The data of a chain: its splits as beton files, and what a model must know of them."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,18 +1,17 @@
-"""Register: the aliases under which other teams find what a chain has made."""
+"""Promotion: the aliases under which other teams find what a chain has made."""
 
 import logging
 
 from dsnet.target import Target
 from pipeline import registry
 from pipeline.registry import CHAMPION, Version
-from pipeline.stage import Job
 
 logger = logging.getLogger(__name__)
 
 
-def register(job: Job, version: Version) -> Version:
+def promote(version: Version, target: Target | None) -> Version:
     """Point the target's alias at `version`, and `champion` unless the present one is better."""
-    if target := job.config.gate.target:
+    if target is not None:
         registry.set_alias(version.name, target_alias(target), version.version)
     present = champion(version.name)
     if present is not None and dominates(present, version):
