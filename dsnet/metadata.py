@@ -16,6 +16,8 @@ class Metadata:
     classes: names in label order; empty when they are not known.
     prices: the calibrated curve of `dsnet.budget`, (price, average multiply-adds) by rising price;
         empty when the gates are not calibrated.
+    price: what multiply-adds cost, in units of logits, where nobody asks for another budget: the
+        price that meets the target the gates were trained for; 0 where they had none.
     """
 
     resolution: int = 224
@@ -24,3 +26,4 @@ class Metadata:
     classes: tuple[str, ...] = ()
     crop: float = 1.0
     prices: tuple[tuple[float, float], ...] = ()
+    price: float = 0.0

@@ -69,7 +69,7 @@ class DSNet(nn.Module):
     # Running -------------------------------------------------------------------------------------
 
     def forward(
-        self, images: Tensor, width: int | Width | None = None, price: float = 0.0
+        self, images: Tensor, width: int | Width | None = None, price: float | None = None
     ) -> Tensor:
         """Logits (N, num_classes) of normalised images, float (N, 3, H, W).
 
@@ -129,26 +129,29 @@ class DSNet(nn.Module):
 
     # Routing -------------------------------------------------------------------------------------
 
-    def route(self, images: Tensor, price: float = 0.0) -> Tensor:
+    def route(self, images: Tensor, price: float | None = None) -> Tensor:
         """The width picked for each image: int64 (N,), indices into `space`.
 
         The choice of a gate is argmax(logits - price * cost), where a route's cost is its
-        multiply-adds as a fraction of the widest routable sub-network's; without a price it is the
-        paper's plain argmax (section 3.3).
+        multiply-adds as a fraction of the widest routable sub-network's. Price 0 is the paper's plain
+        argmax (section 3.3); None is the price that the model was calibrated to, `metadata.price`.
         """
         return self._route(images, price, classify=False)[1]
 
-    def dynamic(self, images: Tensor, price: float = 0.0) -> tuple[Tensor, Tensor]:
+    def dynamic(self, images: Tensor, price: float | None = None) -> tuple[Tensor, Tensor]:
         """(logits (N, num_classes), widths int64 (N,)): each image run, sliced, at its own width."""
         logits, widths = self._route(images, price, classify=True)
         assert logits is not None
         return logits, widths
 
-    def _route(self, images: Tensor, price: float, classify: bool) -> tuple[Tensor | None, Tensor]:
+    def _route(
+        self, images: Tensor, price: float | None, classify: bool
+    ) -> tuple[Tensor | None, Tensor]:
         if not self.architecture.gates:
             raise InputError(f"{self.architecture.name} has no gate: pass width=")
         if self.training:
             raise InputError("routing is for eval mode: call model.eval() or pass width=")
+        price = self.metadata.price if price is None else price
         n = images.shape[0]
         logits = images.new_empty(n, self.architecture.num_classes) if classify else None
         widths = torch.empty(n, dtype=torch.int64, device=images.device)

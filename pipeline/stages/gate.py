@@ -8,7 +8,7 @@ from ray.train import get_checkpoint
 from torch import Tensor
 
 import dsnet
-from dsnet.budget import calibrate_prices, gate_logits, prices_from_logits
+from dsnet.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, average_gradients, freeze_trunk, gate_step
 from pipeline.checkpoint import Training
 from pipeline.data.loader import Loader
@@ -83,7 +83,10 @@ def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:
 
 @torch.inference_mode()
 def set_prices(worker: Worker, model: dsnet.DSNet, holdout: Loader) -> None:
-    """Store with the model what a price on multiply-adds does to held-out images."""
+    """Store with the model what a price on multiply-adds does to held-out images.
+
+    Where there is a target, the price that meets it is what the model runs at by default.
+    """
     batches = [images for images, _ in worker.batches(holdout.epoch(0), model.metadata)]
     if len(model.gates) == 1:
         logits = torch.cat([gate_logits(model, images) for images in batches])
@@ -93,3 +96,5 @@ def set_prices(worker: Worker, model: dsnet.DSNet, holdout: Loader) -> None:
         # for all.
         prices = calibrate_prices(model, batches)
     model.metadata = replace(model.metadata, prices=prices)
+    if target := worker.config.gate.target:
+        model.metadata = replace(model.metadata, price=price_for(model, target))
