@@ -90,7 +90,7 @@ class Architecture:
             raise InputError(f"routes are for gates, and {self.name} has none: found {routes}")
         rows = list(routes)
         if rows and isinstance(rows[0], int):
-            rows = [rows] * len(self.gates)  # type: ignore[list-item]
+            rows = [rows] * len(self.gates)
         return replace(self, routes=tuple(tuple(row) for row in rows))  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:

@@ -133,13 +133,13 @@ class DSNet(nn.Module):
         """The width picked for each image: int64 (N,), indices into `space`.
 
         The choice of a gate is argmax(logits - price * cost), where a route's cost is its
-        multiply-adds as a fraction of the widest routable sub-network's. Price 0 is the paper's plain
+        multiply-adds as a fraction of the widest routable sub-network's. Price 0 is the plain
         argmax (section 3.3); None is the price that the model was calibrated to, `metadata.price`.
         """
         return self._route(images, price, classify=False)[1]
 
     def dynamic(self, images: Tensor, price: float | None = None) -> tuple[Tensor, Tensor]:
-        """(logits (N, num_classes), widths int64 (N,)): each image run, sliced, at its own width."""
+        """(logits (N, num_classes), widths int64 (N,)): each image run at its own width, sliced."""
         logits, widths = self._route(images, price, classify=True)
         assert logits is not None
         return logits, widths

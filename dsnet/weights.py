@@ -79,9 +79,10 @@ def verify(directory: Path) -> None:
     for name in (SUMS, MODEL, WEIGHTS):
         if not (directory / name).is_file():
             raise InputError(f"{directory} is not a model directory: it has no {name}")
-    sums = dict(
-        reversed(line.split("  ", 1)) for line in (directory / SUMS).read_text().splitlines()
-    )
+    sums: dict[str, str] = {}
+    for line in (directory / SUMS).read_text(errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
     for name in (MODEL, WEIGHTS, *sums):
         path = directory / name
         if name not in sums or not path.is_file() or sha256(path) != sums[name]:

@@ -85,7 +85,7 @@ class RoutingSpace(Sequence[Width]):
 
 def _options(lists: list[tuple[int, ...]], segments: list[int], gated: bool) -> tuple[int, ...]:
     """How many entries each gate (or, without gates, the whole network) has to choose from."""
-    options = []
+    options: list[int] = []
     for segment in range(1 if gated else 0, segments[-1] + 1):
         lengths = {len(lists[row]) for row, s in enumerate(segments) if s == segment}
         if len(lengths) > 1:

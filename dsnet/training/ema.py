@@ -15,8 +15,5 @@ def make_teacher(model: DSNet) -> DSNet:
 @torch.no_grad()
 def update_teacher(teacher: DSNet, model: DSNet, decay: float = 0.997) -> None:
     """teacher <- decay * teacher + (1 - decay) * model, parameters and buffers, in fused calls."""
-    for ours, theirs in (
-        (list(teacher.parameters()), list(model.parameters())),
-        (list(teacher.buffers()), list(model.buffers())),
-    ):
-        torch._foreach_lerp_(ours, theirs, 1 - decay)
+    torch._foreach_lerp_(tuple(teacher.parameters()), tuple(model.parameters()), 1 - decay)
+    torch._foreach_lerp_(tuple(teacher.buffers()), tuple(model.buffers()), 1 - decay)
