@@ -9,7 +9,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## the whole chain on handwritten digits, then a few predictions: about five minutes
-	@$(python) -m jobs.demo
+	@.venv/bin/dsnet demo
 
 test: check ## formatting, lint, types, then every test
 	@$(python) -m pytest

@@ -73,7 +73,7 @@ def predict(
     Raises InputError, before anything is computed, if a file is not an image or the budget is out
     of range.
     """
-    price = 0.0 if budget is None else price_for(model, budget)
+    price = None if budget is None else price_for(model, budget)
     inputs = [read_input(Path(path), model.metadata) for path in paths]
     logits, widths = [], []
     with torch.inference_mode(), Progress("predict", len(inputs), "images") as progress:

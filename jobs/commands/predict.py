@@ -1,8 +1,14 @@
 """dsnet predict: classify image files."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from jobs.output import print_json, print_table, working
+
+if TYPE_CHECKING:
+    from pipeline.predict import Prediction
 
 
 @click.command("predict")
@@ -32,7 +38,12 @@ def command(model: str, images: tuple[str, ...], budget: str | None, as_json: bo
     if as_json:
         print_json([prediction.as_dict() for prediction in predictions])
         return
+    print_predictions(predictions)
+
+
+def print_predictions(predictions: "Sequence[Prediction]", title: str = "") -> None:
+    """What the model says of each image, as a table."""
     rows = [
         (p.path, p.name or p.label, f"{p.confidence:.1%}", p.width, p.madds) for p in predictions
     ]
-    print_table(("image", "class", "confidence", "width", "multiply-adds"), rows)
+    print_table(("image", "class", "confidence", "width", "multiply-adds"), rows, title)

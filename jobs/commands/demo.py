@@ -1,0 +1,45 @@
+"""dsnet demo: train on handwritten digits, then use what was registered."""
+
+from pathlib import Path
+
+import click
+
+from jobs.commands.predict import print_predictions
+from jobs.commands.run import print_result
+from jobs.output import working
+
+CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
+PICTURES = 8
+
+
+@click.command("demo")
+def command() -> None:
+    """Run jobs/configs/digits.yaml, then classify a few scans that were not trained on."""
+    with working():
+        from pipeline import chain
+        from pipeline.config import home, load_config
+        from pipeline.predict import open_model, predict
+
+        result = chain.run(load_config(CONFIG))
+        champion = f"models:/{result.version.name}@champion"
+        predictions = predict(open_model(champion), write_pictures(home() / "demo"))
+    print_predictions(predictions, title=f"{champion} on scans it was not trained on")
+    print_result(result)
+
+
+def write_pictures(folder: Path) -> list[Path]:
+    """The first scans of the test split as PNG files, named by what they show."""
+    from PIL import Image
+
+    from pipeline.data.sources import open_source
+
+    folder.mkdir(parents=True, exist_ok=True)
+    source = open_source("digits", "test")
+    paths = []
+    for index in range(PICTURES):
+        sample = source[index]
+        path = folder / f"scan-{index}-shows-{source.classes[sample.label]}.png"
+        assert not isinstance(sample.image, bytes)
+        Image.fromarray(sample.image).save(path)
+        paths.append(path)
+    return paths
