@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import click
@@ -36,16 +38,17 @@ def print_json(document: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """A table on stdout; columns whose every cell is a number are aligned to the right."""
+    """A table on stdout; columns after the first whose cells all begin like numbers go right."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left")
+    cells = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
-        numbers = all(isinstance(row[index], int | float) for row in rows)
-        table.add_column(column, justify="right" if rows and numbers else "left")
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
+        numbers = index > 0 and all(row[index][:1].isdigit() for row in cells)
+        table.add_column(column, justify="right" if numbers else "left")
+    for row in cells:
+        table.add_row(*row)
     terminal = sys.stdout.isatty()
     Console(file=sys.stdout, width=None if terminal else WIDE, markup=False).print(table)
 
@@ -54,3 +57,12 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def program(name: str) -> str:
+    """How to call a program of this environment from the current folder: `dsnet` if it is on the
+    PATH, else by its path."""
+    path = Path(sys.executable).with_name(name)
+    if shutil.which(name) == str(path):
+        return name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

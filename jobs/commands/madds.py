@@ -33,7 +33,7 @@ def command(arch: str, resolution: int | None, as_json: bool) -> None:
             {"arch": arch, "resolution": resolution, "largest": largest, "subnetworks": counts}
         )
         return
-    rows = [(str(index), count, count / largest) for index, count in enumerate(counts)]
+    rows = [(index, count, count / largest) for index, count in enumerate(counts)]
     print_table(
         ("sub-network", "multiply-adds", "of the largest"),
         [*rows, ("largest", largest, 1.0)],

@@ -1,8 +1,14 @@
 """dsnet models: what is registered."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from jobs.output import print_json, print_table, working
+
+if TYPE_CHECKING:
+    from pipeline.registry import Version
 
 
 @click.command("models")
@@ -27,15 +33,21 @@ def command(name: str | None, as_json: bool) -> None:
         keys = ("name", "version", "aliases", "stage", "tags", "metrics")
         print_json([{key: getattr(version, key) for key in keys} for version in versions])
         return
+    print_versions(versions)
+
+
+def print_versions(versions: "Sequence[Version]") -> None:
+    """Registered versions as a table."""
+    if not versions:
+        click.echo("nothing is registered yet; dsnet run registers what it trains")
+        return
     rows = [
         (
             version.uri,
             ", ".join(version.aliases),
             version.stage,
-            f"{version.metrics['top1']:.2%}" if "top1" in version.metrics else "",
-            f"{version.metrics['average_madds']:,.0f}"
-            if "average_madds" in version.metrics
-            else "",
+            f"{version.metrics['top1']:.2%}",
+            f"{version.metrics['average_madds']:,.0f}",
         )
         for version in versions
     ]

@@ -1,0 +1,202 @@
+"""A chain as a Ray job: upload the code and the configuration, start, follow the logs to the end.
+
+Uploaded are the packages dsnet, pipeline and jobs as they are here, and the configuration with its
+flags applied: not data, and not the environment. The cluster's nodes need the locked dependencies
+of the same Python version. Paths in the configuration are those of the cluster.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import ray
+import requests
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from dsnet.errors import InputError
+from pipeline.config import Config
+from pipeline.fingerprint import code_version
+
+logger = logging.getLogger(__name__)
+for _name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
+    logging.getLogger(f"ray.{_name}").setLevel(logging.WARNING)  # each step of the upload
+logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
+
+PACKAGES = ("dsnet", "pipeline", "jobs")
+CONFIG = "submitted.yaml"
+LARGEST_FILE = (
+    10 * 2**20
+)  # bytes; sources are smaller, and a job's upload goes through the head node
+# Variables that the job gets. None is secret: everyone who reaches the dashboard can read them.
+# Tokens and passwords belong into the environment of the cluster's nodes.
+PASSED_ON = ("DSNET_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
+ANSWER_SECONDS = 10.0
+PATIENCE_SECONDS = 120.0  # without a word from the dashboard, before following ends
+
+
+def connect(address: str) -> JobSubmissionClient:
+    """A client of the Ray dashboard at `address`, which answers and accepts the token found here.
+
+    The token is Ray's own: RAY_AUTH_TOKEN, the file in RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token.
+    Raises InputError if the address is not a URL, nothing answers there, or the token is refused.
+    """
+    url = urlsplit(address)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise InputError(
+            f"--address: expected the URL of Ray's dashboard, such as http://127.0.0.1:8265, "
+            f"found {address!r}"
+        )
+    address = address.rstrip("/")
+    headers = _headers()
+    version = _version(address, headers)
+    if version != ray.__version__:
+        logger.warning("the cluster runs Ray %s, this is Ray %s", version, ray.__version__)
+    # Ray lets these two win over the address that it is given.
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        os.environ.pop(name, None)
+    return JobSubmissionClient(address, headers=headers)
+
+
+def _headers() -> dict[str, str]:
+    """Ray's client finds the token by itself only where RAY_AUTH_MODE=token is set as well."""
+    token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+    if not token:
+        named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+        path = Path(named) if named else Path.home() / ".ray" / "auth_token"
+        try:
+            token = path.read_text().strip()
+        except OSError as error:
+            if named:
+                raise InputError(
+                    f"RAY_AUTH_TOKEN_PATH: expected a readable file, found {path}: {error.strerror}"
+                ) from None
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _version(address: str, headers: dict[str, str]) -> str:
+    """Ray's version at `address`. Raises InputError for everything that is no Ray dashboard."""
+    request = urllib.request.Request(f"{address}/api/version", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            return str(json.load(answer)["ray_version"])
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            found = "the one found here is not its own" if headers else "none was found here"
+            raise InputError(
+                f"--address {address}: this cluster asks for its token, and {found}; "
+                "`ray get-auth-token` on the cluster prints it: set RAY_AUTH_TOKEN to it, or put "
+                "it into ~/.ray/auth_token"
+            ) from None
+        reason = f"HTTP status {error.code}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = str(getattr(error, "reason", error))
+    raise InputError(
+        f"--address {address}: expected Ray's dashboard to answer, found: {reason}; "
+        "is the cluster up, and the address that of the dashboard (port 8265)?"
+    )
+
+
+def submit(client: JobSubmissionClient, command: str, config: Config) -> str:
+    """Upload the project and `config`, start `dsnet COMMAND` there, and return the job's id."""
+    with tempfile.TemporaryDirectory(prefix="dsnet-submit-") as folder:
+        package(Path(folder), config)
+        return str(
+            client.submit_job(
+                entrypoint=entrypoint(command),
+                runtime_env={"working_dir": folder, "env_vars": environment()},
+                metadata={"name": config.name, "command": command, "code": code_version()},
+            )
+        )
+
+
+def package(folder: Path, config: Config) -> None:
+    """Copy what a job needs into `folder`: the three packages and the resolved configuration."""
+    root = Path(__file__).resolve().parent.parent
+    for name in PACKAGES:
+        shutil.copytree(root / name, folder / name, ignore=_left_out)
+    (folder / CONFIG).write_text(config.yaml(), encoding="utf-8")
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    left_out = {name for name in names if name == "__pycache__" or name.startswith(".")}
+    for name in set(names) - left_out:
+        path = Path(folder, name)
+        if path.is_file() and path.stat().st_size > LARGEST_FILE:
+            logger.warning("not uploaded, as larger than 10 MiB: %s", path)
+            left_out.add(name)
+    return left_out
+
+
+def entrypoint(command: str) -> str:
+    """The shell command of the job.
+
+    Where the environment of this process exists on the cluster too (one machine, a shared disk,
+    one image) it is the one that runs; elsewhere the `python` on the PATH of the cluster's node.
+    """
+    folder = shlex.quote(str(Path(sys.executable).parent))
+    return f'PATH={folder}:"$PATH" exec python -m jobs.cli {command} --config {CONFIG}'
+
+
+def environment() -> dict[str, str]:
+    """The variables that the job gets. Raises InputError for a password in the tracking URI."""
+    passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
+    if "MLFLOW_TRACKING_URI" in passed:
+        from pipeline import tracking  # imports MLflow
+
+        passed["MLFLOW_TRACKING_URI"] = tracking.uri()
+    return passed
+
+
+def follow(client: JobSubmissionClient, job: str, write: Callable[[str], object]) -> JobDetails:
+    """Hand the job's logs to `write` as they come, until it ends; return how it ended.
+
+    A stream that drops is opened again, and goes on where it was. Raises ConnectionError if the
+    dashboard stays away for two minutes.
+    """
+    seen = 0  # characters written so far: each stream starts at the beginning of the log
+
+    async def stream() -> None:
+        nonlocal seen
+        position = 0
+        async for text in client.tail_job_logs(job):
+            new = text[max(0, seen - position) :]
+            position += len(text)
+            if new:
+                write(new)
+                seen = position
+
+    last_word = time.monotonic()
+    while True:
+        try:
+            asyncio.run(stream())
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+            logger.debug("the stream of logs dropped: %s", error)
+        try:
+            details = client.get_job_info(job)
+            if details.status.is_terminal():
+                write(client.get_job_logs(job)[seen:])
+                return details
+            last_word = time.monotonic()
+        except (RuntimeError, OSError, requests.RequestException) as error:
+            if time.monotonic() - last_word > PATIENCE_SECONDS:
+                raise ConnectionError(f"no word from {client.get_address()}: {error}") from error
+        time.sleep(1)
+
+
+def exit_status(details: JobDetails) -> int:
+    """0 if the job succeeded, 2 if it found its input wrong, else 1."""
+    if details.status == "SUCCEEDED":
+        return 0
+    return 2 if details.driver_exit_code == 2 else 1
