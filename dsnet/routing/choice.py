@@ -1,0 +1,130 @@
+"""Decisions read off a routing table: which path each image takes, and what that comes to."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dsnet.routing.table import Paths, RoutingTable
+
+Head = Callable[[Tensor], Tensor]
+"""A slimming head: features (…, r) -> logits (…, routes)."""
+
+_STEPS = 30
+_FARTHEST = 2.0**20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a choice of paths comes to, over a table.
+
+    madds: average multiply-adds per image. top1, top5: shares of images. loss: mean cross-entropy.
+    shares: share of the images on each path.
+    """
+
+    madds: float
+    top1: float
+    top5: float
+    loss: float
+    shares: tuple[float, ...]
+
+
+def gate_logits(table: RoutingTable, heads: Sequence[Head]) -> list[Tensor]:
+    """Per gate, its logits after each prefix: float32 (N, prefixes, routes)."""
+    with torch.no_grad():
+        return [
+            head(features.float()) for head, features in zip(heads, table.features, strict=True)
+        ]
+
+
+def log_probabilities(logits: Sequence[Tensor], paths: Paths, price: Tensor | float) -> Tensor:
+    """Log-probability of every joint path, (N, P), where each gate draws from its softmax."""
+    joint = logits[0].new_zeros(len(logits[0]), 1)
+    for gate, cost in zip(logits, paths.costs, strict=True):
+        each = (gate - cost * price).log_softmax(-1)
+        joint = (joint[:, :, None] + each).flatten(1)
+    return joint
+
+
+def choose(logits: Sequence[Tensor], paths: Paths, price: float = 0.0) -> Tensor:
+    """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate in turn.
+
+    The same decisions as `DSNet.route`, which counts sub-networks: `space.routes[path]`.
+    """
+    rows = torch.arange(len(logits[0]))
+    path = torch.zeros(len(rows), dtype=torch.int64)
+    for gate, cost in zip(logits, paths.costs, strict=True):
+        path = path * gate.shape[2] + (gate[rows, path] - cost * price).argmax(1)
+    return path
+
+
+def outcome(table: RoutingTable, path: Tensor) -> Outcome:
+    """What taking path[n] for row n comes to; path: int64 (N,)."""
+
+    def mean(values: Tensor) -> float:
+        return float(values.gather(1, path[:, None]).double().mean())
+
+    shares = torch.bincount(path, minlength=len(table.paths)).double() / len(path)
+    return Outcome(
+        madds=average_madds(table.paths, path),
+        top1=mean(table.top1),
+        top5=mean(table.top5),
+        loss=mean(table.losses),
+        shares=tuple(shares.tolist()),
+    )
+
+
+def average_madds(paths: Paths, path: Tensor) -> float:
+    """Average multiply-adds per image of path: int64 (N,). Exact in counts."""
+    counts = torch.bincount(path, minlength=len(paths)).double()
+    return float(counts @ paths.madds / len(path))
+
+
+def price_for_average(logits: Sequence[Tensor], paths: Paths, target: float) -> float:
+    """The price whose choices average closest to `target` multiply-adds.
+
+    Averages fall in steps, one for each image that changes its path; the price is taken from the
+    middle of its step, so that rounding on another machine does not push an image over the edge.
+    With several gates the average may rise a little on its way down, and this finds one crossing.
+    """
+
+    def average(price: float) -> float:
+        return average_madds(paths, choose(logits, paths, price))
+
+    low, high = _edge(lambda price: average(price) <= target)
+    candidates = [_middle(average, price) for price in (low, high) if math.isfinite(price)]
+    return min(candidates, key=lambda price: abs(average(price) - target))
+
+
+def _edge(reached: Callable[[float], bool]) -> tuple[float, float]:
+    """Two prices next to each other, of which only the upper one has reached what is asked.
+
+    One of them is infinite if every price, or none, has.
+    """
+    low, high = -1.0, 1.0
+    while reached(low):
+        low *= 2
+        if low < -_FARTHEST:
+            return -math.inf, low
+    while not reached(high):
+        high *= 2
+        if high > _FARTHEST:
+            return high, math.inf
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reached(middle) else (middle, high)
+    return low, high
+
+
+def _middle(average: Callable[[float], float], price: float) -> float:
+    """The middle of the step that `price` lies on; well inside one that has no end."""
+    here = average(price)
+    left = _edge(lambda p: average(p) <= here)[1]
+    right = _edge(lambda p: average(p) < here)[0]
+    if abs(left) > _FARTHEST:
+        return right - max(1.0, abs(right))
+    if abs(right) > _FARTHEST:
+        return left + max(1.0, abs(left))
+    return (left + right) / 2

@@ -1,0 +1,96 @@
+"""What could be reached: the best any gate could do at each budget, and the best without looking.
+
+Both are one question: choose a path for each row so that the mean value is as small as possible at
+a given average of multiply-adds. On each row's lower convex hull the steps from cheap to dear bring
+less and less per multiply-add, so taking the steps of all rows in the order of what they bring is
+the best of all (a linear program, solved exactly at every step; between two steps one image is
+split, which is what a random choice for that image does on average).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from dsnet.routing.table import RoutingTable
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The smallest mean value at each average of multiply-adds: straight lines between points.
+
+    madds: rising, multiply-adds per image, float64 (M,). values: falling, float64 (M,).
+    """
+
+    madds: np.ndarray
+    values: np.ndarray
+
+    def at(self, madds: float) -> float:
+        """The smallest mean value with at most `madds` multiply-adds on average.
+
+        Beyond the last point, more multiply-adds bring nothing; before the first none is possible,
+        and the answer is NaN.
+        """
+        if madds < self.madds[0]:
+            return float("nan")
+        return float(np.interp(madds, self.madds, self.values))
+
+
+def frontier(values: np.ndarray, madds: np.ndarray) -> Frontier:
+    """values: what each row's paths are worth, lower is better, (N, P). madds: (P,)."""
+    values = np.asarray(values, np.float64)
+    madds = np.asarray(madds, np.float64)
+    rows = np.arange(len(values))
+    cheapest = madds == madds.min()
+    here = np.where(cheapest, values, np.inf).argmin(1)
+    start = madds.min(), values[rows, here].mean()
+    more, gained = [], []
+    while True:
+        cost = madds - madds[here][:, None]
+        gain = values[rows, here][:, None] - values
+        useful = (cost > 0) & (gain > 0)
+        rate = np.where(useful, gain / np.where(useful, cost, 1), 0)
+        best = rate.max(1)
+        moves = np.flatnonzero(best > 0)
+        if not len(moves):
+            break
+        # Among equals the farthest, so that a hull has no point in the middle of an edge.
+        equal = rate[moves] >= best[moves, None]
+        there = np.where(equal, madds, -np.inf).argmax(1)
+        more.append(cost[moves, there])
+        gained.append(gain[moves, there])
+        here[moves] = there
+    if not more:
+        return Frontier(np.array([start[0]]), np.array([start[1]]))
+    steps, gains = np.concatenate(more), np.concatenate(gained)
+    order = np.argsort(-gains / steps, kind="stable")
+    return Frontier(
+        start[0] + np.concatenate([[0], np.cumsum(steps[order])]) / len(values),
+        start[1] - np.concatenate([[0], np.cumsum(gains[order])]) / len(values),
+    )
+
+
+def oracle_errors(table: RoutingTable) -> Frontier:
+    """The smallest share of wrong answers that any choice of paths reaches at each budget.
+
+    Every image that any path gets right costs one step to its cheapest right path, so each point
+    is reached by a choice of whole images.
+    """
+    return frontier(1.0 - _numpy(table.top1), _numpy(table.paths.madds))
+
+
+def oracle_losses(table: RoutingTable) -> Frontier:
+    """The smallest mean cross-entropy that any choice of paths reaches at each budget."""
+    return frontier(_numpy(table.losses), _numpy(table.paths.madds))
+
+
+def random_errors(table: RoutingTable) -> Frontier:
+    """The smallest share of wrong answers of routing that does not look at the image.
+
+    At each budget the best random mixture of paths: the lower hull of the static widths.
+    """
+    return frontier(1.0 - _numpy(table.top1).mean(0, keepdims=True), _numpy(table.paths.madds))
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.double().numpy()

@@ -1,0 +1,139 @@
+"""The routing table: for each image, what its gates see and what every path would have answered.
+
+In stage II everything but the slimming heads is frozen, so one pass of the shared parts and one of
+each sliced tail gives all that training a gate will ever need: what was an expectation over sampled
+widths becomes an exact sum over a row.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsnet.errors import InputError
+from dsnet.network import DSNet
+
+MAX_PATHS = 64
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The joint choices of all gates, in the order of `DSNet.space.routes` (the last gate's varies
+    fastest).
+
+    Gate g's feature depends on what the gates before it chose, so the table holds it once for each
+    of their `prefixes(g)` joint choices; a path's index // (what is left to choose) is its prefix.
+
+    routes: per gate, how many widths it may choose.
+    madds: multiply-adds per image of each path, float64 (P,).
+    costs: per gate, `DSNet.gate_costs`: float32 (routes,).
+    """
+
+    routes: tuple[int, ...]
+    madds: Tensor
+    costs: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return math.prod(self.routes)
+
+    def prefixes(self, gate: int) -> int:
+        """Joint choices of the gates before `gate`."""
+        return math.prod(self.routes[:gate])
+
+
+def paths_of(model: DSNet) -> Paths:
+    """The paths of a network. Raises InputError without gates or with more than 64 paths."""
+    routes = tuple(len(entries) for entries in model.space.choices)
+    if not routes:
+        raise InputError(f"{model.architecture.name} has no gate to make a routing table for")
+    if math.prod(routes) > MAX_PATHS:
+        raise InputError(
+            f"a routing table holds at most {MAX_PATHS} joint paths, {model.architecture.name} has "
+            f"{math.prod(routes)} ({' x '.join(map(str, routes))}): restrict model.routes or set "
+            "gate.method to straight_through"
+        )
+    madds = torch.tensor([model.madds(route) for route in model.space.routes])
+    costs = tuple(cost.float().cpu() for cost in model.gate_costs())
+    return Paths(routes, madds.double(), costs)
+
+
+@dataclass(frozen=True)
+class RoutingTable:
+    """N rows, one for each image and view.
+
+    features: per gate, its reduced feature after each prefix: float16 or float32 (N, prefixes, r).
+    losses: cross-entropy of each path, float16 or float32 (N, P).
+    top1, top5: whether the label was the path's first answer, or among its first five, bool (N, P).
+    labels, samples, views: the label, the image's number in its data set, and which of its
+        augmented versions this is: int64 (N,).
+    """
+
+    paths: Paths
+    features: tuple[Tensor, ...]
+    losses: Tensor
+    top1: Tensor
+    top5: Tensor
+    labels: Tensor
+    samples: Tensor
+    views: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@torch.no_grad()
+def build_rows(
+    model: DSNet, images: Tensor, labels: Tensor, samples: Tensor | None = None, view: int = 0
+) -> RoutingTable:
+    """One batch's rows. The shared prefix runs once, every tail once, on slices.
+
+    model: in eval mode. images: normalised float (N, 3, H, W); labels: int64 (N,); samples: the
+    images' numbers, int64 (N,), by default 0 to N - 1. Everything comes as float32 on the device
+    of the images. Raises InputError as `paths_of`, and in training mode.
+    """
+    if model.training:
+        raise InputError("a routing table is made in eval mode: call model.eval()")
+    paths = paths_of(model)
+    features: list[list[Tensor]] = [[] for _ in paths.routes]
+    losses, top1, top5 = [], [], []
+
+    def descend(x: Tensor, chosen: tuple[int, ...]) -> None:
+        undecided = len(paths.routes) - len(chosen)
+        width = model.space[model.space.index_of((*chosen, *(0,) * undecided))]
+        x, reduced = model.segment(len(chosen), x, width)
+        if reduced is not None:
+            features[len(chosen)].append(reduced.float())
+            for entry in model.space.choices[len(chosen)]:
+                descend(x, (*chosen, entry))
+            return
+        logits = model.classify(x, width).float()
+        best = logits.topk(min(5, logits.shape[1])).indices
+        losses.append(F.cross_entropy(logits, labels, reduction="none"))
+        top1.append(logits.argmax(1) == labels)
+        top5.append((best == labels[:, None]).any(1))
+
+    descend(images, ())
+    return RoutingTable(
+        paths=paths,
+        features=tuple(torch.stack(rows, 1) for rows in features),
+        losses=torch.stack(losses, 1),
+        top1=torch.stack(top1, 1),
+        top5=torch.stack(top5, 1),
+        labels=labels,
+        samples=torch.arange(len(labels)) if samples is None else samples,
+        views=torch.full((len(labels),), view),
+    )
+
+
+def join(tables: Sequence[RoutingTable]) -> RoutingTable:
+    """The rows of several tables of one network, in order."""
+    first = tables[0]
+    columns = ("losses", "top1", "top5", "labels", "samples", "views")
+    return RoutingTable(
+        paths=first.paths,
+        features=tuple(torch.cat(rows) for rows in zip(*(t.features for t in tables), strict=True)),
+        **{name: torch.cat([getattr(t, name) for t in tables]) for name in columns},
+    )
