@@ -84,7 +84,9 @@ def predict(
             logits.append(batch_logits)
             widths.append(batch_widths)
             progress.update(start + len(pixels))
-    confidences, labels = torch.cat(logits).softmax(1).max(1)
+    all_logits = torch.cat(logits)
+    labels = all_logits.argmax(1)  # of logits: close ones become equal probabilities
+    confidences = all_logits.softmax(1).gather(1, labels[:, None])[:, 0]
     names = model.metadata.classes
     return [
         Prediction(
