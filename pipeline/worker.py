@@ -1,5 +1,6 @@
 """One Ray Train worker: its share of the data, its progress, its reports."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ class Worker:
         self._board = settings["board"]
         torch.set_num_threads(self.config.cluster.threads)
         torch.manual_seed(self.config.seed)
+        # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
+        logging.getLogger("ray.train").setLevel(logging.WARNING)
 
     def loader(
         self,
