@@ -18,6 +18,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from pipeline import mlflow_environment  # noqa: F401  before MLflow
+
+# isort: split
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -137,11 +140,14 @@ def set_alias(name: str, alias: str, version: int) -> None:
 
 
 def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, float]) -> Version:
-    """Add tags and metrics to a version, as what is measured after it was registered."""
-    known = {**version.metrics, **metrics}
-    numbers = {name: repr(float(value)) for name, value in metrics.items()}
+    """Add to a version what is measured after it was registered; what it has of it is replaced.
+
+    Metrics are written first, then `tags` in their order: one that says that the others are there
+    goes last.
+    """
+    names = " ".join(sorted({**version.metrics, **metrics}))
     client = tracking.client()
-    for key, value in {**tags, **numbers, "metrics": " ".join(sorted(known))}.items():
+    for key, value in {**_numbers(metrics), "metrics": names, **tags}.items():
         _patiently(
             partial(client.set_model_version_tag, version.name, str(version.version), key, value)
         )
@@ -154,12 +160,16 @@ def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) 
     missing += [metric for metric in REQUIRED_METRICS if metric not in metrics]
     if missing:
         raise ValueError(f"a version needs tags and metrics: {', '.join(missing)} missing")
-    if wrong := [name for name, value in metrics.items() if not math.isfinite(value)]:
-        raise ValueError(f"metrics of a version must be finite: {', '.join(wrong)}")
     if both := metrics.keys() & {*tags, "stage", "metrics", "content"}:
         raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
-    numbers = {name: repr(float(value)) for name, value in metrics.items()}
-    return {"stage": stage, "metrics": " ".join(sorted(numbers)), **numbers}
+    return {"stage": stage, "metrics": " ".join(sorted(metrics)), **_numbers(metrics)}
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Metrics as tags that read back exactly."""
+    if wrong := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        raise ValueError(f"metrics of a version must be finite: {', '.join(wrong)}")
+    return {name: repr(float(value)) for name, value in metrics.items()}
 
 
 def _check_alias(alias: str) -> None:

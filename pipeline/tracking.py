@@ -24,15 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-# Before MLflow is imported: it reads some of these once. A variable that is set already wins.
-for _name, _value in {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",  # half a minute; the default 7 blocks for four
-}.items():
-    os.environ.setdefault(_name, _value)
+from pipeline import mlflow_environment  # noqa: F401  before MLflow
 
+# isort: split
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -43,9 +37,6 @@ from pipeline.config import Config, home
 from pipeline.metrics import flatten
 
 logger = logging.getLogger(__name__)
-for _name in ("alembic", "mlflow.store"):
-    logging.getLogger(_name).setLevel(logging.WARNING)  # seventy lines at the first start
-
 _SQLITE = "sqlite:///"
 _METRICS_PER_CALL, _PARAMS_PER_CALL = 1000, 100  # MLflow's own limits
 
@@ -62,7 +53,8 @@ def configure(folder: Path | None = None) -> str:
     if folder is not None:
         os.environ["DSNET_HOME"] = str(Path(folder).expanduser().absolute())
     address = uri()
-    answer = answers(timeout=30.0)
+    # A file answers or fails; making it takes as long as the machine needs.
+    answer = answers(timeout=None if address.startswith(_SQLITE) else 30.0)
     if not answer.ok:
         raise InputError(
             f"MLflow store {address}: expected an answer, found: {answer.detail}; "
@@ -154,8 +146,8 @@ class Answer:
     detail: str
 
 
-def answers(timeout: float = 5.0) -> Answer:
-    """Ask the store for its runs' experiment, for at most `timeout` seconds. Never raises."""
+def answers(timeout: float | None = 5.0) -> Answer:
+    """Ask the store for the experiment of its runs, for at most `timeout` seconds. Never raises."""
     try:
         address = uri()
     except InputError as error:
@@ -175,7 +167,7 @@ def answers(timeout: float = 5.0) -> Answer:
     thread.start()
     thread.join(timeout)
     if not outcome:
-        return Answer(address, False, f"no answer in {timeout:.0f} s")
+        return Answer(address, False, f"no answer in {timeout:g} s")
     if outcome[0] is not None:
         return Answer(address, False, _one_line(outcome[0]))
     return Answer(address, True, f"answered in {time.monotonic() - started:.1f} s")

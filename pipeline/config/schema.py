@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.config import dialect
 from dsnet.target import Target, parse_target
+from pipeline.config import dialect
 
 NATIVE_RESOLUTION = {"digits": 8, "cifar": 32, "imagenet": 224}
 

@@ -1,0 +1,21 @@
+"""MLflow's settings as this project wants them; imported before MLflow, which reads some once.
+
+A variable that is set already wins.
+"""
+
+import logging
+import os
+
+_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",  # half a minute; the default 7 blocks for four
+}
+
+for _name, _value in _DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+# Seventy lines at the first start of a store, one at each registration.
+for _name in ("alembic", "mlflow.store"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
