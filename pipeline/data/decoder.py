@@ -20,7 +20,6 @@ import numba as nb
 import numpy as np
 
 from pipeline.data._ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
-from pipeline.data.recipes import Recipe
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
 Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -64,7 +63,7 @@ _UNIT = 2.0**-53
 
 
 @_jit
-def _hash(counter: np.uint64) -> np.uint64:
+def hash64(counter: np.uint64) -> np.uint64:
     """splitmix64, as in random_bits."""
     z = counter + _GOLDEN
     z = (z ^ (z >> _S30)) * _MIX_1
@@ -73,24 +72,30 @@ def _hash(counter: np.uint64) -> np.uint64:
 
 
 @_jit
-def _uniform(key: np.uint64, place: int) -> np.float64:
-    """A float64 in [0, 1): random number `place` of the stream `key`."""
-    return np.float64(_hash(key + np.uint64(place) * _GOLDEN) >> _S11) * _UNIT
+def stream(key: np.uint64, sample: int) -> np.uint64:
+    """The key of one sample's random numbers; hashed twice, so that neighbours are not alike."""
+    return hash64(key ^ hash64(np.uint64(sample)))
 
 
 @_jit
-def _random_crop(height: int, width: int, recipe: np.ndarray, key: np.uint64) -> Crop:
+def uniform(key: np.uint64, place: int) -> np.float64:
+    """A float64 in [0, 1): random number `place` of the stream `key`."""
+    return np.float64(hash64(key + np.uint64(place) * _GOLDEN) >> _S11) * _UNIT
+
+
+@_jit
+def random_crop(height: int, width: int, recipe: np.ndarray, key: np.uint64) -> Crop:
     """Inception's crop as torchvision draws it: ten tries, then the middle."""
     narrowest, widest = recipe[2], recipe[3]
     for attempt in range(10):
-        area = height * width * (recipe[0] + (recipe[1] - recipe[0]) * _uniform(key, 4 * attempt))
+        area = height * width * (recipe[0] + (recipe[1] - recipe[0]) * uniform(key, 4 * attempt))
         low, high = math.log(narrowest), math.log(widest)
-        shape = math.exp(low + (high - low) * _uniform(key, 4 * attempt + 1))
+        shape = math.exp(low + (high - low) * uniform(key, 4 * attempt + 1))
         w = round(math.sqrt(area * shape))
         h = round(math.sqrt(area / shape))
         if 0 < w <= width and 0 < h <= height:
-            top = int(_uniform(key, 4 * attempt + 2) * (height - h + 1))
-            left = int(_uniform(key, 4 * attempt + 3) * (width - w + 1))
+            top = int(uniform(key, 4 * attempt + 2) * (height - h + 1))
+            left = int(uniform(key, 4 * attempt + 3) * (width - w + 1))
             return top, left, h, w
     h, w = height, width
     if width < height * narrowest:
@@ -147,16 +152,17 @@ def _place(
 ) -> int:
     """One picture, `size` bytes at address `data`, into `image`, uint8 (R, R, 3)."""
     resolution = image.shape[0]
+    reduced = 1
     if recipe[1] > 0:
-        top, left, h, w = _random_crop(height, width, recipe, key)
+        top, left, h, w = random_crop(height, width, recipe, key)
+        # Where a crop has at least twice the pixels needed, its JPEG is decoded at a half, a
+        # quarter or an eighth: turbojpeg then skips most of the work, and averages as it does so.
+        # The crop's edges move by half of such a pixel at most, so an evaluation goes without.
+        while reduced < 8 and min(h, w) >= 2 * reduced * resolution:
+            reduced *= 2
     else:
         top, left, h, w = _middle_square(height, width, recipe[6])
     if is_jpeg:
-        # Where the crop has at least twice the pixels needed, JPEG is decoded at a half, a
-        # quarter or an eighth: turbojpeg then skips most of the work, and averages as it does so.
-        reduced = 1
-        while reduced < 8 and min(h, w) >= 2 * reduced * resolution:
-            reduced *= 2
         status = _imdecode(
             data,
             size,
@@ -176,7 +182,10 @@ def _place(
             return DAMAGED
         data = np.uintp(scratch.ctypes.data)
         height, width = -(-height // reduced), -(-width // reduced)  # turbojpeg rounds up
-        top, left, h, w = top // reduced, left // reduced, h // reduced, w // reduced
+        bottom = min((top + h + reduced // 2) // reduced, height)
+        right = min((left + w + reduced // 2) // reduced, width)
+        top, left = (top + reduced // 2) // reduced, (left + reduced // 2) // reduced
+        h, w = bottom - top, right - left
     _resize(
         0,
         np.int64(data),
@@ -192,11 +201,11 @@ def _place(
     )
     most = round(recipe[4] * resolution)
     if most > 0:
-        down = int(_uniform(key, 41) * (2 * most + 1)) - most
-        right = int(_uniform(key, 42) * (2 * most + 1)) - most
-        if down != 0 or right != 0:
-            _shift(image, down, right)
-    if recipe[5] > 0 and _uniform(key, 40) < 0.5:
+        down = int(uniform(key, 41) * (2 * most + 1)) - most
+        sideways = int(uniform(key, 42) * (2 * most + 1)) - most
+        if down != 0 or sideways != 0:
+            _shift(image, down, sideways)
+    if recipe[5] > 0 and uniform(key, 40) < 0.5:
         _mirror(image)
     return DECODED
 
@@ -234,33 +243,11 @@ def decode(
             int(np.int64(record["height"])),
             int(np.int64(record["width"])),
             recipe,
-            _hash(key[0] ^ _hash(np.uint64(sample))),
+            stream(key[0], sample),
             scratch,
             images[n],
         )
     return images
-
-
-def evaluation_form(image: np.ndarray, recipe: Recipe, resolution: int) -> np.ndarray:
-    """One picture, uint8 (H, W, 3), as an evaluation sees it: uint8 (resolution, resolution, 3).
-
-    The same pixels that `Loader(train=False)` gives for a picture stored raw.
-    """
-    image = np.ascontiguousarray(image, np.uint8)
-    placed = np.empty((resolution, resolution, 3), np.uint8)
-    height, width, _ = image.shape
-    _place(
-        np.uintp(image.ctypes.data),
-        np.uint64(image.nbytes),
-        False,
-        height,
-        width,
-        recipe.numbers(train=False),
-        np.uint64(0),
-        np.empty(0, np.uint8),
-        placed,
-    )
-    return placed
 
 
 class PictureDecoder(Operation):

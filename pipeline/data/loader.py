@@ -172,8 +172,8 @@ class Loader:
 
     def _order(self, epoch: int) -> np.ndarray:
         self._ffcv.next_epoch = epoch
-        order: np.ndarray = self._ffcv.next_traversal_order()
-        return order
+        # Contiguous: for a strided array numba would compile the decoder once more.
+        return np.ascontiguousarray(self._ffcv.next_traversal_order())
 
     def _read(self, indices: np.ndarray, key: np.uint64, storage: Any) -> Batch:
         """Decode one batch, in parts that the threads share."""
@@ -274,12 +274,12 @@ class _Epoch(Iterator[Batch]):
         self._thread.start()
 
     def __next__(self) -> Batch:
-        item = None if self._stop.is_set() else self._queue.get()
+        if self._stop.is_set():
+            raise RuntimeError("the loader was closed in the middle of this epoch")
+        item = self._queue.get()
         if isinstance(item, BaseException):
-            self.close()
             raise item
         if item is None:
-            self.close()
             raise StopIteration
         return item
 
