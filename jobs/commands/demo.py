@@ -14,7 +14,13 @@ PICTURES = 8
 
 @click.command("demo")
 def command() -> None:
-    """Run jobs/configs/digits.yaml, then classify a few scans that were not trained on."""
+    """Run jobs/configs/digits.yaml, then classify a few scans that were not trained on.
+
+    \b
+    Examples:
+      dsnet demo
+      DSNET_HOME=/tmp/try dsnet demo
+    """
     with working():
         from pipeline import chain
         from pipeline.config import home, load_config
