@@ -91,8 +91,9 @@ def evaluate(job: Job, version: Version) -> Version:
         raise RuntimeError(f"evaluated {counts.images} of {job.dataset.test.samples} images")
     tags = {
         "evaluated_on": "test",
-        "evaluate_fingerprint": key,
         "evaluation": json.dumps(counts.to_dict()),
+        # Last: what it is found by next time must not be there before the counts are.
+        "evaluate_fingerprint": key,
     }
     return registry.annotate(version, tags, headline(counts, dsnet.load(directory)))
 
