@@ -66,6 +66,7 @@ class RoutingTable:
 
     features: per gate, its reduced feature after each prefix: float16 or float32 (N, prefixes, r).
     losses: cross-entropy of each path, float16 or float32 (N, P).
+    confidences: the probability that each path gives its first answer, likewise (N, P).
     top1, top5: whether the label was the path's first answer, or among its first five, bool (N, P).
     labels, samples, views: the label, the image's number in its data set, and which of its
         augmented versions this is: int64 (N,).
@@ -74,6 +75,7 @@ class RoutingTable:
     paths: Paths
     features: tuple[Tensor, ...]
     losses: Tensor
+    confidences: Tensor
     top1: Tensor
     top5: Tensor
     labels: Tensor
@@ -98,7 +100,7 @@ def build_rows(
         raise InputError("a routing table is made in eval mode: call model.eval()")
     paths = paths_of(model)
     features: list[list[Tensor]] = [[] for _ in paths.routes]
-    losses, top1, top5 = [], [], []
+    losses, confidences, top1, top5 = [], [], [], []
 
     def descend(x: Tensor, chosen: tuple[int, ...]) -> None:
         undecided = len(paths.routes) - len(chosen)
@@ -112,6 +114,7 @@ def build_rows(
         logits = model.classify(x, width).float()
         best = logits.topk(min(5, logits.shape[1])).indices
         losses.append(F.cross_entropy(logits, labels, reduction="none"))
+        confidences.append(logits.softmax(1).amax(1))
         top1.append(logits.argmax(1) == labels)
         top5.append((best == labels[:, None]).any(1))
 
@@ -120,6 +123,7 @@ def build_rows(
         paths=paths,
         features=tuple(torch.stack(rows, 1) for rows in features),
         losses=torch.stack(losses, 1),
+        confidences=torch.stack(confidences, 1),
         top1=torch.stack(top1, 1),
         top5=torch.stack(top5, 1),
         labels=labels,
@@ -131,7 +135,7 @@ def build_rows(
 def join(tables: Sequence[RoutingTable]) -> RoutingTable:
     """The rows of several tables of one network, in order."""
     first = tables[0]
-    columns = ("losses", "top1", "top5", "labels", "samples", "views")
+    columns = ("losses", "confidences", "top1", "top5", "labels", "samples", "views")
     return RoutingTable(
         paths=first.paths,
         features=tuple(torch.cat(rows) for rows in zip(*(t.features for t in tables), strict=True)),

@@ -36,6 +36,7 @@ def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
         "views": np.empty(rows, np.int64),
         "labels": np.empty(rows, np.int64),
         "losses": np.empty((rows, len(paths)), number),
+        "confidences": np.empty((rows, len(paths)), np.float16),
         "top1": np.empty((rows, len(paths)), bool),
         "top5": np.empty((rows, len(paths)), bool),
     }
@@ -55,7 +56,8 @@ def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
             table[name + "s"][here] = columns[name]
         for name in ("top1", "top5"):
             table[name][here] = unpack(columns[name], len(paths))
-        table["losses"][here] = columns["losses"]
+        for name in ("losses", "confidences"):
+            table[name][here] = columns[name]
         for gate in range(len(description.features)):
             target = table[f"features_{gate}"][here]
             target[:] = columns[f"features_{gate}"].reshape(target.shape)
@@ -76,6 +78,7 @@ def from_arrays(arrays: Arrays) -> RoutingTable:
         paths=description.paths,
         features=tuple(tensor(f"features_{gate}") for gate in range(len(description.routes))),
         losses=tensor("losses"),
+        confidences=tensor("confidences"),
         top1=tensor("top1"),
         top5=tensor("top5"),
         labels=tensor("labels"),

@@ -47,8 +47,9 @@ def schema_of(shard: Shard, description: Description) -> pa.Schema:
     """Columns of a shard, and in the metadata what it is of.
 
     sample: the image's number in its beton. features_G: gate G's reduced feature after each joint
-    choice of the gates before it, one after the other. losses: cross-entropy of each path. top1,
-    top5: bit p says whether path p's first answer, or one of its first five, was the label.
+    choice of the gates before it, one after the other. losses: cross-entropy of each path.
+    confidences: probability of each path's first answer. top1, top5: bit p says whether path p's
+    first answer, or one of its first five, was the label.
     """
     number = pa.float16() if description.precision == "float16" else pa.float32()
     paths = description.paths
@@ -63,6 +64,7 @@ def schema_of(shard: Shard, description: Description) -> pa.Schema:
             pa.field("label", pa.int32()),
             *features,
             pa.field("losses", pa.list_(number, len(paths))),
+            pa.field("confidences", pa.list_(pa.float16(), len(paths))),
             pa.field("top1", pa.uint64()),
             pa.field("top5", pa.uint64()),
         ],
@@ -78,6 +80,7 @@ def write_shard(folder: Path, shard: Shard, description: Description, table: Rou
         "view": table.views.numpy(),
         "label": table.labels.numpy(),
         "losses": table.losses.numpy(),
+        "confidences": table.confidences.numpy(),
         "top1": _bits(table.top1.numpy()),
         "top5": _bits(table.top5.numpy()),
     }

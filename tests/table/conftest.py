@@ -72,6 +72,7 @@ def make_table(
         paths=Paths((routes,), counts, ((counts / counts.max()).float(),)),
         features=((torch.ones(n, 1) if features is None else features)[:, None],),
         losses=losses,
+        confidences=(-losses).exp(),
         top1=right,
         top5=torch.ones_like(right),
         labels=torch.zeros(n, dtype=torch.int64),

@@ -36,6 +36,9 @@ def test_every_path_has_the_loss_and_the_answers_of_its_sub_network(
         torch.testing.assert_close(
             table.losses[:, path], F.cross_entropy(logits, labels, reduction="none")
         )
+        torch.testing.assert_close(
+            table.confidences[:, path], logits.exp().amax(1) / logits.exp().sum(1)
+        )
         order = logits.argsort(1, descending=True)
         assert table.top1[:, path].tolist() == (order[:, 0] == labels).tolist()
         assert table.top5[:, path].tolist() == (order[:, :5] == labels[:, None]).any(1).tolist()

@@ -103,6 +103,7 @@ def test_what_is_read_is_what_the_network_computed(
     ):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(table.confidences.float(), expected.confidences, atol=1e-3, rtol=0)
 
 
 def test_choices_from_the_file_are_the_networks_own(

@@ -58,6 +58,7 @@ def two_gate_table(n: int = 400, seed: int = 0) -> RoutingTable:
             torch.rand(n, 2, 5, generator=generator),
         ),
         losses=losses,
+        confidences=(-losses).exp(),
         top1=losses < 1,
         top5=losses < 1.5,
         labels=torch.zeros(n, dtype=torch.int64),
