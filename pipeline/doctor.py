@@ -10,7 +10,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -22,80 +22,84 @@ CONNECT_SECONDS = 3.0
 GIB = 2**30
 # A chain on ImageNet's betons wants tens of GiB; the digits need less than one.
 DISK_NEEDED, DISK_COMFORTABLE = GIB, 10 * GIB
-RUNNING_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # where Ray notes the one on this machine
 
 
 @dataclass(frozen=True)
-class Part:
-    """One thing that the pipeline needs."""
+class Finding:
+    """What was found of one part."""
 
-    name: str
     state: Literal["ok", "warning", "missing"]
     version: str = ""
     detail: str = ""
-    """What was found."""
     advice: str = ""
     """What to do about it, where the state is not ok."""
 
 
+@dataclass(frozen=True)
+class Part(Finding):
+    """One thing that the pipeline needs, as it was found."""
+
+    name: str = ""
+
+
 def examine() -> Iterator[Part]:
     """Every part, in the order in which one depends on another."""
-    ffcv = _guarded(check_ffcv)
-    for check in (check_compiler, check_pkg_config, check_turbojpeg, check_opencv):
-        part = _guarded(check)
+    ffcv = _guarded("ffcv", check_ffcv)
+    for name, check in TO_BUILD_FFCV.items():
+        part = _guarded(name, check)
         if part.state == "missing" and ffcv.state == "ok":
             advice = f"only needed to build FFCV again; {part.advice}"
             part = replace(part, state="warning", advice=advice)
         yield part
     yield ffcv
-    for check in (check_torch, check_ray, check_cluster, check_mlflow, check_store, check_disk):
-        yield _guarded(check)
+    for name, check in TO_RUN.items():
+        yield _guarded(name, check)
 
 
-def _guarded(check: Callable[[], Part]) -> Part:
+def _guarded(name: str, check: Callable[[], Finding]) -> Part:
     try:
-        return check()
+        finding = check()
     except Exception as error:  # whatever a broken installation raises is the finding
-        name = check.__name__.removeprefix("check_")
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        return Part(name, "missing", "", what, "install it: make setup")
+        finding = Finding("missing", "", what, "install it: make setup")
+    return Part(**asdict(finding), name=name)
 
 
 # ------------------------------------------------------------------------- building FFCV
 
 
-def check_compiler() -> Part:
+def check_compiler() -> Finding:
     """A C++ compiler."""
     if shutil.which("g++") is None:
-        return Part("compiler", "missing", "", "no g++ on the PATH", f"{APT} g++")
-    return Part("compiler", "ok", _output("g++", "-dumpfullversion"), "g++")
+        return Finding("missing", "", "no g++ on the PATH", f"{APT} g++")
+    return Finding("ok", _output("g++", "-dumpfullversion"), "g++")
 
 
-def check_pkg_config() -> Part:
+def check_pkg_config() -> Finding:
     """pkg-config, by which FFCV's build finds its libraries."""
     if shutil.which("pkg-config") is None:
-        return Part("pkg-config", "missing", "", "not on the PATH", f"{APT} pkg-config")
-    return Part("pkg-config", "ok", _output("pkg-config", "--version"))
+        return Finding("missing", "", "not on the PATH", f"{APT} pkg-config")
+    return Finding("ok", _output("pkg-config", "--version"))
 
 
-def check_turbojpeg() -> Part:
+def check_turbojpeg() -> Finding:
     """libturbojpeg with its headers."""
-    return _library("libturbojpeg", ("libturbojpeg",), "libturbojpeg0-dev")
+    return _library(("libturbojpeg",), "libturbojpeg0-dev")
 
 
-def check_opencv() -> Part:
+def check_opencv() -> Finding:
     """OpenCV with its headers."""
-    return _library("opencv", ("opencv4", "opencv"), "libopencv-dev")
+    return _library(("opencv4", "opencv"), "libopencv-dev")
 
 
-def _library(name: str, modules: tuple[str, ...], package: str) -> Part:
+def _library(modules: tuple[str, ...], package: str) -> Finding:
     if shutil.which("pkg-config") is None:
-        return Part(name, "missing", "", "not known without pkg-config", f"{APT} {package}")
+        return Finding("missing", "", "not known without pkg-config", f"{APT} {package}")
     for module in modules:
         version = _output("pkg-config", "--modversion", module)
         if version:
-            return Part(name, "ok", version, "with headers")
-    return Part(name, "missing", "", "pkg-config does not know it", f"{APT} {package}")
+            return Finding("ok", version, "with headers")
+    return Finding("missing", "", "pkg-config does not know it", f"{APT} {package}")
 
 
 def _output(*command: str) -> str:
@@ -106,14 +110,14 @@ def _output(*command: str) -> str:
 # ------------------------------------------------------------------------------ packages
 
 
-def check_ffcv() -> Part:
+def check_ffcv() -> Finding:
     """FFCV, its compiled library loaded."""
     import ffcv.libffcv  # noqa: F401  # loads libturbojpeg and OpenCV, or says which is not there
 
-    return Part("ffcv", "ok", metadata.version("ffcv"), "compiled library loads")
+    return Finding("ok", metadata.version("ffcv"), "compiled library loads")
 
 
-def check_torch() -> Part:
+def check_torch() -> Finding:
     """PyTorch and the devices that it can use."""
     import torch
 
@@ -121,39 +125,41 @@ def check_torch() -> Part:
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
         names = ", ".join(f"{each.name} ({each.total_memory / GIB:.0f} GiB)" for each in devices)
-        return Part("torch", "ok", version, names)
+        return Finding("ok", version, names)
     cpus = f"{len(os.sched_getaffinity(0))} CPUs, no GPU"
     if Path("/proc/driver/nvidia/version").exists():
         advice = f"the NVIDIA driver must support CUDA {torch.version.cuda}: update it"
-        return Part("torch", "warning", version, f"{cpus} that PyTorch can use", advice)
-    return Part("torch", "ok", version, cpus)
+        return Finding("warning", version, f"{cpus} that PyTorch can use", advice)
+    return Finding("ok", version, cpus)
 
 
-def check_ray() -> Part:
+def check_ray() -> Finding:
     """Ray, with the parts of it that are used here."""
     import ray
     import ray.job_submission
     import ray.train
     import ray.tune
 
-    return Part("ray", "ok", ray.__version__, "with train, tune and jobs")
+    return Finding("ok", ray.__version__, "with train, tune and jobs")
 
 
-def check_cluster() -> Part:
+def check_cluster() -> Finding:
     """The Ray cluster that RAY_ADDRESS names, or that runs on this machine."""
     address = os.environ.get("RAY_ADDRESS", "")
     if address in ("", "auto"):
-        running = RUNNING_CLUSTER.read_text().strip() if RUNNING_CLUSTER.is_file() else ""
+        # Where Ray notes the cluster that it last started on this machine.
+        note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        running = note.read_text().strip() if note.is_file() else ""
         if running and _connects(running):
-            return Part("ray cluster", "ok", "", f"one runs on this machine at {running}")
+            return Finding("ok", "", f"one runs on this machine at {running}")
         if not address:
-            return Part("ray cluster", "ok", "", "none running; one is started when it is needed")
+            return Finding("ok", "", "none running; one is started when it is needed")
         advice = "start one (ray start --head) or unset RAY_ADDRESS"
-        return Part("ray cluster", "missing", "", "RAY_ADDRESS=auto, and none is running", advice)
+        return Finding("missing", "", "RAY_ADDRESS=auto, and none is running", advice)
     if _connects(address):
-        return Part("ray cluster", "ok", "", f"{address} answers")
+        return Finding("ok", "", f"{address} answers")
     advice = "start it, or correct or unset RAY_ADDRESS"
-    return Part("ray cluster", "missing", "", f"RAY_ADDRESS={address} does not answer", advice)
+    return Finding("missing", "", f"RAY_ADDRESS={address} does not answer", advice)
 
 
 def _connects(address: str) -> bool:
@@ -166,28 +172,28 @@ def _connects(address: str) -> bool:
     return True
 
 
-def check_mlflow() -> Part:
+def check_mlflow() -> Finding:
     """MLflow."""
     import mlflow
 
-    return Part("mlflow", "ok", mlflow.__version__)
+    return Finding("ok", mlflow.__version__)
 
 
-def check_store() -> Part:
+def check_store() -> Finding:
     """The MLflow store: the embedded one or the server in MLFLOW_TRACKING_URI."""
     from pipeline import tracking
+    from pipeline.config import home
 
-    address = tracking.uri()
-    if address.startswith("sqlite:///") and not Path(address.removeprefix("sqlite:///")).exists():
-        return Part("mlflow store", "ok", "", f"{address} not there yet; made when it is needed")
+    if not os.environ.get("MLFLOW_TRACKING_URI") and not (home() / "mlflow.db").exists():
+        return Finding("ok", "", f"none in {home()} yet; it is made when it is needed")
     answer = tracking.answers(STORE_SECONDS)
     if answer.ok:
-        return Part("mlflow store", "ok", "", f"{address} {answer.detail}")
+        return Finding("ok", "", f"{answer.uri} {answer.detail}")
     advice = "start it, or change MLFLOW_TRACKING_URI (unset: a file in DSNET_HOME)"
-    return Part("mlflow store", "missing", "", f"{address}: {answer.detail}", advice)
+    return Finding("missing", "", f"{answer.uri}: {answer.detail}", advice)
 
 
-def check_disk() -> Part:
+def check_disk() -> Finding:
     """Free space where data, checkpoints and the embedded store go."""
     from pipeline.config import home
 
@@ -196,6 +202,22 @@ def check_disk() -> Part:
     free = shutil.disk_usage(existing).free
     detail = f"{free / GIB:.1f} GiB free in {folder}"
     if free >= DISK_COMFORTABLE:
-        return Part("disk", "ok", "", detail)
+        return Finding("ok", "", detail)
     advice = "free some space, or set DSNET_HOME to a folder on another disk"
-    return Part("disk", "warning" if free >= DISK_NEEDED else "missing", "", detail, advice)
+    return Finding("warning" if free >= DISK_NEEDED else "missing", "", detail, advice)
+
+
+TO_BUILD_FFCV = {
+    "compiler": check_compiler,
+    "pkg-config": check_pkg_config,
+    "libturbojpeg": check_turbojpeg,
+    "opencv": check_opencv,
+}
+TO_RUN = {
+    "torch": check_torch,
+    "ray": check_ray,
+    "ray cluster": check_cluster,
+    "mlflow": check_mlflow,
+    "mlflow store": check_store,
+    "disk": check_disk,
+}
