@@ -1,0 +1,381 @@
+"""A Ray job on a real cluster with token authentication: submitted, followed to its end.
+
+The cluster is started once, as `ray start --head` starts it.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from ray.job_submission import JobSubmissionClient
+
+from dsnet.errors import InputError
+from jobs import cli, submit
+from pipeline.config import Config, config_from_dict, load_config
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+class Cluster(NamedTuple):
+    """A running cluster."""
+
+    url: str
+    token: str
+
+
+class Line:
+    """A TCP line to a server that can be cut, as networks are."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._ends: list[socket.socket] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._ends += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """Break every connection that is open now."""
+        while self._ends:
+            with contextlib.suppress(OSError):
+                self._ends.pop().shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._listening.close()
+        self.cut()
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [server.getsockname()[1] for server in servers]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster as `ray start --head` makes it, with a token of its own."""
+    token = secrets.token_hex(32)
+    ports = free_ports(5)
+    names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
+    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_MODE")}
+    process = subprocess.Popen(
+        [RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
+        + ["--dashboard-host=127.0.0.1", "--disable-usage-stats", f"--temp-dir={folder}"]
+        + [f"--{name}={port}" for name, port in zip(names, ports, strict=False)],
+        env={**environment, "RAY_AUTH_TOKEN": token},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    url = f"http://127.0.0.1:{ports[1]}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                # The dashboard answers before its jobs module does.
+                JobSubmissionClient(url, headers={"Authorization": f"Bearer {token}"}).list_jobs()
+                break
+            except (ConnectionError, RuntimeError, OSError):
+                assert process.poll() is None
+                assert time.monotonic() < deadline, "the cluster did not start"
+                time.sleep(0.5)
+        yield Cluster(url, token)
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_cluster_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither tokens nor addresses but those that a test sets."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in (
+        "RAY_ADDRESS",
+        "RAY_API_SERVER_ADDRESS",
+        "RAY_AUTH_TOKEN",
+        "RAY_AUTH_TOKEN_PATH",
+        "DSNET_HOME",
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_EXPERIMENT_NAME",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> JobSubmissionClient:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    return submit.connect(cluster.url)
+
+
+# ------------------------------------------------------------------------------ finding a cluster
+
+
+@pytest.mark.parametrize(
+    "address", ["", "127.0.0.1:8265", "ray://127.0.0.1:10001", "http://", "auto"]
+)
+def test_an_address_that_is_no_url_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match="--address: expected the URL of Ray's dashboard"):
+        submit.connect(address)
+
+
+def test_an_address_where_nothing_or_something_else_answers_is_refused() -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(InputError, match="refused"):
+        submit.connect(f"http://127.0.0.1:{port}")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(InputError, match="expected Ray's dashboard to answer"):
+            submit.connect(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_silent_address_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "ANSWER_SECONDS", 0.2)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(InputError, match="timed out"),
+    ):
+        submit.connect(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.slow
+def test_the_token_is_found_where_ray_looks_for_it(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="none was found") as missing:
+        submit.connect(cluster.url)
+    assert "RAY_AUTH_TOKEN" in str(missing.value)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong" * 8)
+    with pytest.raises(InputError, match="not its own") as wrong:
+        submit.connect(cluster.url)
+    assert "wrongwrong" not in str(wrong.value)
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "missing"))
+    with pytest.raises(InputError, match="RAY_AUTH_TOKEN_PATH"):
+        submit.connect(cluster.url)
+    (tmp_path / "token").write_text(f"{cluster.token}\n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert submit.connect(cluster.url).list_jobs() == []
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / "token").rename(tmp_path / ".ray" / "auth_token")
+    assert submit.connect(cluster.url).list_jobs() == []
+
+
+@pytest.mark.slow
+def test_the_address_given_wins_over_rays_variables(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
+    assert submit.connect(cluster.url).get_address() == cluster.url
+
+
+# ---------------------------------------------------------------------------------- what is sent
+
+
+def test_the_upload_is_the_code_and_the_resolved_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_from_dict({"name": "mine", "gate": {"target": "200M"}})
+    submit.package(tmp_path, config)
+    assert {path.name for path in tmp_path.iterdir()} == {*submit.PACKAGES, submit.CONFIG}
+    assert load_config(tmp_path / submit.CONFIG) == config
+    root = Path(submit.__file__).parents[1]
+    for name in submit.PACKAGES:
+        sources = {path.relative_to(root) for path in (root / name).rglob("*.py")}
+        copied = {path.relative_to(tmp_path) for path in (tmp_path / name).rglob("*.py")}
+        assert copied == sources
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_large_files_stay_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(submit.LARGEST_FILE + 1)
+    (tmp_path / "small.py").write_text("")
+    (tmp_path / ".secret").write_text("")
+    names = ["large.bin", "small.py", ".secret", "__pycache__"]
+    assert submit._left_out(str(tmp_path), names) == {"large.bin", ".secret", "__pycache__"}
+    assert "large.bin" in caplog.text
+
+
+def test_a_job_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert submit.environment() == {}
+    for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("DSNET_HOME", "/data/dsnet")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert submit.environment() == {
+        "DSNET_HOME": "/data/dsnet",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+    }
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_PASSWORD") as error:
+        submit.environment()
+    assert "secret" not in str(error.value)
+
+
+# ------------------------------------------------------------------------------------- following
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "state", "status"),
+    [("echo done", "SUCCEEDED", 0), ("echo done; exit 2", "FAILED", 2), ("exit 3", "FAILED", 1)],
+)
+def test_a_jobs_end_is_the_exit_status(
+    client: JobSubmissionClient, command: str, state: str, status: int
+) -> None:
+    written: list[str] = []
+    details = submit.follow(client, client.submit_job(entrypoint=command), written.append)
+    assert details.status == state
+    assert submit.exit_status(details) == status
+    assert ("done\n" in "".join(written)) == ("done" in command)
+
+
+@pytest.mark.slow
+def test_a_stopped_job_has_failed(client: JobSubmissionClient) -> None:
+    job = client.submit_job(entrypoint="echo started; sleep 600")
+
+    def stop(text: str) -> None:
+        if "started" in text.splitlines():
+            client.stop_job(job)
+
+    details = submit.follow(client, job, stop)
+    assert details.status == "STOPPED"
+    assert submit.exit_status(details) == 1
+
+
+@pytest.mark.slow
+def test_logs_come_live_and_once_although_the_line_is_cut(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    line = Line(int(cluster.url.rpartition(":")[2]))
+    client = submit.connect(line.url)
+    job = client.submit_job(
+        entrypoint="for i in $(seq 12); do echo number $i; sleep 0.7; done", runtime_env={}
+    )
+    written, states = [], []
+
+    def write(text: str) -> None:
+        written.append(text)
+        if "number" in text and len(states) < 3:
+            states.append(submit.connect(cluster.url).get_job_status(job))
+            line.cut()
+
+    details = submit.follow(client, job, write)
+    line.close()
+    assert details.status == "SUCCEEDED"
+    assert states == ["RUNNING"] * 3  # they came while the job ran, and the line was cut thrice
+    numbers = [each for each in "".join(written).splitlines() if each.startswith("number")]
+    assert numbers == [f"number {i}" for i in range(1, 13)]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_stays_away_ends_the_following(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    monkeypatch.setattr(submit, "PATIENCE_SECONDS", 2.0)
+    line = Line(int(cluster.url.rpartition(":")[2]))
+    client = submit.connect(line.url)
+    job = client.submit_job(entrypoint="echo started; sleep 600")
+
+    def vanish(text: str) -> None:
+        if "started" in text.splitlines():
+            line.close()
+
+    with pytest.raises(ConnectionError, match="no word"):
+        submit.follow(client, job, vanish)
+    submit.connect(cluster.url).stop_job(job)
+
+
+# ----------------------------------------------------------------------------------- the command
+
+
+@pytest.mark.slow
+def test_the_submitted_command_runs_the_code_sent_with_it(
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """With a source that is not there, so that it ends early: as it would end here."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    monkeypatch.setenv("DSNET_HOME", str(tmp_path / "home"))
+    config = tmp_path / "outside.yaml"
+    config.write_text("name: mine\ndata:\n  source: /no/such/folder\n")
+    command = ["submit", "run", "--config", str(config), "--address", cluster.url, "--follow"]
+    assert cli.run(command) == 2
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("dsnet: source /no/such/folder: expected a folder")
+    assert "Traceback" not in out + err
+    assert "exit code 2" in err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_the_job_running_and_says_so(
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    monkeypatch.setattr(submit, "entrypoint", lambda command: "echo started; sleep 600")
+    config = tmp_path / "config.yaml"
+    config.write_text(Config().yaml())
+
+    def interrupt(client: JobSubmissionClient, job: str, write: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit, "follow", interrupt)
+    command = ["submit", "run", "--config", str(config), "--address", cluster.url, "--follow"]
+    assert cli.run(command) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    client = submit.connect(cluster.url)
+    (job,) = [j for j in client.list_jobs() if j.submission_id and j.submission_id in last]
+    assert "job stop" in last
+    assert not job.status.is_terminal()
+    assert job.metadata is not None
+    assert job.metadata["name"] == "dsnet"
+    client.stop_job(job.submission_id)
