@@ -128,7 +128,7 @@ def _sampled_madds(model: DSNet, choices: list[Tensor]) -> Tensor:
     for choice in choices[1:]:
         joint = (joint[:, :, None] * choice[:, None, :]).flatten(1)
     madds = [float(model.madds(route)) for route in model.space.routes]
-    return joint @ torch.tensor(madds, device=joint.device)
+    return joint @ torch.tensor(madds, device=joint.device, dtype=joint.dtype)
 
 
 def _complexity(madds: Tensor, target: float | None) -> Tensor:
