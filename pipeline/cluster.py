@@ -22,7 +22,7 @@ def connect(cluster: Cluster) -> None:
     if not ray.is_initialized():
         options: dict[str, Any] = {}
         if "RAY_ADDRESS" not in os.environ:
-            options["dashboard_host"] = "127.0.0.1"
+            options = {"address": "local", "dashboard_host": "127.0.0.1"}
             # Nobody preempts this machine, and the watcher's start is logged as an error.
             os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(log_to_driver=True, logging_level=logging.WARNING, **options)
