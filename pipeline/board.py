@@ -28,7 +28,7 @@ class Board:
 @contextmanager
 def shown(name: str) -> Iterator[Any]:
     """A board whose state is shown as progress for as long as the block runs."""
-    board = ray.remote(num_cpus=0)(Board).remote()
+    board: Any = ray.remote(num_cpus=0)(Board).remote()
     stop = threading.Event()
     thread = threading.Thread(target=_show, args=(board, name, stop), daemon=True)
     thread.start()

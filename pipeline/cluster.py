@@ -47,6 +47,6 @@ def check_capacity(cluster: Cluster, resources: dict[str, float]) -> None:
         if cluster.workers * each > has:
             raise InputError(
                 f"cluster.workers: expected what this Ray cluster can ever have, {has:g} "
-                f"{resource}s in all, found {cluster.workers} workers with cluster.{field} {each:g} each; "
-                "ask for fewer workers or a larger cluster"
+                f"{resource}s in all, found {cluster.workers} workers with cluster.{field} "
+                f"{each:g} each; ask for fewer workers or a larger cluster"
             )

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pipeline.evaluation import Evaluation
 from pipeline.fingerprint import code_version, fingerprint
 from pipeline.registry import Version
 from pipeline.tracking import Run
-from pipeline.trainer import Outcome, train
+from pipeline.trainer import Loop, Outcome, train
 from pipeline.worker import Settings
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def trained(
     job: Job,
     stage: str,
     name: str,
-    loop: Callable[[Settings], None],
+    loop: Loop,
     settings: Settings,
     parent: Version | None = None,
 ) -> Version:
@@ -91,7 +91,7 @@ def trained(
 def ran(
     job: Job,
     stage: str,
-    loop: Callable[[Settings], None],
+    loop: Loop,
     settings: Settings,
     key: str,
     run: Run,

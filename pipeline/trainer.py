@@ -1,7 +1,9 @@
 """One stage on Ray Train: the same loop on every worker, with checkpoints, retries and progress."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from pipeline import board
 from pipeline.config import Config, storage_dir
 from pipeline.mlflow_callback import MLflowCallback
 from pipeline.tracking import Run
-from pipeline.worker import Settings
+from pipeline.worker import Settings, TrainWorker, Worker
+
+Loop = Callable[[Worker], None]
 
 CHECKPOINTS_KEPT = 2  # the newest, and one more in case that one is cut short
 
@@ -38,14 +42,14 @@ class Outcome:
 
 def train(
     stage: str,
-    loop: Callable[[Settings], None],
+    loop: Loop,
     config: Config,
     settings: Settings,
     *,
     fingerprint: str,
     run: Run,
 ) -> Outcome:
-    """Run `loop(settings)` on `config.cluster.workers` workers and wait for its end.
+    """Run `loop` on `config.cluster.workers` workers and wait for its end.
 
     The run's folder is named after the stage's fingerprint: started again after a crash, the same
     stage goes on from its last checkpoint.
@@ -56,7 +60,7 @@ def train(
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
     with board.shown(stage) as progress:
         trainer = TorchTrainer(
-            loop,
+            partial(_on_worker, loop),
             train_loop_config={**settings, "config": config.as_dict(), "board": progress},
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers,
@@ -80,6 +84,11 @@ def train(
     if result.checkpoint is None or result.metrics is None:
         raise RuntimeError(f"stage {stage} ended without a checkpoint")
     return Outcome(result.metrics, Path(result.checkpoint.path))
+
+
+def _on_worker(loop: Loop, settings: Settings) -> None:
+    with closing(TrainWorker(settings)) as worker:
+        loop(worker)
 
 
 def _users_mistake(error: TrainingFailedError) -> InputError | None:

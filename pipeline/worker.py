@@ -1,8 +1,10 @@
-"""One Ray Train worker: its share of the data, its progress, its reports."""
+"""One training worker: its share of the data, its progress, its reports."""
 
 import logging
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dsnet import Metadata, normalize
+from dsnet.atomic import atomic_directory
 from pipeline.config import config_from_dict
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
@@ -22,24 +25,36 @@ from pipeline.data.split import holdout
 Settings = dict[str, Any]
 
 
-class Worker:
+class Worker(ABC):
     """What every stage's training loop starts from.
 
-    settings: plain values, as the driver sent them: "config", the folders and files that the stage
-    reads, and "board", where rank 0 writes its progress.
+    settings: plain values, as the driver sent them: "config", and the folders and files that the
+    stage reads.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        context = ray.train.get_context()
-        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
-        self.settings = settings
+    def __init__(
+        self, settings: Settings, rank: int, world_size: int, device: torch.device
+    ) -> None:
+        self.settings, self.rank, self.world_size = settings, rank, world_size
+        self.device = device
+        self._loaders = ExitStack()
         self.config = config_from_dict(settings["config"])
-        self.device = ray.train.torch.get_device()
-        self._board = settings["board"]
         torch.set_num_threads(self.config.cluster.threads)
         torch.manual_seed(self.config.seed)
-        # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
-        logging.getLogger("ray.train").setLevel(logging.WARNING)
+
+    @abstractmethod
+    def progress(self, done: int, total: int, **fields: float) -> None:
+        """Say how far this worker is."""
+
+    @abstractmethod
+    def report(
+        self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
+    ) -> None:
+        """Report metrics; with `write`, a folder that it fills becomes a checkpoint."""
+
+    @abstractmethod
+    def resume(self, restore: Callable[[Path], None]) -> None:
+        """Call `restore` with the folder of the last checkpoint, if there is one."""
 
     def loader(
         self,
@@ -52,7 +67,7 @@ class Worker:
     ) -> Loader:
         """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
         config = self.config
-        return Loader(
+        loader = Loader(
             beton,
             batch_size=batch_size,
             recipe=config.data.recipe,
@@ -65,10 +80,27 @@ class Worker:
             threads=config.cluster.threads,
             pin=self.device.type == "cuda",
         )
+        self._loaders.callback(loader.close)
+        return loader
 
-    def train_and_holdout(self, beton: str) -> tuple[np.ndarray, np.ndarray]:
+    def close(self) -> None:
+        """End the loaders and their threads."""
+        self._loaders.close()
+
+    def train_and_holdout(self) -> tuple[np.ndarray, np.ndarray]:
         """The training images' indices, and those kept aside."""
-        return holdout(read_manifest(beton), self.config.data.holdout, self.config.seed)
+        manifest = read_manifest(self.settings["train"])
+        return holdout(manifest, self.config.data.holdout, self.config.seed)
+
+    def train_loader(self, batch_size: int) -> Loader:
+        """The training images, shuffled and transformed at random, as many on every rank."""
+        ours, _ = self.train_and_holdout()
+        return self.loader(self.settings["train"], batch_size, train=True, indices=ours)
+
+    def holdout_loader(self, batch_size: int) -> Loader:
+        """The images kept aside, each exactly once over all ranks."""
+        _, aside = self.train_and_holdout()
+        return self.loader(self.settings["train"], batch_size, train=False, indices=aside)
 
     def batches(
         self, batches: Iterator[Batch], metadata: Metadata
@@ -87,18 +119,56 @@ class Worker:
         dist.all_gather_object(parts, rows.cpu())
         return torch.cat(parts).to(rows.device)
 
+
+class TrainWorker(Worker):
+    """A worker of Ray Train. settings: "board" too, where rank 0 writes its progress."""
+
+    def __init__(self, settings: Settings) -> None:
+        context = ray.train.get_context()
+        device = ray.train.torch.get_device()
+        super().__init__(settings, context.get_world_rank(), context.get_world_size(), device)
+        # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
+        logging.getLogger("ray.train").setLevel(logging.WARNING)
+
     def progress(self, done: int, total: int, **fields: float) -> None:
-        """Show how far rank 0 is."""
         if self.rank == 0:
-            self._board.write.remote(total, done, fields)
+            self.settings["board"].write.remote(total, done, fields)
 
     def report(
         self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
     ) -> None:
-        """Report to Ray Train; with `write`, rank 0 fills a folder that becomes a checkpoint."""
         if write is None or self.rank > 0:
             ray.train.report(metrics)
             return
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder))
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def resume(self, restore: Callable[[Path], None]) -> None:
+        if checkpoint := ray.train.get_checkpoint():
+            with checkpoint.as_directory() as folder:
+                restore(Path(folder))
+
+
+class LocalWorker(Worker):
+    """The only worker, in this process: for benchmarks and ablations. Keeps its last checkpoint."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        super().__init__(settings, 0, 1, torch.device("cpu"))
+        self.directory = directory
+        self.metrics: list[dict[str, Any]] = []
+
+    def progress(self, done: int, total: int, **fields: float) -> None:
+        pass  # whoever runs several of these shows how many are done
+
+    def report(
+        self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
+    ) -> None:
+        self.metrics.append(metrics)
+        if write is not None:
+            with atomic_directory(self.directory) as folder:
+                write(folder)
+
+    def resume(self, restore: Callable[[Path], None]) -> None:
+        if self.directory.is_dir():
+            restore(self.directory)

@@ -9,25 +9,24 @@ import dsnet
 from dsnet.training import recalibrate
 from pipeline.data.random_bits import permutation
 from pipeline.evaluation import evaluate
-from pipeline.worker import Settings, Worker
+from pipeline.worker import Worker
 
 
-def loop(settings: Settings) -> None:
+def loop(worker: Worker) -> None:
     """Recalibrate on training images as evaluation shows them, each once over all workers.
 
     settings: "train", the beton; "model", the supernet's model directory.
     """
-    worker = Worker(settings)
     section = worker.config.calibrate
-    model = dsnet.load(settings["model"], worker.device)
-    ours, aside = worker.train_and_holdout(settings["train"])
+    model = dsnet.load(worker.settings["model"], worker.device)
+    ours, _ = worker.train_and_holdout()
     mine = share(ours, section.images, section.batch_size, worker)
 
     def images() -> Iterator[Tensor]:
         if not len(mine):
             return
         loader = worker.loader(
-            settings["train"], section.batch_size, train=False, indices=mine, shared=False
+            worker.settings["train"], section.batch_size, train=False, indices=mine, shared=False
         )
         batches = worker.batches(loader.epoch(0), model.metadata)
         for done, (batch, _) in enumerate(batches, start=1):
@@ -35,7 +34,7 @@ def loop(settings: Settings) -> None:
             worker.progress(done, len(loader))
 
     seen = recalibrate(model, images())
-    holdout = worker.loader(settings["train"], section.batch_size, train=False, indices=aside)
+    holdout = worker.holdout_loader(section.batch_size)
     counts = evaluate(model, worker.batches(holdout.epoch(0), model.metadata), routed=False)
     worker.report(
         {

@@ -7,17 +7,16 @@ from torch import Tensor
 
 import dsnet
 from pipeline.evaluation import evaluate
-from pipeline.worker import Settings, Worker
+from pipeline.worker import Worker
 
 
-def loop(settings: Settings) -> None:
+def loop(worker: Worker) -> None:
     """Count right answers of every width and of the dynamic network.
 
     settings: "test", the beton; "model", a gated network's model directory.
     """
-    worker = Worker(settings)
-    model = dsnet.load(settings["model"], worker.device)
-    loader = worker.loader(settings["test"], worker.config.evaluate.batch_size, train=False)
+    model = dsnet.load(worker.settings["model"], worker.device)
+    loader = worker.loader(worker.settings["test"], worker.config.evaluate.batch_size, train=False)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for done, batch in enumerate(worker.batches(loader.epoch(0), model.metadata), start=1):

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from ray.train import get_checkpoint
 from torch import Tensor
 
 import dsnet
@@ -14,25 +13,23 @@ from pipeline.checkpoint import Training
 from pipeline.data.loader import Loader
 from pipeline.evaluation import evaluate
 from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
-from pipeline.worker import Settings, Worker
+from pipeline.worker import Worker
 
 
-def loop(settings: Settings) -> None:
+def loop(worker: Worker) -> None:
     """Train the slimming heads, then calibrate the price that turns a budget into a choice.
 
     settings: "train", the beton; "model", the calibrated supernet's model directory.
     """
-    worker = Worker(settings)
     section = worker.config.gate
-    model = dsnet.load(settings["model"], worker.device).to(memory_format=torch.channels_last)
+    model = dsnet.load(worker.settings["model"], worker.device).to(
+        memory_format=torch.channels_last
+    )
     freeze_trunk(model)
-    ours, aside = worker.train_and_holdout(settings["train"])
-    loader = worker.loader(settings["train"], section.batch_size, train=True, indices=ours)
-    holdout = worker.loader(settings["train"], section.batch_size, train=False, indices=aside)
+    loader = worker.train_loader(section.batch_size)
+    holdout = worker.holdout_loader(section.batch_size)
     state = Training(model, make_optimizer(model.slimming_parameters(), section))
-    if checkpoint := get_checkpoint():
-        with checkpoint.as_directory() as folder:
-            state.restore(folder)
+    worker.resume(state.restore)
     loss = make_loss(worker, model)
 
     steps = section.epochs * len(loader)

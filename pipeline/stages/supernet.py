@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from ray.train import get_checkpoint
 from torch import Tensor
 
 from dsnet import DSNet, create_model
@@ -23,31 +22,26 @@ from pipeline.checkpoint import Training
 from pipeline.config import Supernet
 from pipeline.evaluation import evaluate
 from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
-from pipeline.worker import Settings, Worker
+from pipeline.worker import Worker
 
 Step = Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]
 
 
-def loop(settings: Settings) -> None:
+def loop(worker: Worker) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher.
 
     settings: "train", the beton; "metadata", the model's Metadata.
     """
-    worker = Worker(settings)
     section = worker.config.supernet
-    ours, aside = worker.train_and_holdout(settings["train"])
-    loader = worker.loader(settings["train"], section.batch_size, train=True, indices=ours)
-    holdout = worker.loader(settings["train"], section.batch_size, train=False, indices=aside)
-
-    student = new_model(settings, worker).to(worker.device).to(memory_format=torch.channels_last)
+    loader = worker.train_loader(section.batch_size)
+    holdout = worker.holdout_loader(section.batch_size)
+    student = new_model(worker).to(worker.device).to(memory_format=torch.channels_last)
     # Stage II trains the slimming heads; here they have no gradient.
     for parameter in student.slimming_parameters():
         parameter.requires_grad_(False)
     learning = [p for p in student.parameters() if p.requires_grad]
     state = Training(make_teacher(student), make_optimizer(learning, section), student)
-    if checkpoint := get_checkpoint():
-        with checkpoint.as_directory() as folder:
-            state.restore(folder)
+    worker.resume(state.restore)
     step = make_step(section, student, state.model)
 
     steps, warmup = section.epochs * len(loader), section.warmup_epochs * len(loader)
@@ -93,9 +87,9 @@ def loop(settings: Settings) -> None:
             worker.report(metrics)
 
 
-def new_model(settings: Settings, worker: Worker) -> DSNet:
+def new_model(worker: Worker) -> DSNet:
     """A freshly initialised network for the data, the same on every worker."""
-    model, metadata = worker.config.model, settings["metadata"]
+    model, metadata = worker.config.model, worker.settings["metadata"]
     return create_model(
         model.arch,
         model.num_classes or len(metadata.classes),
