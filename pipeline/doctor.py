@@ -144,21 +144,19 @@ def check_ray() -> Finding:
 
 
 def check_cluster() -> Finding:
-    """The Ray cluster that RAY_ADDRESS names, or that runs on this machine."""
+    """The Ray cluster that RAY_ADDRESS names."""
     address = os.environ.get("RAY_ADDRESS", "")
-    if address in ("", "auto"):
+    if not address:
+        return Finding("ok", "", "RAY_ADDRESS is not set: a chain starts a cluster of its own")
+    if address == "auto":
         # Where Ray notes the cluster that it last started on this machine.
         note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
         running = note.read_text().strip() if note.is_file() else ""
-        if running and _connects(running):
-            return Finding("ok", "", f"one runs on this machine at {running}")
-        if not address:
-            return Finding("ok", "", "none running; one is started when it is needed")
-        advice = "start one (ray start --head) or unset RAY_ADDRESS"
-        return Finding("missing", "", "RAY_ADDRESS=auto, and none is running", advice)
-    if _connects(address):
-        return Finding("ok", "", f"{address} answers")
-    advice = "start it, or correct or unset RAY_ADDRESS"
+    else:
+        running = address
+    if running and _connects(running):
+        return Finding("ok", "", f"RAY_ADDRESS={address}: {running} answers")
+    advice = "start it (ray start --head), or correct or unset RAY_ADDRESS"
     return Finding("missing", "", f"RAY_ADDRESS={address} does not answer", advice)
 
 

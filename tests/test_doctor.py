@@ -116,14 +116,16 @@ def test_a_configured_cluster_must_answer(monkeypatch: pytest.MonkeyPatch, serve
 def test_a_cluster_on_this_machine_is_found(
     monkeypatch: pytest.MonkeyPatch, server: str, tmp_path: Path
 ) -> None:
-    assert "none running" in found()["ray cluster"].detail
+    assert "starts a cluster of its own" in found()["ray cluster"].detail
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert found()["ray cluster"].state == "missing"
     note = tmp_path / "ray" / "ray_current_cluster"
     note.parent.mkdir()
     note.write_text(server)
-    assert server in found()["ray cluster"].detail
+    part = found()["ray cluster"]
+    assert part.state == "ok"
+    assert server in part.detail
     note.write_text(closed())  # the note of one that has ended
-    assert found()["ray cluster"].state == "ok"
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert found()["ray cluster"].state == "missing"
 
 
