@@ -1,0 +1,74 @@
+"""dsnet ablation: what each part of the method is worth."""
+
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.config_flags import ConfigCommand, config_flags, configuration
+from jobs.output import working
+
+if TYPE_CHECKING:
+    from pipeline.ablation import Trial
+
+
+@click.command("ablation", cls=ConfigCommand)
+@config_flags
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT.md")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=2))
+def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> None:
+    """Train without each part of the method and write a table of what it costs.
+
+    Stage I from labels alone, by in-place distillation, by bootstrapping and by ensemble
+    bootstrapping; on the last, stage II with SGS off, giving up and trying its best. Gates are
+    compared at the config's target.
+
+    \b
+    Example:
+      dsnet ablation --config jobs/configs/digits.yaml docs/results/ablation.md
+    """
+    config = configuration(config_file, flags)
+    with working():
+        from dsnet.atomic import atomic_file
+        from pipeline import cluster
+        from pipeline.ablation import ablate, grouped
+        from pipeline.dataset import ingest
+
+        dataset = ingest(config)
+        cluster.connect(config.cluster)
+        groups = list(grouped(ablate(config, dataset, seeds)))
+    lines = [
+        f"Config `{config_file}`, {seeds} seeds from {config.seed}, "
+        f"{dataset.test.samples} test images: top-1 in percent, mean ± standard deviation over "
+        "the seeds; a gate's row has its average multiply-adds over the widest's too.",
+        "",
+        *table(groups),
+        "",
+        "```yaml",
+        config.yaml().rstrip(),
+        "```",
+        "",
+    ]
+    with atomic_file(out) as temporary:
+        temporary.write_text("\n".join(lines))
+    click.echo("\n".join(table(groups)))
+
+
+def table(groups: "list[tuple[str, list[Trial]]]") -> list[str]:
+    """The trials as a Markdown table, a line for each thing that was changed."""
+    names = list(max((list(trials[0].top1) for _, trials in groups), key=len))
+    lines = [
+        "| " + " | ".join(["", *names, "share"]) + " |",
+        "| " + " | ".join(["---"] + ["---:"] * (len(names) + 1)) + " |",
+    ]
+    for title, trials in groups:
+        cells = [spread([t.top1[name] for t in trials if name in t.top1]) for name in names]
+        cells.append(spread([t.share for t in trials if t.share is not None]))
+        lines.append("| " + " | ".join([title, *cells]) + " |")
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard deviation in percent; empty where there is nothing."""
+    return f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}" if values else ""
