@@ -57,7 +57,7 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
 
 def table(groups: "list[tuple[str, list[Trial]]]") -> list[str]:
     """The trials as a Markdown table, a line for each thing that was changed."""
-    names = list(max((list(trials[0].top1) for _, trials in groups), key=len))
+    names = max((list(trials[0].top1) for _, trials in groups), key=lambda names: len(names))
     lines = [
         "| " + " | ".join(["", *names, "share"]) + " |",
         "| " + " | ".join(["---"] + ["---:"] * (len(names) + 1)) + " |",
