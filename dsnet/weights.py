@@ -98,13 +98,17 @@ def sha256(path: Path) -> str:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
+    parts = {}
     try:
         description = json.loads(path.read_text())
-        if description["format"] != FORMAT:
-            raise InputError(f"{path} has format {description['format']}, this reads {FORMAT}")
-        return {key: description[key] for key in ("architecture", "metadata")}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        found = description["format"]
+        if found == FORMAT:
+            parts = {key: dict(description[key]) for key in ("architecture", "metadata")}
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a model description: {error!r}") from error
+    if not parts:
+        raise InputError(f"{path} has format {found}, this reads {FORMAT}")
+    return parts
 
 
 def _metadata(data: dict[str, Any]) -> Metadata:

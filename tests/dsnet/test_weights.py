@@ -1,0 +1,162 @@
+"""A model directory: what is saved comes back, and what is damaged is refused, nothing executed."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import dsnet
+from dsnet import DSNet, InputError
+from dsnet.weights import write_sums
+
+Build = Callable[..., DSNet]
+
+
+@pytest.fixture
+def directory(build: Build, tmp_path: Path) -> Path:
+    model = build("mbnet with one gate", routes=((0, 2),)).float()
+    return dsnet.save(model, tmp_path / "model")
+
+
+def test_a_saved_network_comes_back_as_it_was(
+    network: DSNet, images: Tensor, tmp_path: Path
+) -> None:
+    model, images = network.float(), images.float()
+    model.metadata = dataclasses.replace(
+        model.metadata,
+        classes=("ä", "b", "c", "d", "e"),
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+        prices=((0.0, 2e5), (1.5, 1e5)),
+    )
+    found = dsnet.load(dsnet.save(model, tmp_path / "model"))
+    assert found.architecture == model.architecture
+    assert found.metadata == model.metadata
+    assert not found.training
+    assert found.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+    for width in (0, model.space.largest):
+        assert torch.equal(found(images, width=width), model(images, width=width))
+
+
+def test_the_folder_holds_tensors_json_and_checksums_and_nothing_else(directory: Path) -> None:
+    assert sorted(path.name for path in directory.iterdir()) == [
+        "SHA256SUMS",
+        "model.json",
+        "weights.safetensors",
+    ]
+    json.loads((directory / "model.json").read_text())
+    assert not any(b"pickle" in path.read_bytes() for path in directory.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+def test_the_checksums_are_in_the_format_of_sha256sum(directory: Path) -> None:
+    subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"],
+        cwd=directory,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def test_saving_replaces_what_was_there_whole(directory: Path, build: Build) -> None:
+    (directory / "left-over").write_text("old")
+    dsnet.save(build("resnet without gates").float(), directory)
+    assert dsnet.load(directory).architecture.name == "resnet_0"
+    assert not (directory / "left-over").exists()
+    assert [path.name for path in directory.parent.iterdir()] == ["model"]
+
+
+def test_a_save_that_fails_leaves_the_old_model(directory: Path, build: Build) -> None:
+    model = build("resnet without gates")
+    model.metadata = dataclasses.replace(model.metadata, classes=(object(),))  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        dsnet.save(model, directory)
+    assert dsnet.load(directory).architecture.name == "mbnet_1"
+    assert [path.name for path in directory.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])
+@pytest.mark.parametrize("damage", ["one bit", "cut short", "longer"])
+def test_a_damaged_file_is_refused_by_name(directory: Path, name: str, damage: str) -> None:
+    path = directory / name
+    data = bytearray(path.read_bytes())
+    if damage == "one bit":
+        data[len(data) // 2] ^= 1
+    path.write_bytes({"cut short": data[:-1], "longer": data + b" "}.get(damage, data))
+    with pytest.raises(InputError, match=f"{name} does not match SHA256SUMS"):
+        dsnet.load(directory)
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "weights.safetensors", "model.json"])
+def test_a_missing_file_is_refused_by_name(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+    with pytest.raises(InputError, match=f"not a model directory: it has no {name}"):
+        dsnet.load(directory)
+
+
+@pytest.mark.parametrize("sums", ["", "nonsense", "\n\n", "0  model.json\n0  weights.safetensors"])
+def test_checksums_that_make_no_sense_are_refused(directory: Path, sums: str) -> None:
+    (directory / "SHA256SUMS").write_text(sums)
+    with pytest.raises(InputError, match="does not match SHA256SUMS"):
+        dsnet.load(directory)
+
+
+def rewrite(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change model.json, checksums and all: a model of someone else's making."""
+    path = directory / "model.json"
+    description = json.loads(path.read_text())
+    change(description)
+    path.write_text(json.dumps(description))
+    write_sums(directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda d: d["architecture"].update(colour="blue"), r"unknown fields \['colour'\]"),
+        (lambda d: d["architecture"].pop("stem"), "'stem'"),
+        (lambda d: d["architecture"].update(family="vgg"), "family must be one of"),
+        (lambda d: d["metadata"].update(colour="blue"), "metadata is not readable: .*'colour'"),
+        (lambda d: d.update(format=99), "has format 99, this reads 1"),
+        (lambda d: d.pop("format"), "is not a model description"),
+        (lambda d: d.pop("metadata"), "is not a model description"),
+        (lambda d: d.update(metadata=[1]), "is not a model description"),
+        (lambda d: d.update(architecture="small"), "is not a model description"),
+        (lambda d: d["architecture"].update(num_classes=6), "does not fit its model.json"),
+        (lambda d: d["architecture"]["stages"].pop(), "does not fit its model.json"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused(
+    directory: Path, change: Callable[[dict[str, Any]], object], problem: str
+) -> None:
+    rewrite(directory, change)
+    with pytest.raises(InputError, match=problem):
+        dsnet.load(directory)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"{", bytes([0xFF, 0xFE, 0x00])])
+def test_a_description_that_is_none_is_refused(directory: Path, content: bytes) -> None:
+    (directory / "model.json").write_bytes(content)
+    write_sums(directory)
+    with pytest.raises(InputError, match=r"model\.json is not a model description"):
+        dsnet.load(directory)
+
+
+def test_a_pickle_in_the_place_of_the_weights_is_refused_unread(directory: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return exec, ("raise SystemExit('the pickle ran')",)
+
+    torch.save({"weights": Trap()}, directory / "weights.safetensors")
+    write_sums(directory)
+    with pytest.raises(InputError, match="is not a safetensors file"):
+        dsnet.load(directory)
