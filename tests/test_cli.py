@@ -185,7 +185,7 @@ def examine():
     print("printed")
     os.write(1, b"written to the descriptor\\n")
     subprocess.run(["echo", "from a child"], check=True)
-    yield doctor.Part("part", "ok")
+    yield doctor.Part("ok", name="part")
 
 doctor.examine = examine
 atexit.register(print, "said at the end")

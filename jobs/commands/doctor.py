@@ -40,5 +40,5 @@ def command(ctx: click.Context, as_json: bool) -> None:
                 click.echo(f"{'':9}{'':13} {'':12} {part.advice}")
     healthy = all(part.state != "missing" for part in parts)
     if as_json:
-        print_json({"ok": healthy, "parts": [asdict(part) for part in parts]})
+        print_json({"ok": healthy, "parts": [{"name": part.name} | asdict(part) for part in parts]})
     ctx.exit(0 if healthy else 1)
