@@ -19,10 +19,14 @@ def make_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     if section.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=section.lr, betas=(section.momentum, 0.999))
+        return torch.optim.AdamW(groups, lr=section.lr, betas=(section.momentum, 0.999), fused=True)
     nesterov = section.nesterov if isinstance(section, Supernet) else False
     return torch.optim.SGD(
-        groups, lr=section.lr, momentum=section.momentum, nesterov=nesterov and section.momentum > 0
+        groups,
+        lr=section.lr,
+        momentum=section.momentum,
+        nesterov=nesterov and section.momentum > 0,
+        fused=True,
     )
 
 
