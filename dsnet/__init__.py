@@ -6,6 +6,7 @@ from dsnet.errors import InputError
 from dsnet.images import normalize
 from dsnet.metadata import Metadata
 from dsnet.network import DSNet
+from dsnet.predictor import Predictor
 from dsnet.weights import load, save
 from dsnet.width import RoutingSpace, Width
 
@@ -13,6 +14,7 @@ __all__ = [
     "DSNet",
     "InputError",
     "Metadata",
+    "Predictor",
     "RoutingSpace",
     "Width",
     "create_model",

@@ -1,0 +1,320 @@
+"""A folded network as one ONNX graph: routing inside, nothing but standard operators.
+
+Written node by node rather than traced, so that the file says what is meant: a fork sorts the rows
+by choice, gives each branch that has any its rows inside an `If`, and puts the results back in
+order. A branch that no image takes costs one untaken `If`.
+
+What the widths share is stored once, as wide as the widest branch needs it; a branch cuts its part
+out of it and scales it as its BatchNorm wants. All of that is arithmetic on constants, which
+ONNX Runtime does when it loads the file: what runs has every branch's weights cut and folded.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from dsnet.inference import import_optional
+from dsnet.inference.fold import (
+    Activation,
+    Attention,
+    Classifier,
+    Conv,
+    Folded,
+    Fork,
+    Layer,
+    Linear,
+    MaxPool,
+    Residual,
+    Trunk,
+    Weight,
+)
+
+IMAGES, PRICE, LOGITS, WIDTHS = "images", "price", "logits", "widths"
+
+
+def build(folded: Folded, opset: int, float16: bool) -> Any:
+    """The graph of `folded`, an onnx.ModelProto.
+
+    Inputs: images, uint8 (N, size, size, 3), and where there is a choice, price, one float.
+    Outputs: logits, float (N, classes), and widths, int64 (N,). float16: weights are stored in half
+    precision, and computed with in single.
+    """
+    onnx: Any = import_optional("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    graph = _Graph(onnx, float16)
+    graph.share(folded.trunk)
+    pixels = graph.op("Transpose", IMAGES, perm=[0, 3, 1, 2])
+    pixels = graph.op("Cast", pixels, to=kinds.FLOAT)
+    mean = folded.mean.cpu().numpy().reshape(1, 3, 1, 1)
+    pixels = graph.op("Sub", pixels, graph.constant(mean))
+    end = folded.trunk.end
+    x = _layers(graph, folded.trunk.layers, pixels)
+    if isinstance(end, Fork):
+        outputs = _fork(graph, end, x)
+    else:
+        batch = graph.op("Shape", IMAGES, start=0, end=1)
+        width = graph.op("Expand", graph.constant(np.array([end.width])), batch)
+        outputs = _classify(graph, end, x), width
+    for name, value in zip((LOGITS, WIDTHS), outputs, strict=True):
+        graph.nodes.append(helper.make_node("Identity", [value], [name]))
+    inputs = [
+        helper.make_tensor_value_info(IMAGES, kinds.UINT8, ["batch", folded.size, folded.size, 3])
+    ]
+    if isinstance(end, Fork):
+        # Of no stated rank, so that () and (1,) are both taken.
+        inputs.append(helper.make_tensor_value_info(PRICE, kinds.FLOAT, None))
+    proto = helper.make_graph(
+        graph.nodes,
+        "dsnet",
+        inputs,
+        [
+            helper.make_tensor_value_info(LOGITS, kinds.FLOAT, ["batch", folded.classes]),
+            helper.make_tensor_value_info(WIDTHS, kinds.INT64, ["batch"]),
+        ],
+        graph.initializers,
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(
+        proto,
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets),
+        producer_name="dsnet",
+    )
+
+
+class _Graph:
+    """Nodes and constants of one graph or branch.
+
+    parent: the graph whose node this one runs inside. names: count of names given, over all
+    graphs. shared: constants of the outermost graph that branches cut their weights from, by the
+    address of the supernet's weight.
+    """
+
+    def __init__(self, onnx: Any, float16: bool, parent: "_Graph | None" = None) -> None:
+        self.onnx = onnx
+        self.float16 = float16
+        self.parent = parent
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.names: list[int] = parent.names if parent else [0]
+        self.shared: dict[int, str] = parent.shared if parent else {}
+
+    def branch(self) -> "_Graph":
+        """A graph to be run inside a node of this one."""
+        return _Graph(self.onnx, self.float16, self)
+
+    def share(self, trunk: Trunk) -> None:
+        """Store what the branches of `trunk` cut their weights from, as large as they need it."""
+        widest: dict[int, Weight] = {}
+        for weight in _weights(trunk.end.branches) if isinstance(trunk.end, Fork) else ():
+            key = weight.source.data_ptr()
+            shape = widest[key].shape if key in widest else weight.shape
+            widest[key] = Weight(weight.source, tuple(map(max, shape, weight.shape)))
+        self.shared |= {key: self._stored(weight.tensor()) for key, weight in widest.items()}
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output; returns its name."""
+        return self.ops(kind, inputs, 1, **attributes)[0]
+
+    def ops(self, kind: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
+        """Append a node; returns the names of its outputs."""
+        names = [self._name(kind) for _ in range(outputs)]
+        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), names, **attributes))
+        return names
+
+    def constant(self, array: np.ndarray) -> str:
+        """A constant; returns its name."""
+        name = self._name("constant")
+        contiguous = np.ascontiguousarray(array).reshape(array.shape)
+        self.initializers.append(self.onnx.numpy_helper.from_array(contiguous, name))
+        return name
+
+    def weight(self, weight: Weight) -> str:
+        """A layer's weight; see the head of this file for how a branch comes by its own."""
+        if self.parent:
+            stored = self.shared[weight.source.data_ptr()]
+            ends = self.constant(np.array(weight.shape))
+            stored = self.op("Slice", stored, self.constant(np.zeros_like(weight.shape)), ends)
+        elif self.float16:
+            stored = self._stored(Weight(weight.source, weight.shape).tensor())
+        else:
+            return self.constant(weight.tensor().cpu().numpy())
+        if self.float16:
+            stored = self.op("Cast", stored, to=self.onnx.TensorProto.FLOAT)
+        if weight.scale is None:
+            return stored
+        scale = weight.scale.reshape(-1, *[1] * (len(weight.shape) - 1))
+        return self.op("Mul", stored, self.constant(scale.cpu().numpy()))
+
+    def _stored(self, tensor: Tensor) -> str:
+        return self.constant(
+            tensor.cpu().numpy().astype(np.float16 if self.float16 else np.float32)
+        )
+
+    def _name(self, kind: str) -> str:
+        self.names[0] += 1
+        return f"{kind}_{self.names[0]}"
+
+
+def _layers(graph: _Graph, layers: Sequence[Layer], x: str) -> str:
+    for layer in layers:
+        match layer:
+            case Conv():
+                x = _conv(graph, layer, x)
+            case Attention():
+                x = _attend(graph, layer, x)[0]
+            case MaxPool():
+                x = graph.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+            case Residual():
+                body = _layers(graph, layer.body, x)
+                x = graph.op("Relu", graph.op("Add", body, _layers(graph, layer.shortcut, x)))
+    return x
+
+
+def _conv(graph: _Graph, conv: Conv, x: str) -> str:
+    x = graph.op(
+        "Conv",
+        x,
+        graph.weight(conv.weight),
+        graph.constant(conv.bias.cpu().numpy()),
+        kernel_shape=[conv.kernel] * 2,
+        strides=[conv.stride] * 2,
+        pads=[conv.padding] * 4,
+        group=conv.groups,
+    )
+    return _activation(graph, conv.activation, x)
+
+
+def _activation(graph: _Graph, activation: Activation, x: str) -> str:
+    if activation == "relu":
+        return graph.op("Relu", x)
+    if activation == "silu":
+        return graph.op("Mul", x, graph.op("Sigmoid", x))
+    return x
+
+
+def _attend(graph: _Graph, attention: Attention, x: str) -> tuple[str, str]:
+    """The weighed x, and the reduced feature (N, r, 1, 1)."""
+    reduced = graph.op(
+        "Relu", _pointwise(graph, attention.reduce, graph.op("GlobalAveragePool", x))
+    )
+    weights = graph.op("Sigmoid", _pointwise(graph, attention.expand, reduced))
+    return graph.op("Mul", x, weights), reduced
+
+
+def _pointwise(graph: _Graph, linear: Linear, x: str) -> str:
+    """A linear layer on (N, i, 1, 1): as a convolution it stays in the layout around it."""
+    axes = graph.constant(np.array([2, 3]))
+    weight = graph.op("Unsqueeze", graph.weight(linear.weight), axes)
+    bias = [] if linear.bias is None else [linear.bias.cpu().numpy()]
+    return graph.op("Conv", x, weight, *map(graph.constant, bias), kernel_shape=[1, 1])
+
+
+def _classify(graph: _Graph, classifier: Classifier, x: str) -> str:
+    features = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
+    weight = graph.weight(classifier.linear.weight)
+    bias = [] if classifier.linear.bias is None else [classifier.linear.bias.cpu().numpy()]
+    return graph.op("Gemm", features, weight, *map(graph.constant, bias), transB=1)
+
+
+def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
+    x, feature = _attend(graph, fork.attention, x)
+    scores = graph.op("Flatten", feature, axis=1)
+    for index, linear in enumerate(fork.head):
+        if index:
+            scores = graph.op("Relu", scores)
+        # Small, and what it decides hangs on small differences: stored whole, always.
+        inputs = [linear.weight.tensor(), *([] if linear.bias is None else [linear.bias])]
+        weights = (graph.constant(tensor.cpu().numpy()) for tensor in inputs)
+        scores = graph.op("Gemm", scores, *weights, transB=1)
+    cost = graph.constant(fork.cost.cpu().numpy()[None])
+    scores = graph.op("Sub", scores, graph.op("Mul", cost, PRICE))
+    choice = graph.op("ArgMax", scores, axis=1, keepdims=0)
+    # Rows by rising choice, and how many there are of each.
+    count = graph.op("Shape", choice)
+    order = _argsort(graph, choice, count)
+    routes = graph.constant(np.arange(len(fork.branches))[:, None])
+    taken = graph.op("Cast", graph.op("Equal", routes, choice), to=graph.onnx.TensorProto.INT64)
+    axis = graph.constant(np.array([1]))
+    sizes = graph.op("ReduceSum", taken, axis, keepdims=0)
+    groups = graph.ops("Split", [order, sizes], len(fork.branches), axis=0)
+    present = graph.op("Cast", sizes, to=graph.onnx.TensorProto.BOOL)
+    conditions = graph.ops("Split", [present], len(fork.branches), axis=0)
+    results = [
+        _branch(graph, branch, x, condition, rows)
+        for branch, condition, rows in zip(fork.branches, conditions, groups, strict=True)
+    ]
+    back = _argsort(graph, order, count)
+    logits, *widths = (
+        graph.op("Gather", graph.op("Concat", *parts, axis=0), back, axis=0)
+        for parts in zip(*results, strict=True)
+    )
+    if widths:
+        return logits, widths[0]
+    ends = [branch.end.width for branch in fork.branches if isinstance(branch.end, Classifier)]
+    return logits, graph.op("Gather", graph.constant(np.array(ends)), choice, axis=0)
+
+
+def _branch(graph: _Graph, trunk: Trunk, x: str, condition: str, rows: str) -> list[str]:
+    """`trunk` on the rows of x that go there, if any; else nothing, in the same shape.
+
+    Returns logits and, where gates follow, widths.
+    """
+    taken = graph.branch()
+    inputs = _layers(taken, trunk.layers, taken.op("Gather", x, rows, axis=0))
+    empty = graph.branch()
+    nothing = [empty.constant(np.zeros((0, _classes(trunk)), np.float32))]
+    if isinstance(trunk.end, Classifier):
+        outputs = [_classify(taken, trunk.end, inputs)]
+    else:
+        outputs = [*_fork(taken, trunk.end, inputs)]
+        nothing.append(empty.constant(np.zeros(0, np.int64)))
+    return graph.ops(
+        "If",
+        [condition],
+        len(outputs),
+        then_branch=_subgraph(taken, outputs, _classes(trunk)),
+        else_branch=_subgraph(empty, [empty.op("Identity", x) for x in nothing], _classes(trunk)),
+    )
+
+
+def _subgraph(graph: _Graph, outputs: Sequence[str], classes: int) -> Any:
+    helper, kinds = graph.onnx.helper, graph.onnx.TensorProto
+    types = ((kinds.FLOAT, [None, classes]), (kinds.INT64, [None]))
+    return helper.make_graph(
+        graph.nodes,
+        f"branch_{graph.names[0]}",
+        [],
+        [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, (kind, shape) in zip(outputs, types, strict=False)
+        ],
+        graph.initializers,
+    )
+
+
+def _classes(trunk: Trunk) -> int:
+    while isinstance(trunk.end, Fork):
+        trunk = trunk.end.branches[0]
+    return trunk.end.linear.weight.shape[0]
+
+
+def _argsort(graph: _Graph, values: str, count: str) -> str:
+    """Positions (N,) of int64 `values` (N,) in rising order, equal ones in the order they had."""
+    return graph.ops("TopK", [values, count], 2, axis=0, largest=0, sorted=1)[1]
+
+
+def _weights(value: Any) -> Iterator[Weight]:
+    """Every weight within a tree of layers but those of the slimming heads."""
+    if isinstance(value, Weight):
+        yield value
+    elif isinstance(value, Fork):
+        yield from _weights((value.attention, value.branches))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _weights(item)
+    elif is_dataclass(value):
+        yield from _weights(tuple(getattr(value, field.name) for field in fields(value)))
