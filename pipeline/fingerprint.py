@@ -71,7 +71,10 @@ def code_version() -> str:
     mark = source_digest()[:8]
     commit = _git("rev-parse", "--short=12", "HEAD")
     if commit is None:
-        return f"{importlib.metadata.version('dsnet')}+{mark}"
+        try:
+            return f"{importlib.metadata.version('dsnet')}+{mark}"
+        except importlib.metadata.PackageNotFoundError:  # a job's uploaded sources
+            return f"sources+{mark}"
     changed = _git("status", "--porcelain", "--", "dsnet", "pipeline", "jobs", "pyproject.toml")
     return commit if changed == "" else f"{commit}-dirty.{mark}"
 

@@ -25,7 +25,7 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
     compared at the config's target.
 
     \b
-    Example:
+    Examples:
       dsnet ablation --config jobs/configs/digits.yaml docs/results/ablation.md
     """
     config = configuration(config_file, flags)
