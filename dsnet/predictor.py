@@ -30,7 +30,8 @@ class Predictor:
 
     model: a DSNet, which is copied and left alone, or a model directory.
     budget: average multiply-adds wanted, as a fraction of the widest (0.5) or a count ("200M");
-        None for the gates' own choice. price: instead of a budget, the price itself.
+        None for what the model was calibrated to. price: instead of a budget, the price itself, 0
+        for the gates' own choice.
     backend: "torch" or "onnxruntime"; the latter reads the directory's model.onnx where there is
         one, and else writes the same graph in memory.
     width: run this sub-network alone, with no gate.
@@ -99,7 +100,7 @@ def _price(
         return price_for(model, budget)
     if price is not None and not math.isfinite(price):
         raise InputError(f"price: expected a finite number, found {price}")
-    return price or 0.0
+    return model.metadata.price if price is None else price
 
 
 def _onnx(

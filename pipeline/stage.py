@@ -2,11 +2,14 @@
 
 import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import dsnet
+from dsnet import InputError
+from dsnet.export import write_onnx
 from pipeline import registry, tracking
 from pipeline.checkpoint import MODEL
 from pipeline.config import Config, storage_dir
@@ -69,8 +72,33 @@ def trained(
         settings = {**settings, "model": str(job.local(parent))}
     with tracking.stage_run(job.run, stage, {"fingerprint": key}) as run:
         outcome = ran(job, stage, loop, settings, key, run)
-        directory = outcome.directory / MODEL
         counts = Evaluation.from_dict(outcome.metrics["evaluation"])
+        model = dsnet.load(outcome.directory / MODEL)
+        return registered(job, stage, name, model, counts, key, run, parent)
+
+
+def registered(
+    job: Job,
+    stage: str,
+    name: str,
+    model: dsnet.DSNet,
+    counts: Evaluation,
+    key: str,
+    run: Run,
+    parent: Version | None,
+) -> Version:
+    """Make `model` the next version of `name`, with where it comes from and what it reaches.
+
+    counts: of the images that were kept from training. A network whose gates were among them goes
+    with its ONNX file. key: the stage's fingerprint.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        directory = dsnet.save(model, Path(folder, "model"))
+        if any(counts.picked):
+            try:
+                write_onnx(model, directory)
+            except InputError as error:
+                logger.warning("%s goes without an ONNX file: %s", name, error)
         return registry.register(
             name,
             directory,
@@ -84,7 +112,7 @@ def trained(
                 "evaluated_on": "holdout",
                 "evaluation": json.dumps(counts.to_dict()),
             },
-            metrics=headline(counts, dsnet.load(directory)),
+            metrics=headline(counts, model),
         )
 
 
