@@ -118,16 +118,17 @@ def infer(
     blocks: dict[int, int] = {}
     heads: dict[int, int] = {}
     for key, tensor in state.items():
+        if match := re.match(_BLOCK, key):
+            stage, index = int(match["stage"]), match["index"]
+            blocks[stage] = max(blocks.get(stage, 1), 1 if index is None else int(index) + 2)
         if (match := _STATISTICS.fullmatch(key)) and tensor.dim() == 1:
             widths[_row(match), int(match["entry"])][len(tensor)] += 1
         elif (match := _DEPTHWISE.fullmatch(key)) and tensor.dim() == 4:
-            stage, index = int(match["stage"]), match["index"]
-            kernels[stage + 1][tensor.shape[-1]] += 1
-            blocks[stage] = max(blocks.get(stage, 1), 1 if index is None else int(index) + 2)
+            kernels[int(match["stage"]) + 1].update(tensor.shape[2:])
         elif (match := _SLIMMING.fullmatch(key)) and tensor.dim() == 4:
             heads[int(match["stage"])] = tensor.shape[0]
         elif key == "conv_stem.weight" and tensor.dim() == 4:
-            kernels[0][tensor.shape[-1]] += 1
+            kernels[0].update(tensor.shape[2:])
     classes = Counter(len(t) for k, t in state.items() if k.startswith("classifier.") and t.dim())
     if not widths or not classes:
         raise InputError(
