@@ -24,6 +24,7 @@ COMMANDS = {
     "pull": "Copy a registered model into a folder.",
     "predict": "Classify image files.",
     "madds": "Print the multiply-adds of every sub-network of an architecture.",
+    "bench": "Measure how fast things are, each against something comparable.",
     "ablation": "Train without each part of the method: what is it worth?",
     "demo": "Train on handwritten digits, then use what was registered.",
     "doctor": "Check what this machine has and lacks.",

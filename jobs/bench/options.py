@@ -1,0 +1,18 @@
+"""What a benchmark is told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    runs: rounds, in each of which everything that is compared is measured once.
+    quick: as little work as shows that the benchmark works; its figures mean nothing.
+    source: a folder of class folders of pictures, where a benchmark reads pictures; None for
+        pictures that it makes.
+    """
+
+    runs: int = 5
+    quick: bool = False
+    source: Path | None = None
