@@ -12,7 +12,7 @@ import torch
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
-from dsnet.budget import price_for
+from dsnet.predictor import Predictor
 from pipeline.data.pictures import read_picture
 from pipeline.progress import Progress
 
@@ -69,18 +69,17 @@ def predict(
 ) -> list[Prediction]:
     """Classify image files, in order.
 
-    budget: average multiply-adds wanted, as `price_for` reads it; None: as trained.
+    budget: average multiply-adds wanted, as `Predictor` reads it; None: as trained.
     Raises InputError, before anything is computed, if a file is not an image or the budget is out
     of range.
     """
-    price = None if budget is None else price_for(model, budget)
+    predictor = Predictor(model, budget)
     inputs = [read_input(Path(path), model.metadata) for path in paths]
     logits, widths = [], []
-    with torch.inference_mode(), Progress("predict", len(inputs), "images") as progress:
+    with Progress("predict", len(inputs), "images") as progress:
         for start in range(0, len(inputs), BATCH):
             pixels = torch.from_numpy(np.stack(inputs[start : start + BATCH]))
-            images = dsnet.normalize(pixels, model.metadata.mean, model.metadata.std)
-            batch_logits, batch_widths = model.dynamic(images, price)
+            batch_logits, batch_widths = predictor(pixels)
             logits.append(batch_logits)
             widths.append(batch_widths)
             progress.update(start + len(pixels))
