@@ -24,6 +24,7 @@ COMMANDS = {
     "pull": "Copy a registered model into a folder.",
     "predict": "Classify image files.",
     "madds": "Print the multiply-adds of every sub-network of an architecture.",
+    "import-official": "Convert a checkpoint of the official code into a model directory.",
     "bench": "Measure how fast things are, each against something comparable.",
     "ablation": "Train without each part of the method: what is it worth?",
     "demo": "Train on handwritten digits, then use what was registered.",
@@ -40,7 +41,7 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"jobs.commands.{cmd_name}")
+        module = importlib.import_module(f"jobs.commands.{cmd_name.replace('-', '_')}")
         command = module.command
         assert isinstance(command, click.Command)
         return command
