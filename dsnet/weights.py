@@ -21,12 +21,24 @@ FORMAT = 1
 
 
 def save(model: DSNet, directory: str | Path) -> Path:
-    """Write `model` as a model directory, whole or not at all; what was there is replaced."""
+    """Write `model` as a model directory, whole or not at all.
+
+    A model directory that was there is replaced. Raises InputError if anything else is in the way.
+    """
     directory = Path(directory)
+    if directory.exists() and not (directory / MODEL).is_file() and not _is_empty(directory):
+        raise InputError(
+            f"{directory}: expected a model directory to replace or an empty folder, found "
+            "something else there; choose another place"
+        )
     with atomic_directory(directory) as temporary:
         write(model, temporary)
         write_sums(temporary)
     return directory
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
 
 
 def write(model: DSNet, directory: Path) -> None:

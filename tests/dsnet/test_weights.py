@@ -84,6 +84,20 @@ def test_a_save_that_fails_leaves_the_old_model(directory: Path, build: Build) -
     assert [path.name for path in directory.parent.iterdir()] == ["model"]
 
 
+def test_nothing_but_a_model_is_replaced(directory: Path, tmp_path: Path) -> None:
+    model = dsnet.load(directory)
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("precious")
+    for place in ("file", "folder"):
+        with pytest.raises(InputError, match=f"{place}: expected a model directory to replace"):
+            dsnet.save(model, tmp_path / place)
+    assert (tmp_path / "file").read_text() == "precious"
+    assert (tmp_path / "folder" / "file").read_text() == "precious"
+    (tmp_path / "empty").mkdir()
+    dsnet.load(dsnet.save(model, tmp_path / "empty"))
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "model.json"])
 @pytest.mark.parametrize("damage", ["one bit", "cut short", "longer"])
 def test_a_damaged_file_is_refused_by_name(directory: Path, name: str, damage: str) -> None:
