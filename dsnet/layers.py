@@ -115,13 +115,15 @@ class SlimBatchNorm2d(nn.Module):
 
     def _affine_per_width(self) -> tuple[Tensor, Tensor]:
         """`folded` of every width, padded with zeros: two of (len(widths), widest)."""
-        widest = self.widths[-1]
-        rows = [self.folded(width) for width in self.widths]
-        scale, shift = (
-            torch.stack([F.pad(row, (0, widest - row.shape[0])) for row in side])
-            for side in zip(*rows, strict=True)
-        )
-        return scale, shift
+        device = self.running_mean.device
+        channels = torch.arange(self.widths[-1], device=device)
+        inside = channels < torch.tensor(self.widths, device=device)[:, None]
+        # Read row by row, what lies inside is the widths' statistics end to end.
+        blank = self.running_mean.new_zeros(inside.shape)
+        mean = blank.masked_scatter(inside, self.running_mean)
+        var = blank.masked_scatter(inside, self.running_var)
+        scale = inside * self.weight * torch.rsqrt(var + BATCHNORM_EPS)
+        return scale, inside * self.bias - mean * scale
 
 
 class SlimLinear(nn.Linear):
