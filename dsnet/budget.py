@@ -19,7 +19,9 @@ from dsnet.target import Target, parse_target
 Prices = tuple[tuple[float, float], ...]
 """Points of the curve: (price, average multiply-adds per image), by rising price."""
 
-_POINTS = 97  # neighbours differ by about a fiftieth of the range, between them it is near linear
+# Neighbours differ by about twice a POINTS-th of the range; between them it is nearly linear.
+_POINTS = 257
+_POINTS_IF_EACH_IS_A_PASS = 97
 _CLOSEST = 1e-5  # prices nearer than this are one: the average jumps between them
 _FARTHEST = 2.0**20
 
@@ -76,7 +78,7 @@ def prices_from_logits(model: DSNet, logits: Tensor) -> Prices:
     def average(price: float) -> float:
         return float(madds[(logits - price * cost).argmax(1)].mean())
 
-    return _curve(average, float(madds.min()), float(madds.max()))
+    return _curve(average, float(madds.min()), float(madds.max()), _POINTS)
 
 
 @torch.no_grad()
@@ -97,7 +99,8 @@ def calibrate_prices(model: DSNet, batches: Collection[Tensor]) -> Prices:
         return float(_mean(madds[model.route(x, price).cpu()] for x in batches))
 
     routable = _route_madds(model)
-    return _curve(average, float(routable.min()), float(routable.max()))
+    low, high = float(routable.min()), float(routable.max())
+    return _curve(average, low, high, _POINTS_IF_EACH_IS_A_PASS)
 
 
 def _route_madds(model: DSNet, device: torch.device | None = None) -> Tensor:
@@ -109,14 +112,14 @@ def _mean(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(list(parts)).mean()
 
 
-def _curve(average: Callable[[float], float], low: float, high: float) -> Prices:
+def _curve(average: Callable[[float], float], low: float, high: float, count: int) -> Prices:
     """Sample a falling function, from `high` to `low`, most densely where it falls fastest."""
     if low == high:
         return ((0.0, low),)
     points = {
         price: average(price) for price in (_outermost(average, high, -1), _outermost(average, low))
     }
-    while len(points) < _POINTS:
+    while len(points) < count:
         prices = sorted(points)
         gap, left, right = max(
             (

@@ -23,6 +23,7 @@ COMMANDS = {
     "models": "List the registered models.",
     "pull": "Copy a registered model into a folder.",
     "predict": "Classify image files.",
+    "export": "Write a model as one ONNX file with the routing inside.",
     "madds": "Print the multiply-adds of every sub-network of an architecture.",
     "import-official": "Convert a checkpoint of the official code into a model directory.",
     "bench": "Measure how fast things are, each against something comparable.",

@@ -8,6 +8,7 @@ The pixel's scale goes into the stem's weights too. The mean cannot: it is subtr
 image, because the convolution pads with zeros after normalisation, which is the mean in pixels.
 """
 
+import copy
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Literal
@@ -141,8 +142,11 @@ class Folded:
 def fold(model: DSNet, width: int | Width | None = None) -> Folded:
     """The eval mode of `model`: all it may route to or, with `width`, that sub-network alone.
 
-    Raises InputError for a network without gates if no width is given, and for more than 64 paths.
+    In single precision, whatever the model's. Raises InputError for a network without gates if no
+    width is given, and for more than 64 paths.
     """
+    if model.classifier.weight.dtype != torch.float32:
+        model = copy.deepcopy(model).float()
     if width is None:
         if not model.architecture.gates:
             raise InputError(f"{model.architecture.name} has no gate to route by: give a width")

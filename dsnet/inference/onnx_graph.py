@@ -64,8 +64,7 @@ def build(folded: Folded, opset: int, float16: bool) -> Any:
         helper.make_tensor_value_info(IMAGES, kinds.UINT8, ["batch", folded.size, folded.size, 3])
     ]
     if isinstance(end, Fork):
-        # Of no stated rank, so that () and (1,) are both taken.
-        inputs.append(helper.make_tensor_value_info(PRICE, kinds.FLOAT, None))
+        inputs.append(helper.make_tensor_value_info(PRICE, kinds.FLOAT, []))
     proto = helper.make_graph(
         graph.nodes,
         "dsnet",

@@ -1,0 +1,44 @@
+"""dsnet export: a model as one ONNX file with the routing inside."""
+
+import click
+
+from jobs.output import working
+
+
+@click.command("export")
+@click.argument("model", metavar="MODEL")
+@click.argument("path", metavar="OUT.onnx")
+@click.option(
+    "--width",
+    type=click.IntRange(min=0),
+    metavar="INDEX",
+    help="Export this sub-network alone, without a gate; left out: the gate chooses for each image.",
+)
+@click.option("--opset", type=int, metavar="N", help="Version of ONNX's operators; left out: 17.")
+@click.option("--float16", is_flag=True, help="Store weights in half precision: half the size.")
+def command(model: str, path: str, width: int | None, opset: int | None, float16: bool) -> None:
+    """Write MODEL, a models:/ URI or a model directory, as an ONNX file.
+
+    The file runs in plain ONNX Runtime. Inputs: images, uint8 (N, R, R, 3) where R is the model's
+    resolution, and price, one float: what multiply-adds cost in units of the gate's logits, 0 for
+    its own choice. Outputs: logits (N, classes) and widths (N). Once written it is loaded, run and
+    compared with the model.
+
+    \b
+    Examples:
+      dsnet export models:/digits@champion digits.onnx
+      dsnet export ./digits digits-slim.onnx --width 0
+      dsnet export ./digits digits-half.onnx --float16
+    """
+    from dsnet.export import OPSETS, export
+    from pipeline.predict import open_model
+
+    with working():
+        written = export(
+            open_model(model),
+            path,
+            width=width,
+            opset=OPSETS[0] if opset is None else opset,
+            float16=float16,
+        )
+    click.echo(written)
