@@ -12,7 +12,7 @@ from jobs.output import working
     "--width",
     type=click.IntRange(min=0),
     metavar="INDEX",
-    help="Export this sub-network alone, without a gate; left out: the gate chooses for each image.",
+    help="Export this sub-network alone; left out: the gate chooses for each image.",
 )
 @click.option("--opset", type=int, metavar="N", help="Version of ONNX's operators; left out: 17.")
 @click.option("--float16", is_flag=True, help="Store weights in half precision: half the size.")
