@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-REDUCTION = 0.25  # of the widest input, as in squeeze-and-excitation (paper, section 3.2)
+REDUCTION = 0.25  # of the widest input, as in squeeze-and-excitation
 
 
 class Gate(nn.Module):
@@ -15,7 +15,7 @@ class Gate(nn.Module):
 
     def __init__(self, channels: int, routes: int = 0):
         super().__init__()
-        reduced = int(channels * REDUCTION)
+        reduced = _reduced(channels)
         self.reduce = nn.Linear(channels, reduced)
         self.expand = nn.Linear(reduced, channels)
         self.slimming = nn.Linear(reduced, routes, bias=False) if routes else None
@@ -45,3 +45,13 @@ class Gate(nn.Module):
         The slimming head is left out, as in the published counts.
         """
         return channels * size**2 + 2 * channels * self.reduce.out_features
+
+
+def _reduced(channels: int) -> int:
+    """Units of the shared feature, rounded as in the official code, whose weights must fit.
+
+    To the nearest whole number, or one more where that would lose over a tenth.
+    """
+    exact = channels * REDUCTION
+    nearest = max(1, int(exact + 0.5))
+    return nearest + 1 if nearest < 0.9 * exact else nearest

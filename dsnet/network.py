@@ -15,7 +15,7 @@ from dsnet.width import RoutingSpace, Width
 
 
 class DSNet(nn.Module):
-    """A Dynamic Slimmable Network (paper, section 3).
+    """A Dynamic Slimmable Network.
 
     `model(x, width=i)` is a pure function of its arguments and the weights; `model(x)` lets the
     gates choose for each image. The gates cut the network into segments: segment 0 is everything
@@ -134,7 +134,7 @@ class DSNet(nn.Module):
 
         The choice of a gate is argmax(logits - price * cost), where a route's cost is its
         multiply-adds as a fraction of the widest routable sub-network's. Price 0 is the plain
-        argmax (section 3.3); None is the price that the model was calibrated to, `metadata.price`.
+        argmax; None is the price that the model was calibrated to, `metadata.price`.
         """
         return self._route(images, price, classify=False)[1]
 

