@@ -1,17 +1,23 @@
 """Measuring in turns, A B A B, in one process, and what the rounds say.
 
 Two times are taken. Wall clock is what a user waits for. CPU seconds, of all threads of this
-process and of those of its children that ended meanwhile, are steadier on a machine that is shared.
+process and its children, are steadier on a machine that is shared.
 """
 
+import multiprocessing
+import os
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
 from jobs.bench.record import Record
 from pipeline.progress import Progress
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,16 @@ def compare(
     measures: Mapping[str, Measure],
     *,
     runs: int,
-    against: str | None = None,
+    against: str | Mapping[str, str] | None = None,
     warmups: int = 1,
 ) -> list[Record]:
     """Measure everything once a round, in the same order; one record for each figure.
 
-    group: begins every record's name. against: the one that the others are compared with.
-    warmups: rounds before those that count.
+    group: begins every record's name. against: the one that all others are compared with, or for
+    each the one that it is. warmups: rounds before those that count.
     """
+    if isinstance(against, str):
+        against = dict.fromkeys(measures.keys() - {against}, against)
     rounds: list[dict[str, Sequence[Figure]]] = []
     total = (runs + warmups) * len(measures)
     with Progress(f"bench {group}", total=total, unit="measurements") as progress:
@@ -50,7 +58,7 @@ def compare(
             if turn >= warmups:
                 rounds.append(figures)
     return [
-        _record(group, name, index, rounds, against)
+        _record(group, name, index, rounds, (against or {}).get(name))
         for name in measures
         for index in range(len(rounds[0][name]))
     ]
@@ -72,13 +80,11 @@ def _record(
         spread=(min(values), max(values)),
         runs=len(values),
     )
-    if against is None or against == name:
+    if against is None:
         return record
     others = [figures[against][index].value for figures in rounds]
     ratio = median(value / other for value, other in zip(values, others, strict=True))
-    return Record(
-        **{**vars(record), "against": _title(group, against, figure.what), "ratio": ratio}
-    )
+    return replace(record, against=_title(group, against, figure.what), ratio=ratio)
 
 
 def _title(*parts: str) -> str:
@@ -88,14 +94,23 @@ def _title(*parts: str) -> str:
 # What to measure ---------------------------------------------------------------------------------
 
 
-def throughput(call: Callable[[], object], items: int, item: str = "image") -> Measure:
-    """Calls that handle `items` items each: items per second, and CPU milliseconds per item."""
+def throughput(
+    call: Callable[[], object], items: int, *, item: str = "image", seconds: float = 0.0
+) -> Measure:
+    """Items per second, and CPU milliseconds per item; a call handles `items` of them.
+
+    seconds: a call that takes less is repeated until they have gone by.
+    """
 
     def measure() -> list[Figure]:
-        wall, cpu = clocked(call)
+        wall = cpu = 0.0
+        calls = 0
+        while not calls or wall < seconds:
+            one = clocked(call)
+            wall, cpu, calls = wall + one[0], cpu + one[1], calls + 1
         return [
-            Figure(items / wall, f"{item}s/s"),
-            Figure(1000 * cpu / items, f"CPU ms/{item}", "CPU"),
+            Figure(calls * items / wall, f"{item}s/s"),
+            Figure(1000 * cpu / (calls * items), f"CPU ms/{item}", "CPU"),
         ]
 
     return measure
@@ -122,5 +137,12 @@ def clocked(call: Callable[[], object]) -> tuple[float, float]:
 
 
 def _cpu_seconds() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    """CPU seconds so far: this process, its children that ended, and those that are there."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ticks = 0
+    for child in multiprocessing.active_children():
+        with suppress(OSError):  # it has just ended, or this is not Linux
+            # Past its name, which may hold anything: utime and stime are fields 14 and 15.
+            fields = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return time.process_time() + ended.ru_utime + ended.ru_stime + ticks / TICKS_PER_SECOND
