@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,13 +37,12 @@ logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING
 
 PACKAGES = ("dsnet", "pipeline", "jobs")
 CONFIG = "submitted.yaml"
-LARGEST_FILE = (
-    10 * 2**20
-)  # bytes; sources are smaller, and a job's upload goes through the head node
+LARGEST_FILE = 10 * 2**20  # bytes: sources are smaller, and an upload goes through the head node
 # Variables that the job gets. None is secret: everyone who reaches the dashboard can read them.
 # Tokens and passwords belong into the environment of the cluster's nodes.
 PASSED_ON = ("DSNET_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
 ANSWER_SECONDS = 10.0
+AGENT_SECONDS = 60.0  # that a cluster which has just started may need to take a job
 PATIENCE_SECONDS = 120.0  # without a word from the dashboard, before following ends
 
 
@@ -112,13 +112,21 @@ def submit(client: JobSubmissionClient, command: str, config: Config) -> str:
     """Upload the project and `config`, start `dsnet COMMAND` there, and return the job's id."""
     with tempfile.TemporaryDirectory(prefix="dsnet-submit-") as folder:
         package(Path(folder), config)
-        return str(
-            client.submit_job(
-                entrypoint=entrypoint(command),
-                runtime_env={"working_dir": folder, "env_vars": environment()},
-                metadata={"name": config.name, "command": command, "code": code_version()},
-            )
+        start = partial(
+            client.submit_job,
+            entrypoint=entrypoint(command),
+            runtime_env={"working_dir": folder, "env_vars": environment()},
+            metadata={"name": config.name, "command": command, "code": code_version()},
         )
+        deadline = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                return str(start())
+            except RuntimeError as error:
+                # A cluster that has just started has no agent yet that could start a job.
+                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
 
 
 def package(folder: Path, config: Config) -> None:

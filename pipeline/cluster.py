@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import Any
+import socket
 
 import ray
 from ray._private import state as ray_state
@@ -20,13 +20,43 @@ def connect(cluster: Cluster) -> None:
     cluster has now or, where it grows by itself, may ever have.
     """
     if not ray.is_initialized():
-        options: dict[str, Any] = {}
-        if "RAY_ADDRESS" not in os.environ:
-            options = {"address": "local", "dashboard_host": "127.0.0.1"}
-            # Nobody preempts this machine, and the watcher's start is logged as an error.
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(log_to_driver=True, logging_level=logging.WARNING, **options)
+        if address := os.environ.get("RAY_ADDRESS"):
+            join(address)
+        else:
+            start()
     check_capacity(cluster, most_resources())
+
+
+def join(address: str) -> None:
+    """Connect to a running cluster, and let its workers know which one it is (see `start`)."""
+    ray.init(
+        address, runtime_env={"env_vars": {"RAY_ADDRESS": address}}, logging_level=logging.WARNING
+    )
+
+
+def start(cpus: int | None = None) -> str:
+    """Start a cluster on this machine, its dashboard on loopback; return its address.
+
+    cpus: by default as many as the machine has.
+
+    Ray Train has an actor that asks the dashboard whether the training is still alive, and removes
+    its workers if not. On a machine with several clusters it would find any one's dashboard, and
+    kill a training that the other knows nothing of; so the address is in the environment that
+    every process of this cluster inherits.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
+    # Nobody preempts this machine, and the watcher's start is logged as an error.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    context = ray.init(
+        "local",
+        num_cpus=cpus,
+        dashboard_host="127.0.0.1",
+        dashboard_port=port,
+        logging_level=logging.WARNING,
+    )
+    return str(context.address_info["gcs_address"])
 
 
 def most_resources() -> dict[str, float]:

@@ -1,6 +1,5 @@
 """The real things that tests share: one Ray cluster for the session."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +13,7 @@ def ray_cluster() -> Iterator[str]:
     """
     import ray
 
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    context = ray.init(num_cpus=4, dashboard_host="127.0.0.1", logging_level="WARNING")
-    yield context.address_info["gcs_address"]
+    from pipeline import cluster
+
+    yield cluster.start(cpus=4)
     ray.shutdown()
