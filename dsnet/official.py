@@ -158,6 +158,7 @@ def infer(
         stem=stem,
         stages=tuple(stages),
         num_classes=_winner(classes),
+        dropout=0.0,  # nothing in a checkpoint tells it; this is the official code's own default
         routes=tuple(chosen),
         resolution=resolution,
     )
