@@ -49,14 +49,14 @@ def start(cpus: int | None = None) -> str:
     os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
     # Nobody preempts this machine, and the watcher's start is logged as an error.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    context = ray.init(
+    ray.init(
         "local",
         num_cpus=cpus,
         dashboard_host="127.0.0.1",
         dashboard_port=port,
         logging_level=logging.WARNING,
     )
-    return str(context.address_info["gcs_address"])
+    return ray.get_runtime_context().gcs_address
 
 
 def most_resources() -> dict[str, float]:
