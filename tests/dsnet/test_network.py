@@ -91,6 +91,22 @@ def test_a_gate_picks_the_highest_logit_of_its_own_routes(build: Build, images: 
     assert torch.equal(model.route(images), wide * 2)
 
 
+def test_gate_logits_are_as_exact_as_their_sum_can_be(build: Build, images: Tensor) -> None:
+    """Heads may have weights so large that their products cancel (an official one sums 2,453 to
+    about 1), so what rounding does is measured against |W| |r| and not against the logits."""
+    model = build("mbnet with one gate")
+    with torch.no_grad():
+        model.slimming_parameters()[0].mul_(1e4)
+    _, reduced = model.segment(0, images, model.space[0])
+    assert reduced is not None
+    weight = model.slimming_parameters()[0]
+    exact = torch.einsum("nr,kr->nk", reduced, weight)
+    scale = torch.einsum("nr,kr->nk", reduced.abs(), weight.abs())
+    _, rounded = model.float().segment(0, images.float(), model.space[0])
+    assert rounded is not None
+    assert ((model.gates[0].logits(rounded) - exact).abs() < 2e-6 * scale).all()
+
+
 def test_routing_slices_instead_of_masking(build: Build, images: Tensor) -> None:
     """The layers behind the gate see only their own images, at their own width."""
     model = build("mbnet with one gate")
