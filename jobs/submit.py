@@ -123,9 +123,14 @@ def submit(client: JobSubmissionClient, command: str, config: Config) -> str:
             try:
                 return str(start())
             except RuntimeError as error:
-                # A cluster that has just started has no agent yet that could start a job.
-                if "No available agent" not in str(error) or time.monotonic() > deadline:
+                if "No available agent" not in str(error):
                     raise
+                if time.monotonic() > deadline:
+                    raise InputError(
+                        f"--address: expected a cluster that takes jobs, found none of its agents "
+                        f"answering in {AGENT_SECONDS:.0f} s; where several clusters share a "
+                        "machine, start each with its own ray start --dashboard-agent-listen-port"
+                    ) from None
             time.sleep(1)
 
 
