@@ -1,7 +1,7 @@
 """Dynamic Slimmable Networks (arXiv 2103.13258): a network that picks its own width per image."""
 
 from dsnet import training
-from dsnet.create import create_model
+from dsnet.create import create_model, restricted
 from dsnet.errors import InputError
 from dsnet.images import normalize
 from dsnet.metadata import Metadata
@@ -20,6 +20,7 @@ __all__ = [
     "create_model",
     "load",
     "normalize",
+    "restricted",
     "save",
     "training",
 ]

@@ -78,7 +78,7 @@ def prices_from_logits(model: DSNet, logits: Tensor) -> Prices:
     def average(price: float) -> float:
         return float(madds[(logits - price * cost).argmax(1)].mean())
 
-    return _curve(average, float(madds.min()), float(madds.max()), _POINTS)
+    return price_curve(average, float(madds.min()), float(madds.max()))
 
 
 @torch.no_grad()
@@ -100,7 +100,39 @@ def calibrate_prices(model: DSNet, batches: Collection[Tensor]) -> Prices:
 
     routable = _route_madds(model)
     low, high = float(routable.min()), float(routable.max())
-    return _curve(average, low, high, _POINTS_IF_EACH_IS_A_PASS)
+    return price_curve(average, low, high, _POINTS_IF_EACH_IS_A_PASS)
+
+
+def price_curve(
+    average: Callable[[float], float], low: float, high: float, points: int = _POINTS
+) -> Prices:
+    """Sample `average`, which falls from `high` to `low` as the price rises: (price, average).
+
+    Most densely where it falls fastest.
+    """
+    if low == high:
+        return ((0.0, low),)
+    samples = {
+        price: average(price) for price in (_outermost(average, high, -1), _outermost(average, low))
+    }
+    while len(samples) < points:
+        prices = sorted(samples)
+        gap, left, right = max(
+            (
+                samples[left] - samples[right] if right - left > _CLOSEST else 0.0,
+                left,
+                right,
+            )
+            for left, right in itertools.pairwise(prices)
+        )
+        if gap <= 0:
+            break
+        middle = (left + right) / 2
+        samples[middle] = average(middle)
+    prices = sorted(samples)
+    # Several gates may rise a little on the way: a later gate sees what an earlier one chose.
+    averages = itertools.accumulate((samples[price] for price in prices), min)
+    return tuple(zip(prices, averages, strict=True))
 
 
 def _route_madds(model: DSNet, device: torch.device | None = None) -> Tensor:
@@ -110,33 +142,6 @@ def _route_madds(model: DSNet, device: torch.device | None = None) -> Tensor:
 
 def _mean(parts: Iterable[Tensor]) -> Tensor:
     return torch.cat(list(parts)).mean()
-
-
-def _curve(average: Callable[[float], float], low: float, high: float, count: int) -> Prices:
-    """Sample a falling function, from `high` to `low`, most densely where it falls fastest."""
-    if low == high:
-        return ((0.0, low),)
-    points = {
-        price: average(price) for price in (_outermost(average, high, -1), _outermost(average, low))
-    }
-    while len(points) < count:
-        prices = sorted(points)
-        gap, left, right = max(
-            (
-                points[left] - points[right] if right - left > _CLOSEST else 0.0,
-                left,
-                right,
-            )
-            for left, right in itertools.pairwise(prices)
-        )
-        if gap <= 0:
-            break
-        middle = (left + right) / 2
-        points[middle] = average(middle)
-    prices = sorted(points)
-    # Several gates may rise a little on the way: a later gate sees what an earlier one chose.
-    averages = itertools.accumulate((points[price] for price in prices), min)
-    return tuple(zip(prices, averages, strict=True))
 
 
 def _outermost(average: Callable[[float], float], end: float, sign: int = 1) -> float:

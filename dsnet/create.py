@@ -54,3 +54,16 @@ def create_model(
         ),
         metadata,
     )
+
+
+def restricted(model: DSNet, routes: Sequence[int] | Sequence[Sequence[int]] | None) -> DSNet:
+    """`model` with gates that may choose `routes` alone: the same trunk, untrained slimming heads.
+
+    With None it is returned as it is. Raises InputError for routes that are not there.
+    """
+    if routes is None:
+        return model
+    chosen = DSNet(model.architecture.with_routes(routes), model.metadata)
+    trunk = {name: value for name, value in model.state_dict().items() if ".slimming." not in name}
+    chosen.load_state_dict(trunk, strict=False)
+    return chosen.train(model.training)

@@ -4,18 +4,20 @@ import json
 from dataclasses import dataclass
 
 import dsnet
-from dsnet import InputError, create_model
+from dsnet import InputError, create_model, restricted
 from pipeline import cluster, registry, tracking
 from pipeline.config import Config
 from pipeline.dataset import Dataset, ingest
 from pipeline.evaluation import Evaluation, Row
 from pipeline.promotion import promote
 from pipeline.registry import Version
-from pipeline.stage import Job, headline, ran, trained
+from pipeline.stage import GATE, Job, headline, ran, registered, trained
 from pipeline.stages import calibrate as calibrate_stage
 from pipeline.stages import evaluate as evaluate_stage
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import supernet as supernet_stage
+from pipeline.table_gate import fit_into, train_on
+from pipeline.tables import make_tables
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,25 @@ def gate(job: Job, supernet: Version) -> Version:
             f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
             f"has, found one of {found}; train one with dsnet run, or name another"
         )
-    return trained(job, "gate", job.config.name, gate_stage.loop, {}, supernet)
+    if job.config.gate.method == "table":
+        return gate_by_table(job, supernet)
+    return trained(job, GATE, job.config.name, gate_stage.loop, {}, supernet)
+
+
+def gate_by_table(job: Job, supernet: Version) -> Version:
+    """The gated network, its gates trained on the supernet's routing table."""
+    key = job.fingerprint(GATE, [supernet])
+    if found := registry.find(job.config.name, key):
+        return found
+    model = restricted(dsnet.load(job.local(supernet)), job.config.model.routes)
+    tables = make_tables(job, supernet, model)
+    with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
+        train, holdout = tables.read("train"), tables.read("holdout")
+        trained_gate = train_on(job.config, train, holdout)
+        (price,), (outcome,) = trained_gate.prices, trained_gate.outcomes
+        fit_into(model, trained_gate, holdout, price)
+        metrics = {"top1": outcome.top1, "average_madds": outcome.madds}
+        return registered(job, GATE, job.config.name, model, metrics, key, run, supernet)
 
 
 def evaluate(job: Job, version: Version) -> Version:

@@ -39,10 +39,13 @@ _INPUT = ("data.recipe", "data.resolution", "data.max_resolution", "data.holdout
 _STAGES: dict[str, tuple[str, ...]] = {
     "supernet": (*_INPUT, "model", "cluster.workers", "supernet"),
     "calibrate": (*_INPUT, "calibrate"),
-    "gate": (*_INPUT, "model.routes", "cluster.workers", "gate"),
+    "table": (*_INPUT, "model.routes", "table"),
+    "gate": (*_INPUT, "model.routes", "cluster.workers", "gate", "table"),
     "evaluate": (*_INPUT, "evaluate"),
 }
-_NOT_COUNTED = frozenset({"supernet.checkpoint_every", "gate.supernet", "evaluate.batch_size"})
+_NOT_COUNTED = frozenset(
+    {"supernet.checkpoint_every", "gate.supernet", "table.batch_size", "evaluate.batch_size"}
+)
 
 
 def fingerprint(stage: str, config: Config, *, inputs: Sequence[str], dataset_digest: str) -> str:

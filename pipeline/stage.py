@@ -1,6 +1,5 @@
 """What all stages share: found by fingerprint if made before, else trained, else registered."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +21,8 @@ from pipeline.trainer import Loop, Outcome, train
 from pipeline.worker import Settings
 
 logger = logging.getLogger(__name__)
+
+GATE = "gate"  # the stage whose versions are served
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def trained(
         outcome = ran(job, stage, loop, settings, key, run)
         counts = Evaluation.from_dict(outcome.metrics["evaluation"])
         model = dsnet.load(outcome.directory / MODEL)
-        return registered(job, stage, name, model, counts, key, run, parent)
+        metrics = headline(counts, model)
+        return registered(job, stage, name, model, metrics, key, run, parent)
 
 
 def registered(
@@ -82,19 +84,19 @@ def registered(
     stage: str,
     name: str,
     model: dsnet.DSNet,
-    counts: Evaluation,
+    metrics: dict[str, float],
     key: str,
     run: Run,
     parent: Version | None,
 ) -> Version:
     """Make `model` the next version of `name`, with where it comes from and what it reaches.
 
-    counts: of the images that were kept from training. A network whose gates were among them goes
-    with its ONNX file. key: the stage's fingerprint.
+    metrics: top1 and average_madds on the images that were kept from training. key: the stage's
+    fingerprint. A gated network goes with its ONNX file.
     """
     with tempfile.TemporaryDirectory() as folder:
         directory = dsnet.save(model, Path(folder, "model"))
-        if any(counts.picked):
+        if stage == GATE:
             try:
                 write_onnx(model, directory)
             except InputError as error:
@@ -110,9 +112,8 @@ def registered(
                 "dataset_digest": job.dataset.digest,
                 "code_version": code_version(),
                 "evaluated_on": "holdout",
-                "evaluation": json.dumps(counts.to_dict()),
             },
-            metrics=headline(counts, model),
+            metrics=metrics,
         )
 
 

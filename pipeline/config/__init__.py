@@ -12,6 +12,7 @@ from pipeline.config.schema import (
     Gate,
     Model,
     Supernet,
+    Table,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Gate",
     "Model",
     "Supernet",
+    "Table",
     "Target",
     "config_from_dict",
     "data_dir",

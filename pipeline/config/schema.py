@@ -201,8 +201,8 @@ class Gate(Section):
     """Average multiply-adds wanted: a fraction of the widest routable sub-network's (0.5) or a
     count (200M); null: no target, the complexity term alone holds the average down."""
     method: Literal["straight_through", "table"] = "straight_through"
-    """straight_through: Gumbel-softmax through the network; table: exact sums over a routing
-    table."""
+    """straight_through: Gumbel-softmax through the network, by the fields of this section; table:
+    exact sums over a routing table, by those of the section table."""
     lambda_classification: NotNegative = 1.0
     """Weight of the classification term."""
     lambda_complexity: NotNegative = 0.5
@@ -214,6 +214,22 @@ class Gate(Section):
     the widest gets wrong too to the smallest (give_up); off: no such term."""
     temperature: Rate = 1.0
     """Temperature of the Gumbel-softmax."""
+
+
+class Table(Section):
+    """The routing table: what every path makes of every training image, written down once."""
+
+    views: Positive = 4
+    """Augmented versions of each training image; held-out images have the one that evaluation
+    shows."""
+    batch_size: Positive = 256
+    """Images per worker and step."""
+    steps: Positive = 300
+    """Most steps of training a gate on the table."""
+    lr: Rate = 0.05
+    """Learning rate of Adam at the first step; it falls by a cosine."""
+    lambda_sgs: NotNegative = 0.0
+    """Weight of the SGS term; a table gives each path's loss, so that the term is seldom needed."""
 
 
 class Evaluate(Section):
@@ -236,6 +252,7 @@ class Config(Section):
     supernet: Supernet = Supernet()
     calibrate: Calibrate = Calibrate()
     gate: Gate = Gate()
+    table: Table = Table()
     evaluate: Evaluate = Evaluate()
 
     @field_validator("name")

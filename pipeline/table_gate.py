@@ -1,0 +1,44 @@
+"""Stage II by the table: a gate for one target, in seconds, and what it does to held-out images."""
+
+from dataclasses import replace
+
+from dsnet import DSNet
+from dsnet.budget import price_curve
+from dsnet.routing import RoutingTable, average_madds, choose, gate_logits
+from dsnet.training.table import TableGate, TrainedGate, install, train_gate
+from pipeline.config import Config
+
+
+def how(config: Config, **changed: object) -> TableGate:
+    """The config's way to train a gate on a table, with some of it changed."""
+    gate = config.gate
+    values = {
+        "classification": gate.lambda_classification,
+        "complexity": gate.lambda_complexity,
+        "sgs_weight": config.table.lambda_sgs,
+        "sgs": gate.sgs,
+        "lr": config.table.lr,
+        "steps": config.table.steps,
+        "seed": config.seed,
+    }
+    return TableGate(**{**values, **changed})  # type: ignore[arg-type]
+
+
+def train_on(config: Config, train: RoutingTable, holdout: RoutingTable) -> TrainedGate:
+    """The gate for the config's target, or without one by the paper's loss."""
+    target = config.gate.target
+    madds = [int(count) for count in train.paths.madds]
+    targets = [] if target is None else [target.madds(madds)]
+    return train_gate(train, holdout, targets, how(config))
+
+
+def fit_into(model: DSNet, trained: TrainedGate, holdout: RoutingTable, price: float) -> None:
+    """Put trained heads into `model`, with the prices that held-out images give; run at `price`."""
+    install(model, trained)
+    logits, paths = gate_logits(holdout, trained.heads), holdout.paths
+    prices = price_curve(
+        lambda price: average_madds(paths, choose(logits, paths, price)),
+        float(paths.madds.min()),
+        float(paths.madds.max()),
+    )
+    model.metadata = replace(model.metadata, prices=prices, price=price)
