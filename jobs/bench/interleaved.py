@@ -47,6 +47,18 @@ def compare(
     """
     if isinstance(against, str):
         against = dict.fromkeys(measures.keys() - {against}, against)
+    rounds = take_turns(group, measures, runs=runs, warmups=warmups)
+    return [
+        _record(group, name, index, rounds, (against or {}).get(name))
+        for name in measures
+        for index in range(len(rounds[0][name]))
+    ]
+
+
+def take_turns(
+    group: str, measures: Mapping[str, Measure], *, runs: int, warmups: int = 1
+) -> list[dict[str, Sequence[Figure]]]:
+    """Measure everything once a round, in the same order: the figures of each round that counts."""
     rounds: list[dict[str, Sequence[Figure]]] = []
     total = (runs + warmups) * len(measures)
     with Progress(f"bench {group}", total=total, unit="measurements") as progress:
@@ -57,11 +69,22 @@ def compare(
                 progress.update(turn * len(measures) + index + 1)
             if turn >= warmups:
                 rounds.append(figures)
-    return [
-        _record(group, name, index, rounds, (against or {}).get(name))
-        for name in measures
-        for index in range(len(rounds[0][name]))
-    ]
+    return rounds
+
+
+def summary(
+    name: str,
+    unit: str,
+    values: Sequence[float],
+    against: str | None = None,
+    others: Sequence[float] = (),
+) -> Record:
+    """The record of a value per round, and of what the other one was in the same rounds."""
+    record = Record(name, unit, median(values), (min(values), max(values)), len(values))
+    if against is None:
+        return record
+    ratio = median(value / other for value, other in zip(values, others, strict=True))
+    return replace(record, against=against, ratio=ratio)
 
 
 def _record(
@@ -72,19 +95,12 @@ def _record(
     against: str | None,
 ) -> Record:
     figure = rounds[0][name][index]
+    title = _title(group, name, figure.what)
     values = [figures[name][index].value for figures in rounds]
-    record = Record(
-        name=_title(group, name, figure.what),
-        unit=figure.unit,
-        value=median(values),
-        spread=(min(values), max(values)),
-        runs=len(values),
-    )
     if against is None:
-        return record
+        return summary(title, figure.unit, values)
     others = [figures[against][index].value for figures in rounds]
-    ratio = median(value / other for value, other in zip(values, others, strict=True))
-    return replace(record, against=_title(group, against, figure.what), ratio=ratio)
+    return summary(title, figure.unit, values, _title(group, against, figure.what), others)
 
 
 def _title(*parts: str) -> str:
