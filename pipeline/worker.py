@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import ray.train
 import ray.train.torch
+import ray.train.v2._internal.execution.context
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -128,7 +129,10 @@ class TrainWorker(Worker):
         device = ray.train.torch.get_device()
         super().__init__(settings, context.get_world_rank(), context.get_world_size(), device)
         # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
-        logging.getLogger("ray.train").setLevel(logging.WARNING)
+        # Ray names this logger after its file, where LoggingConfig does not reach it.
+        logging.getLogger(ray.train.v2._internal.execution.context.__file__).setLevel(
+            logging.WARNING
+        )
 
     def progress(self, done: int, total: int, **fields: float) -> None:
         if self.rank == 0:
