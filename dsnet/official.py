@@ -25,6 +25,7 @@ from dsnet.weights import save
 
 logger = logging.getLogger(__name__)
 
+CROP = 0.875  # of the shorter side, as the official code evaluates
 STRIDES = (2, 1, 2, 2, 2, 2)  # of the stem, then of each stage: no key tells them
 
 _BLOCK = r"blocks\.(?P<stage>\d+)\.(?P<block>first_block|residual_blocks\.(?P<index>\d+))"
@@ -47,7 +48,8 @@ def import_official(
     checkpoint: a .safetensors file of the official state dict, or what torch.save wrote: the state
         dict itself, or wrapped under `state_dict` and `state_dict_ema`, of which the moving average
         is taken. Keys may be prefixed with `module.`.
-    resolution: height and width of its images, in pixels; normalisation is ImageNet's.
+    resolution: height and width of its images, in pixels; normalisation and crop are those usual on
+        ImageNet.
     routes: the sub-networks that the outputs of its slimming head stand for; the first ones, as
         in the official code, by default.
 
@@ -183,7 +185,7 @@ def from_state(architecture: Architecture, state: Mapping[str, Tensor]) -> DSNet
 
     Raises InputError naming every key that is missing, left over, or of another shape.
     """
-    metadata = Metadata(resolution=architecture.resolution)
+    metadata = Metadata(resolution=architecture.resolution, crop=CROP)
     with torch.device("meta"):  # nothing is allocated before the file is known to fit
         model = DSNet(architecture, metadata)
     expected = dict(official_tensors(model))

@@ -167,7 +167,8 @@ def test_the_model_directory_holds_what_was_imported(
     loaded = dsnet.load(tmp_path / "model")
     images = torch.randn(3, 3, 32, 32)
     assert torch.equal(loaded(images), model(images))
-    assert loaded.metadata == dsnet.Metadata(resolution=32)  # ImageNet's mean and deviation
+    # ImageNet's mean and deviation, and its usual crop of 224 pixels out of 256.
+    assert loaded.metadata == dsnet.Metadata(resolution=32, crop=224 / 256)
 
 
 WRAPPINGS: dict[str, Callable[[State], Any]] = {
