@@ -18,6 +18,8 @@ from jobs.output import claim_stdout
 
 COMMANDS = {
     "run": "Run the whole chain of a configuration, from pictures to a registered model.",
+    "sweep": "Train a gate for each of several targets: what does each budget buy?",
+    "report": "Write the report of a sweep as one HTML page.",
     "submit": "Run a chain on a Ray cluster, as a Ray job.",
     "ingest": "Write pictures to a .beton file, the format that training reads.",
     "models": "List the registered models.",

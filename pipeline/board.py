@@ -21,16 +21,21 @@ class Board:
     def write(self, total: int, done: int, fields: dict[str, float]) -> None:
         self._state = {"total": total, "done": done, "fields": fields}
 
+    def add(self, total: int) -> None:
+        """One more of `total` is done; for writers that do not know how many others are."""
+        done = self._state["done"] if self._state else 0
+        self._state = {"total": total, "done": done + 1, "fields": {}}
+
     def read(self) -> dict[str, Any] | None:
         return self._state
 
 
 @contextmanager
-def shown(name: str) -> Iterator[Any]:
+def shown(name: str, unit: str = "steps") -> Iterator[Any]:
     """A board whose state is shown as progress for as long as the block runs."""
     board: Any = ray.remote(num_cpus=0)(Board).remote()
     stop = threading.Event()
-    thread = threading.Thread(target=_show, args=(board, name, stop), daemon=True)
+    thread = threading.Thread(target=_show, args=(board, name, unit, stop), daemon=True)
     thread.start()
     try:
         yield board
@@ -40,14 +45,14 @@ def shown(name: str) -> Iterator[Any]:
         ray.kill(board)
 
 
-def _show(board: Any, name: str, stop: threading.Event) -> None:
+def _show(board: Any, name: str, unit: str, stop: threading.Event) -> None:
     progress: Progress | None = None
     while True:
         last = stop.wait(SECONDS_BETWEEN_LOOKS)
         state = ray.get(board.read.remote())
         if state is not None:
             if progress is None:
-                progress = Progress(name, total=state["total"], unit="steps").__enter__()
+                progress = Progress(name, total=state["total"], unit=unit).__enter__()
             progress.update(state["done"], **state["fields"])
         if last:
             break

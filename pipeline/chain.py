@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 import dsnet
-from dsnet import InputError, create_model, restricted
+from dsnet import DSNet, InputError, create_model, restricted
 from pipeline import cluster, registry, tracking
 from pipeline.config import Config
 from pipeline.dataset import Dataset, ingest
@@ -67,24 +67,33 @@ def calibrate(job: Job, supernet: Version) -> Version:
 
 def gate(job: Job, supernet: Version) -> Version:
     """The gated network. Raises InputError for a supernet of another number of classes."""
+    model = gateless(job, supernet)
+    if job.config.gate.method == "table":
+        return gate_by_table(job, supernet, model)
+    return trained(job, GATE, job.config.name, gate_stage.loop, {}, supernet)
+
+
+def gateless(job: Job, supernet: Version) -> DSNet:
+    """The supernet's network with the routes that the config allows, its gates untrained.
+
+    Raises InputError for one of another number of classes than the data has.
+    """
+    model = dsnet.load(job.local(supernet))
     wanted = job.config.model.num_classes or len(job.dataset.train.classes)
-    found = dsnet.load(job.local(supernet)).architecture.num_classes
+    found = model.architecture.num_classes
     if found != wanted:
         raise InputError(
             f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
             f"has, found one of {found}; train one with dsnet run, or name another"
         )
-    if job.config.gate.method == "table":
-        return gate_by_table(job, supernet)
-    return trained(job, GATE, job.config.name, gate_stage.loop, {}, supernet)
+    return restricted(model, job.config.model.routes)
 
 
-def gate_by_table(job: Job, supernet: Version) -> Version:
+def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
     """The gated network, its gates trained on the supernet's routing table."""
     key = job.fingerprint(GATE, [supernet])
     if found := registry.find(job.config.name, key):
         return found
-    model = restricted(dsnet.load(job.local(supernet)), job.config.model.routes)
     tables = make_tables(job, supernet, model)
     with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
         train, holdout = tables.read("train"), tables.read("holdout")

@@ -41,10 +41,17 @@ _STAGES: dict[str, tuple[str, ...]] = {
     "calibrate": (*_INPUT, "calibrate"),
     "table": (*_INPUT, "model.routes", "table"),
     "gate": (*_INPUT, "model.routes", "cluster.workers", "gate", "table"),
+    "sweep": (*_INPUT, "model.routes", "gate", "table", "sweep"),
     "evaluate": (*_INPUT, "evaluate"),
 }
 _NOT_COUNTED = frozenset(
-    {"supernet.checkpoint_every", "gate.supernet", "table.batch_size", "evaluate.batch_size"}
+    {
+        "supernet.checkpoint_every",
+        "gate.supernet",
+        "table.batch_size",
+        "sweep.cpus_per_trial",
+        "evaluate.batch_size",
+    }
 )
 
 

@@ -2,12 +2,12 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import dsnet
-from dsnet import InputError
+from dsnet import InputError, weights
 from dsnet.export import write_onnx
 from pipeline import registry, tracking
 from pipeline.checkpoint import MODEL
@@ -38,12 +38,12 @@ class Job:
         """Registered name of stage I's models."""
         return f"{self.config.name}-supernet"
 
-    def fingerprint(self, stage: str, inputs: Sequence[Version] = ()) -> str:
-        """What the result of `stage` depends on, as one digest."""
+    def fingerprint(self, stage: str, inputs: Sequence[Version] = (), *rest: str) -> str:
+        """What the result of `stage` depends on, as one digest; `rest`: what else it was asked."""
         return fingerprint(
             stage,
             self.config,
-            inputs=[version.tags["fingerprint"] for version in inputs],
+            inputs=[*(version.tags["fingerprint"] for version in inputs), *rest],
             dataset_digest=self.dataset.digest,
         )
 
@@ -88,14 +88,22 @@ def registered(
     key: str,
     run: Run,
     parent: Version | None,
+    *,
+    evaluated_on: str = "holdout",
+    aliases: Sequence[str] = (),
+    attach: Callable[[Path], object] | None = None,
 ) -> Version:
     """Make `model` the next version of `name`, with where it comes from and what it reaches.
 
-    metrics: top1 and average_madds on the images that were kept from training. key: the stage's
-    fingerprint. A gated network goes with its ONNX file.
+    metrics: top1 and average_madds, on the images that `evaluated_on` says. key: the stage's
+    fingerprint. attach: puts further files into the model directory. A gated network goes with its
+    ONNX file.
     """
     with tempfile.TemporaryDirectory() as folder:
         directory = dsnet.save(model, Path(folder, "model"))
+        if attach is not None:
+            attach(directory)
+            weights.write_sums(directory)
         if stage == GATE:
             try:
                 write_onnx(model, directory)
@@ -111,9 +119,10 @@ def registered(
                 "parent": parent.uri if parent else "",
                 "dataset_digest": job.dataset.digest,
                 "code_version": code_version(),
-                "evaluated_on": "holdout",
+                "evaluated_on": evaluated_on,
             },
             metrics=metrics,
+            aliases=aliases,
         )
 
 

@@ -51,8 +51,8 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
         for part, (manifest, indices) in images.items()
     }
     tables = Tables(folder, descriptions)
-    # A list: every part must be claimed, not only the first that lacks something.
-    if not any([pending(folder / part, descriptions[part]) for part in PARTS]):
+    missing = [shard for part in PARTS for shard in pending(folder / part, descriptions[part])]
+    if not missing:
         return tables
     directory = dsnet.save(model, folder / "model")
     parts = [

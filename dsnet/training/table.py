@@ -1,4 +1,4 @@
-"""Stage II on a routing table: sandwich gate sparsification as exact sums (paper, section 3.4).
+"""Stage II on a routing table: sandwich gate sparsification as exact sums.
 
 A gate that draws from softmax(logits - price * cost) has an expected loss and an expected number of
 multiply-adds that a table gives exactly: nothing is sampled and no gradient is estimated. A target

@@ -12,6 +12,7 @@ from pipeline.config.schema import (
     Gate,
     Model,
     Supernet,
+    Sweep,
     Table,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "Gate",
     "Model",
     "Supernet",
+    "Sweep",
     "Table",
     "Target",
     "config_from_dict",

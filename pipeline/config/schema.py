@@ -4,7 +4,7 @@ The text under a field is its documentation: `dsnet run --help` prints it. Defau
 paper's where the paper has a figure.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -30,11 +30,13 @@ TargetField = Annotated[
     Target, BeforeValidator(parse_target), PlainSerializer(lambda target: target.scalar)
 ]
 # Strict tuples refuse lists, and YAML knows only lists.
-Routes = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...],
+T = TypeVar("T")
+Choices = Annotated[
+    tuple[T, ...],
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
     Field(min_length=1),
 ]
+Routes = Choices[Annotated[int, Field(ge=0)]]
 
 
 class Section(BaseModel):
@@ -232,6 +234,25 @@ class Table(Section):
     """Weight of the SGS term; a table gives each path's loss, so that the term is seldom needed."""
 
 
+class Sweep(Section):
+    """A sweep over targets: what is tried for each of them, on one routing table."""
+
+    lr: Choices[Rate] = (0.05,)
+    """Learning rates to try."""
+    lambda_sgs: Choices[NotNegative] = (0.0,)
+    """Weights of the SGS term to try."""
+    sgs: Choices[Literal["try_best", "give_up", "off"]] = ("try_best",)
+    """Strategies of SGS to try; they differ where lambda_sgs is above 0."""
+    search: Literal["grid", "random"] = "grid"
+    """Every combination (grid), or `samples` drawn at random for each target."""
+    samples: Positive = 8
+    """How many a random search draws for each target."""
+    scheduler: Literal["none", "asha"] = "none"
+    """asha: stop trials early that are behind; none: train each to its end."""
+    cpus_per_trial: Rate = 0.5
+    """CPUs that a trial asks for; a small one needs little."""
+
+
 class Evaluate(Section):
     """Accuracy and average MAdds on the test split."""
 
@@ -253,6 +274,7 @@ class Config(Section):
     calibrate: Calibrate = Calibrate()
     gate: Gate = Gate()
     table: Table = Table()
+    sweep: Sweep = Sweep()
     evaluate: Evaluate = Evaluate()
 
     @field_validator("name")

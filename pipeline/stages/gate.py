@@ -1,4 +1,4 @@
-"""Stage II on Ray Train: slimming heads alone learn which width each image needs (section 3.4)."""
+"""Stage II on Ray Train: slimming heads alone learn which width each image needs."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Stage I on Ray Train: the supernet, by in-place bootstrapping (paper, section 3.3)."""
+"""Stage I on Ray Train: the supernet, by in-place bootstrapping."""
 
 from collections.abc import Callable
 from functools import partial

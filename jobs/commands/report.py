@@ -1,0 +1,28 @@
+"""dsnet report: the page of a sweep."""
+
+from pathlib import Path
+
+import click
+
+from jobs.output import working
+
+
+@click.command("report")
+@click.argument("source", metavar="MODEL_OR_SWEEP")
+@click.argument("out", metavar="OUT.html", type=click.Path(dir_okay=False, path_type=Path))
+def command(source: str, out: Path) -> None:
+    """Write the report of a sweep as one HTML page that needs nothing else.
+
+    MODEL_OR_SWEEP is a models:/ URI or a model directory that a sweep registered, or the sweep's
+    own folder or frontier.parquet, from which the page is drawn anew.
+
+    \b
+    Examples:
+      dsnet report models:/digits@target-50pct report.html
+      dsnet report ~/.dsnet/train/sweeps/digits-0123456789ab report.html
+    """
+    with working():
+        from pipeline.report.find import find_report
+
+        find_report(source, out)
+    click.echo(out)

@@ -1,0 +1,74 @@
+"""dsnet sweep: what does each budget buy?"""
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.commands.models import print_versions
+from jobs.config_flags import ConfigCommand, config_flags, configuration
+from jobs.output import print_table, program, working
+
+if TYPE_CHECKING:
+    from pipeline.sweep import SweepResult
+
+
+@click.command("sweep", cls=ConfigCommand)
+@config_flags
+@click.option(
+    "--targets",
+    required=True,
+    metavar="LIST",
+    help="Average multiply-adds wanted, separated by commas: fractions of the widest routable "
+    "sub-network's (0.5) or counts (200M).",
+)
+def command(config_file: str, targets: str, **flags: str | None) -> None:
+    """Train a gate for every target on one routing table, register the best, draw the frontier.
+
+    The supernet and its table are made once, whatever the number of targets. A sweep that was
+    interrupted goes on where it stopped.
+
+    \b
+    Examples:
+      dsnet sweep --config jobs/configs/digits.yaml --targets 0.3,0.5,0.7
+      dsnet sweep --config FILE --targets 0.5,200M --gate.supernet models:/digits-supernet/2
+    """
+    from dsnet.target import parse_target
+
+    config = configuration(config_file, flags)
+    wanted = [parse_target(text) for text in targets.split(",") if text.strip()]
+    with working():
+        from pipeline.sweep import sweep
+
+        result = sweep(config, wanted, shlex.join(["dsnet", *sys.argv[1:]]))
+    print_sweep(result)
+
+
+def print_sweep(result: "SweepResult") -> None:
+    """The best gate of each target, what was registered, and where the report is."""
+    rows = [
+        (
+            row.target,
+            f"{row.top1 or 0:.2%}",
+            f"{row.madds or 0:,.0f}",
+            f"{(row.madds or 0) / (row.target_madds or 1) - 1:+.1%}",
+            row.label,
+        )
+        for row in result.results.chosen
+    ]
+    about = result.results.about
+    first = f"models:/{about.name}@{result.versions[0].aliases[0]}"
+    title = f"{about.name}: the best gate of each target, on {about.images} test images"
+    print_table(("target", "top-1", "multiply-adds", "off target", "gate"), rows, title)
+    print_versions(result.versions)
+    failed = [row for row in result.results.rows if row.error]
+    for row in failed:
+        click.echo(f"trial {row.label} failed: {row.error}", err=True)
+    click.echo(
+        f"{about.seconds:.0f} s in all, table included\n"
+        "Look further:\n"
+        f"  {result.page}    the report, one page\n"
+        f"  {result.parquet}    its figures\n"
+        f"  {program('dsnet')} predict {first} IMAGE..."
+    )

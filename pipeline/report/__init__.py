@@ -1,0 +1,23 @@
+"""The frontier of a sweep: its figures as one Parquet file, and as one HTML page."""
+
+from pipeline.report.frontier import curve_rows, gate_row, oracle_rows, static_rows
+from pipeline.report.images import Images, Picture, image_rows
+from pipeline.report.page import render, write_page
+from pipeline.report.results import About, Results, Row, read_results, write_results
+
+__all__ = [
+    "About",
+    "Images",
+    "Picture",
+    "Results",
+    "Row",
+    "curve_rows",
+    "gate_row",
+    "image_rows",
+    "oracle_rows",
+    "read_results",
+    "render",
+    "static_rows",
+    "write_page",
+    "write_results",
+]

@@ -1,0 +1,147 @@
+"""The report: one HTML page with everything in it, drawn from the results of a sweep."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from dsnet.atomic import atomic_file
+from pipeline.report.frontier import best_static, by_lot, line_of
+from pipeline.report.images import Images
+from pipeline.report.plot import gains as gains_plot
+from pipeline.report.plot import pareto, short, signed
+from pipeline.report.results import GATE, ORACLE, Results, Row
+
+_HERE = Path(__file__).parent
+_CLASSES_SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Points of top-1 between a gate and what it is held to, at equal multiply-adds."""
+
+    static: float
+    lot: float
+    oracle: float
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure at the top of the page."""
+
+    figure: str
+    text: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of stacked shares: counts, their sum, and the share of each path."""
+
+    label: str
+    total: int
+    shares: tuple[float, ...]
+
+
+def write_page(results: Results, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(render(results), encoding="utf-8")
+
+
+def render(results: Results) -> str:
+    """The page as HTML. It loads nothing from anywhere, and its policy forbids it to."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"short": short, "signed": signed, "ramp": ramp}
+    images, chosen = results.images, results.chosen
+    gains = [gain(results, row) for row in chosen]
+    return environment.get_template("page.html").render(
+        about=results.about,
+        chosen=chosen,
+        gains=gains,
+        tiles=tiles(results, gains),
+        trials=[row for row in results.rows if row.kind == GATE],
+        paths=len(results.about.paths),
+        plots=[("wide", pareto(results, 1000, 440)), ("narrow", pareto(results, 380, 380))],
+        above=[("wide", gains_plot(results, 1000, 260)), ("narrow", gains_plot(results, 380, 280))],
+        shown=first_shown(images, chosen),
+        images=images,
+        by_class=[class_bars(images, counts) for counts in images.by_class],
+        by_confidence=[confidence_bars(images, counts) for counts in images.by_confidence],
+        style=(_HERE / "style.css").read_text(),
+        script=(_HERE / "script.js").read_text(),
+    )
+
+
+def gain(results: Results, row: Row) -> Gain:
+    """What a gate gains, in shares of the test images."""
+    madds, top1 = row.madds or 0.0, row.top1 or 0.0
+    return Gain(
+        static=top1 - (1 - best_static(results).at(madds)),
+        lot=top1 - by_lot(results, row),
+        oracle=top1 - (1 - line_of(results.of_kind(ORACLE)).at(madds)),
+    )
+
+
+def tiles(results: Results, gains: Sequence[Gain]) -> list[Tile]:
+    """The sweep in four figures; none if no gate was trained."""
+    if not gains:
+        return []
+
+    def tile(values: list[float], text: str) -> Tile:
+        span = f"{signed(min(values), 2)} to {signed(max(values), 2)} by target"
+        return Tile(signed(sum(values) / len(values), 2), text, span)
+
+    trials = sum(row.kind == GATE for row in results.rows)
+    return [
+        tile([g.static for g in gains], "points of top-1 over the best static width at equal cost"),
+        tile([g.lot for g in gains], "points over random routing with the same shares"),
+        tile([g.oracle for g in gains], "points to the oracle, the best that any gate could do"),
+        Tile(
+            f"{results.about.seconds:.0f} s",
+            "for the whole sweep, its routing tables included",
+            f"{trials} trials, {len(gains)} targets",
+        ),
+    ]
+
+
+def first_shown(images: Images, chosen: Sequence[Row]) -> int:
+    """The target whose images go the most ways (greatest entropy): the one to show first."""
+
+    def entropy(row: Row) -> float:
+        return -sum(share * math.log(share) for share in row.routes if share)
+
+    names = [row.target for row in sorted(chosen, key=entropy, reverse=True)]
+    return next((images.targets.index(name) for name in names if name in images.targets), 0)
+
+
+def class_bars(images: Images, counts: Sequence[Sequence[int]]) -> list[Bar]:
+    """A bar for each class, those that take slim paths first; of many, the two ends."""
+    bars = [_bar(name, row) for name, row in zip(images.classes, counts, strict=True) if sum(row)]
+    bars.sort(key=lambda bar: sum(path * share for path, share in enumerate(bar.shares)))
+    half = _CLASSES_SHOWN // 2
+    return bars if len(bars) <= _CLASSES_SHOWN else bars[:half] + bars[-half:]
+
+
+def confidence_bars(images: Images, counts: Sequence[Sequence[int]]) -> list[Bar]:
+    """A bar for each tenth of the images, the surest first."""
+    names = [f"{low * 100:.0f} to {high:.0%}" for low, high in images.confidence]
+    return [_bar(name, row) for name, row in zip(names, counts, strict=True)][::-1]
+
+
+def ramp(path: int, paths: int) -> str:
+    """Where a path lies between slimmest and widest, 0% to 100%, for the page's colours."""
+    return f"{path / max(paths - 1, 1):.0%}"
+
+
+def _bar(label: str, counts: Sequence[int]) -> Bar:
+    total = sum(counts)
+    return Bar(label, total, tuple(count / total for count in counts) if total else ())

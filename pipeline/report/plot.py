@@ -1,0 +1,225 @@
+"""The Pareto plot as SVG: its colours are the page's own, so that it follows light and dark."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+
+from pipeline.report.frontier import best_static, by_lot
+from pipeline.report.results import CURVE, GATE, ORACLE, STATIC, Results, Row
+
+Point = tuple[float, float]
+
+_RADIUS = {"gate": 5.5, "trial": 3}
+_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+
+
+def pareto(results: Results, width: int, height: int) -> str:
+    """Top-1 against average multiply-adds, `width` x `height` in units of a CSS pixel."""
+    curve, static, oracle = (results.of_kind(kind) for kind in (CURVE, STATIC, ORACLE))
+    gates = results.of_kind(GATE)
+    known = [_point(row) for row in oracle]
+    if known and static:
+        # Past its end, more multiply-adds bring the oracle nothing.
+        known.append((_point(static[-1])[0], known[-1][1]))
+    lines = {
+        "oracle": known,
+        "static": [_point(row) for row in static],
+        "lot": [(_point(row)[0], by_lot(results, row)) for row in curve],
+        "curve": [_point(row) for row in curve],
+    }
+    return _drawing(
+        "Top-1 against average multiply-adds",
+        lines,
+        [*static, *gates],
+        _point,
+        lambda top1, digits: f"{top1:.{digits}%}",
+        (width, height),
+    )
+
+
+def gains(results: Results, width: int, height: int) -> str:
+    """What is gained over the best static width as dear, in points of top-1, drawn as `pareto`."""
+    curve, static, gates = (results.of_kind(kind) for kind in (CURVE, STATIC, GATE))
+    level = best_static(results)
+
+    def above(row: Row) -> Point:
+        madds, top1 = _point(row)
+        return madds, top1 - (1 - level.at(madds))
+
+    def by_chance(row: Row) -> Point:
+        madds = _point(row)[0]
+        return madds, by_lot(results, row) - (1 - level.at(madds))
+
+    ends = [_point(row)[0] for row in static]
+    lines = {
+        "static": [(min(ends), 0.0), (max(ends), 0.0)],
+        "lot": [by_chance(row) for row in curve],
+        "curve": [above(row) for row in curve],
+    }
+    return _drawing(
+        "Top-1 above the best static width, in points, against average multiply-adds",
+        lines,
+        [*static, *gates],
+        above,
+        lambda gain, digits: signed(gain, digits),
+        (width, height),
+    )
+
+
+def _drawing(
+    name: str,
+    lines: dict[str, list[Point]],
+    rows: Sequence[Row],
+    place: Callable[[Row], Point],
+    label: Callable[[float, int], str],
+    size: tuple[int, int],
+) -> str:
+    """Lines, and over them a mark for each row: squares, small dots, and dots for chosen gates."""
+    width, height = size
+    points = [place(row) for row in rows] + [point for line in lines.values() for point in line]
+    for row in rows:
+        if row.chosen and row.stderr is not None:
+            madds, value = place(row)
+            points += [(madds, value - row.stderr), (madds, value + row.stderr)]
+    axes = _Axes(points, width, height, label)
+    order = {"static": 0, "trial": 1, "gate": 2}
+    kinds = [(_kind(row), row) for row in rows]
+    marks = [*axes.grid(), *(axes.line(kind, line) for kind, line in lines.items())]
+    for kind, row in sorted(kinds, key=lambda pair: order[pair[0]]):
+        if kind == "gate" and row.stderr is not None:
+            marks.append(axes.whisker(row.stderr, *place(row)))
+        marks.append(axes.mark(kind, row, *place(row)))
+    return (
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
+        f'aria-label="{escape(name)}">' + "".join(marks) + "</svg>"
+    )
+
+
+def _kind(row: Row) -> str:
+    return STATIC if row.kind == STATIC else "gate" if row.chosen else "trial"
+
+
+def signed(share: float, digits: int = 1) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    text = f"{abs(share) * 100:.{digits}f}"
+    if float(text) == 0:
+        return f"±{text}"
+    return ("+" if share > 0 else "\N{MINUS SIGN}") + text
+
+
+def short(madds: float) -> str:
+    """A count of multiply-adds with three digits: 118k, 1.49M, 153M."""
+    size, unit = next((u for u in _UNITS if madds >= u[0] * 0.9995), _UNITS[-1])
+    scaled = madds / size
+    digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+    return f"{scaled:.{digits if unit else 0}f}{unit}"
+
+
+def counts(values: Sequence[float]) -> list[str]:
+    """Counts of multiply-adds in one unit, with as many digits as tell them apart."""
+    size, unit = next((u for u in _UNITS if max(values) >= u[0]), _UNITS[-1])
+    digits = _digits([value / size for value in values])
+    return [f"{value / size:.{digits}f}{unit}" for value in values]
+
+
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers from `low` to `high`, as close to `count` of them as round steps allow."""
+    power = 10 ** math.floor(math.log10((high - low) / count))
+
+    def within(step: float) -> list[float]:
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        return [n * step for n in range(first, last + 1)]
+
+    choices = [within(step * power) for step in (0.5, 1, 2, 2.5, 5, 10)]
+    return min(choices, key=lambda values: abs(len(values) - count))
+
+
+class _Axes:
+    """From figures to places on the drawing."""
+
+    left, right, top, bottom = 54, 14, 12, 44
+
+    def __init__(
+        self,
+        points: Sequence[Point],
+        width: int,
+        height: int,
+        label: Callable[[float, int], str],
+    ) -> None:
+        self.width, self.height, self.label = width, height, label
+        self.x_range = _padded([x for x, _ in points], 0.03)
+        self.y_range = _padded([y for _, y in points], 0.06)
+
+    def x(self, madds: float) -> float:
+        low, high = self.x_range
+        return self.left + (madds - low) / (high - low) * (self.width - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_range
+        plot = self.height - self.top - self.bottom
+        return self.top + (high - value) / (high - low) * plot
+
+    def grid(self) -> list[str]:
+        """Lines and labels of both axes."""
+        floor, end = self.height - self.bottom, self.width - self.right
+        marks = []
+        across = ticks(*self.x_range, count=max(3, self.width // 110))
+        for madds, text in zip(across, counts(across), strict=True):
+            x = self.x(madds)
+            marks.append(_line("grid", x, self.top, x, floor))
+            marks.append(_text("middle", x, floor + 18, text))
+        up = ticks(*self.y_range, count=max(3, self.height // 70))
+        digits = _digits([value * 100 for value in up])
+        for value in up:
+            y = self.y(value)
+            marks.append(_line("grid", self.left, y, end, y))
+            marks.append(_text("end", self.left - 8, y + 4, self.label(value, digits)))
+        middle = (self.left + end) / 2
+        marks.append(_text("middle", middle, self.height - 6, "multiply-adds per image, average"))
+        return marks
+
+    def line(self, kind: str, points: Iterable[Point]) -> str:
+        places = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
+        return f'<polyline class="line {kind}" points="{places}"/>'
+
+    def whisker(self, error: float, madds: float, value: float) -> str:
+        x = self.x(madds)
+        return _line("whisker", x, self.y(value - error), x, self.y(value + error))
+
+    def mark(self, kind: str, row: Row, madds: float, value: float) -> str:
+        x, y = self.x(madds), self.y(value)
+        if kind == STATIC:
+            shape, where = "rect", f'x="{x - 4.5:.1f}" y="{y - 4.5:.1f}" width="9" height="9"'
+        else:
+            shape, where = "circle", f'cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS[kind]}"'
+        return f'<{shape} class="dot {kind}" {where}>{_title(row)}</{shape}>'
+
+
+def _point(row: Row) -> Point:
+    return row.madds or 0.0, row.top1 or 0.0
+
+
+def _digits(values: Sequence[float]) -> int:
+    """Decimals that evenly spaced values need."""
+    step = values[1] - values[0] if len(values) > 1 else 1.0
+    return next((d for d in range(6) if abs(round(step, d) - step) < 1e-6 * step), 6)
+
+
+def _title(row: Row) -> str:
+    name = f"target {row.target}, {row.label}" if row.target else row.label
+    figures = f"{short(row.madds or 0)} multiply-adds, {row.top1 or 0:.2%} top-1"
+    return f"<title>{escape(name)}: {figures}</title>"
+
+
+def _padded(values: Sequence[float], share: float) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    pad = (high - low) * share or max(abs(high), 1.0) * share
+    return low - pad, high + pad
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _text(anchor: str, x: float, y: float, text: str) -> str:
+    return f'<text text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'

@@ -1,0 +1,280 @@
+"""A sweep: what does each budget buy? One routing table, a gate for every target, one frontier."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.nn import Module
+
+import dsnet
+from dsnet import DSNet
+from dsnet.routing import RoutingTable, choose, gate_logits
+from dsnet.target import Target
+from dsnet.training.table import TrainedGate
+from pipeline import chain, cluster, registry, tracking
+from pipeline.config import Config, storage_dir
+from pipeline.data.loader import Loader
+from pipeline.dataset import ingest
+from pipeline.fingerprint import code_version
+from pipeline.promotion import champion, target_alias
+from pipeline.registry import CHAMPION, Version
+from pipeline.report import (
+    About,
+    Results,
+    Row,
+    curve_rows,
+    gate_row,
+    image_rows,
+    oracle_rows,
+    static_rows,
+    write_page,
+    write_results,
+)
+from pipeline.stage import GATE, Job, registered
+from pipeline.table_gate import fit_into
+from pipeline.tables import Tables, make_tables
+from pipeline.tracking import Run
+from pipeline.trials import EVERY, Trial, check_targets, run_trials
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep has found."""
+
+    results: Results
+    parquet: Path
+    page: Path
+    versions: list[Version]
+    """The registered versions: the gate for every budget first."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The gate to use for one target: of its own, or the one for every target."""
+
+    target: Target
+    trial: Trial
+    gate: TrainedGate
+    index: int
+    """Which of the gate's targets it is."""
+
+    @property
+    def loss(self) -> float:
+        """Cross-entropy on held-out images."""
+        return self.gate.outcomes[self.index].loss
+
+
+def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResult:
+    """Train a gate for every target on one table, register the best and draw the frontier.
+
+    command: what makes these results again, for the report. Raises InputError, before any work, for
+    a target that the routing space cannot meet.
+    """
+    started = time.monotonic()
+    tracking.configure()
+    config = config.model_copy(update={"gate": config.gate.model_copy(update={"target": None})})
+    check_targets(targets, config)
+    given = registry.resolve(config.gate.supernet) if config.gate.supernet else None
+    dataset = ingest(config)
+    chain.check_classes(config, dataset)
+    cluster.connect(config.cluster)
+    with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
+        job = Job(config, dataset, run)
+        supernet = given or chain.calibrate(job, chain.supernet(job))
+        model = chain.gateless(job, supernet)
+        tables = make_tables(job, supernet, model)
+        key = job.fingerprint("sweep", [supernet], *map(str, targets))
+        trials = run_trials(config, targets, tables, key)
+        log_trials(run, trials)
+        found = Found(job, supernet, tables, best_gates(targets, trials))
+        results = found.results(trials, command, started)
+        folder = storage_dir(config) / "sweeps" / f"{config.name}-{key[:12]}"
+        parquet, page = folder / "frontier.parquet", folder / "frontier.html"
+        write_results(results, parquet)
+        write_page(results, page)
+        run.artifact(parquet)
+        run.artifact(page)
+        return SweepResult(results, parquet, page, found.register(model, key, results))
+
+
+def log_trials(run: Run, trials: Sequence[Trial]) -> None:
+    """Every trial as an MLflow run nested in the sweep's."""
+    for trial in trials:
+        with tracking.stage_run(run, f"trial {trial.target}") as nested:
+            nested.params({"target": trial.target, **trial.point})
+            if trial.gate is None:
+                nested.tag({"error": trial.error or ""})
+            else:
+                nested.log({"loss": trial.gate.loss, "seconds": trial.gate.seconds})
+                nested.log({"top1": [outcome.top1 for outcome in trial.gate.outcomes]})
+                nested.log({"average_madds": [o.madds for o in trial.gate.outcomes]})
+
+
+def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best]":
+    """For every target the gate with the least loss on held-out images.
+
+    Raises RuntimeError if every trial that could serve a target has failed.
+    """
+    best = []
+    for number, target in enumerate(targets):
+        candidates = [
+            Best(target, trial, trial.gate, number if trial.target == EVERY else 0)
+            for trial in trials
+            if trial.gate is not None and trial.target in (EVERY, str(target))
+        ]
+        if not candidates:
+            errors = sorted({trial.error or "" for trial in trials if trial.gate is None})
+            raise RuntimeError(f"every trial for target {target} failed: {'; '.join(errors)}")
+        best.append(min(candidates, key=lambda candidate: candidate.loss))
+    return best
+
+
+@dataclass(frozen=True)
+class Found:
+    """The gates that a sweep has found, and what they do with the test images."""
+
+    job: Job
+    supernet: Version
+    tables: Tables
+    best: list[Best]
+
+    @cached_property
+    def holdout(self) -> RoutingTable:
+        """The held-out images' table."""
+        return self.tables.read("holdout")
+
+    @cached_property
+    def test(self) -> RoutingTable:
+        """The test images' table: judged by, never chosen by."""
+        return self.tables.read("test")
+
+    def results(self, trials: Sequence[Trial], command: str, started: float) -> Results:
+        """Everything that the report shows."""
+        job, test = self.job, self.test
+        rows = static_rows(test, self._path_names)
+        rows += oracle_rows(test)
+        for trial in trials:
+            rows += self._rows_of(trial)
+        every = [trial for trial in trials if trial.target == EVERY and trial.gate is not None]
+        if every:
+            heads = min(every, key=_loss).gate.heads  # type: ignore[union-attr]
+            rows += curve_rows(self.holdout, test, *self._logits(heads))
+        model = dsnet.load(job.local(self.supernet))
+        about = About(
+            name=job.config.name,
+            supernet=self.supernet.uri,
+            arch=model.architecture.name,
+            source=job.config.data.source,
+            dataset=job.dataset.digest,
+            images=len(test),
+            resolution=job.config.data.resolution,
+            paths=tuple(self._path_names),
+            madds=tuple(int(count) for count in test.paths.madds),
+            command=command,
+            code=code_version(),
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            seconds=time.monotonic() - started,
+        )
+        logits = [self._logits(best.gate.heads)[1] for best in self.best]
+        prices = [best.gate.prices[best.index] for best in self.best]
+        images = image_rows(
+            test,
+            job.dataset.test.classes,
+            [str(best.target) for best in self.best],
+            [choose(gate, test.paths, p) for gate, p in zip(logits, prices, strict=True)],
+            logits[len(logits) // 2],
+            self._pictures,
+        )
+        return Results(about, tuple(rows), images)
+
+    def register(self, model: DSNet, key: str, results: Results) -> list[Version]:
+        """A version for every target, under its alias and with the report.
+
+        Each has the price curve of its gate, so that `budget` may be anything in the range. Where
+        the name has no champion yet, the middle target's becomes it.
+        """
+        job, versions = self.job, []
+        for best in self.best:
+            price = best.gate.prices[best.index]
+            fit_into(model, best.gate, self.holdout, price)
+            row = next(r for r in results.chosen if r.target == str(best.target))
+            with tracking.stage_run(job.run, GATE, {"target": str(best.target)}) as run:
+                versions.append(
+                    registered(
+                        job,
+                        GATE,
+                        job.config.name,
+                        model,
+                        {"top1": row.top1 or 0.0, "average_madds": row.madds or 0.0},
+                        f"{key}-{best.target}",
+                        run,
+                        self.supernet,
+                        evaluated_on="test",
+                        aliases=[target_alias(best.target)],
+                        attach=lambda folder: write_page(results, folder / "report.html"),
+                    )
+                )
+        if champion(job.config.name) is None:
+            registry.set_alias(job.config.name, CHAMPION, versions[len(versions) // 2].version)
+        return [registry.resolve(version.uri) for version in versions]
+
+    def _rows_of(self, trial: Trial) -> list[Row]:
+        label = "every budget" if trial.target == EVERY else f"target {trial.target}"
+        if trial.gate is None:
+            row = Row("gate", label, target=trial.target, config=trial.point, error=trial.error)
+            return [row]
+        logits = self._logits(trial.gate.heads)
+        rows = []
+        for index, madds in enumerate(trial.gate.targets):
+            best = next(b for b in self.best if abs(self._madds(b.target) - madds) < 0.5)
+            chosen = best.trial is trial
+            name = f"models:/{self.job.config.name}@{target_alias(best.target)}"
+            rows.append(
+                gate_row(
+                    label,
+                    self.holdout,
+                    self.test,
+                    *logits,
+                    trial.gate.prices[index],
+                    target=str(best.target),
+                    target_madds=madds,
+                    seconds=trial.gate.seconds,
+                    chosen=chosen,
+                    uri=name if chosen else None,
+                    config=trial.point,
+                )
+            )
+        return rows
+
+    def _madds(self, target: Target) -> float:
+        return target.madds([int(count) for count in self.test.paths.madds])
+
+    def _logits(self, heads: Sequence[Module]) -> tuple[list[Tensor], list[Tensor]]:
+        return gate_logits(self.holdout, heads), gate_logits(self.test, heads)
+
+    @cached_property
+    def _path_names(self) -> list[str]:
+        return [f"width {route}" for route in range(len(self.test.paths))]
+
+    def _pictures(self, indices: np.ndarray) -> np.ndarray:
+        config = self.job.config
+        loader = Loader(
+            self.job.dataset.test.beton,
+            batch_size=len(indices),
+            recipe=config.data.recipe,
+            train=False,
+            resolution=config.data.resolution,
+            indices=indices,
+        )
+        with loader:
+            return next(iter(loader.epoch(0))).images.numpy()
+
+
+def _loss(trial: Trial) -> float:
+    assert trial.gate is not None
+    return trial.gate.loss
