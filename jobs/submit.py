@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -108,15 +108,15 @@ def _version(address: str, headers: dict[str, str]) -> str:
     )
 
 
-def submit(client: JobSubmissionClient, command: str, config: Config) -> str:
-    """Upload the project and `config`, start `dsnet COMMAND` there, and return the job's id."""
+def submit(client: JobSubmissionClient, words: Sequence[str], config: Config) -> str:
+    """Upload the project and `config`, start `dsnet WORDS` there, and return the job's id."""
     with tempfile.TemporaryDirectory(prefix="dsnet-submit-") as folder:
         package(Path(folder), config)
         start = partial(
             client.submit_job,
-            entrypoint=entrypoint(command),
+            entrypoint=entrypoint(words),
             runtime_env={"working_dir": folder, "env_vars": environment()},
-            metadata={"name": config.name, "command": command, "code": code_version()},
+            metadata={"name": config.name, "command": shlex.join(words), "code": code_version()},
         )
         deadline = time.monotonic() + AGENT_SECONDS
         while True:
@@ -152,14 +152,14 @@ def _left_out(folder: str, names: list[str]) -> set[str]:
     return left_out
 
 
-def entrypoint(command: str) -> str:
+def entrypoint(words: Sequence[str]) -> str:
     """The shell command of the job.
 
     Where the environment of this process exists on the cluster too (one machine, a shared disk,
     one image) it is the one that runs; elsewhere the `python` on the PATH of the cluster's node.
     """
     folder = shlex.quote(str(Path(sys.executable).parent))
-    return f'PATH={folder}:"$PATH" exec python -m jobs.cli {command} --config {CONFIG}'
+    return f'PATH={folder}:"$PATH" exec python -m jobs.cli {shlex.join(words)} --config {CONFIG}'
 
 
 def environment() -> dict[str, str]:

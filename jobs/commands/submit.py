@@ -1,11 +1,17 @@
-"""dsnet submit: a chain as a job on a Ray cluster."""
+"""dsnet submit: a chain or a sweep as a job on a Ray cluster."""
 
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
+from jobs.commands.sweep import parse_targets, targets_flag
 from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import program, working
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 
 @click.group("submit", no_args_is_help=False)
@@ -18,16 +24,24 @@ def command() -> None:
     """
 
 
+def job_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of every job: --address and --follow."""
+    click.option("--follow", is_flag=True, help="Print the job's logs, and end with its status.")(
+        function
+    )
+    click.option(
+        "--address",
+        required=True,
+        envvar="RAY_API_SERVER_ADDRESS",
+        show_envvar=True,
+        metavar="URL",
+        help="Ray's dashboard on the cluster's head node.",
+    )(function)
+    return function
+
+
 @command.command("run", cls=ConfigCommand)
-@click.option(
-    "--address",
-    required=True,
-    envvar="RAY_API_SERVER_ADDRESS",
-    show_envvar=True,
-    metavar="URL",
-    help="Ray's dashboard on the cluster's head node.",
-)
-@click.option("--follow", is_flag=True, help="Print the job's logs, and end with its status.")
+@job_flags
 @config_flags
 @click.pass_context
 def run(
@@ -47,12 +61,41 @@ def run(
       dsnet submit run --config jobs/configs/digits.yaml --address http://127.0.0.1:8265 --follow
       dsnet submit run --config mine.yaml --address https://ray.example.org --cluster.workers 8
     """
-    config = configuration(config_file, flags)
+    ctx.exit(_submit(address, follow, ["run"], configuration(config_file, flags)))
+
+
+@command.command("sweep", cls=ConfigCommand)
+@job_flags
+@config_flags
+@targets_flag
+@click.pass_context
+def sweep(
+    ctx: click.Context,
+    /,
+    config_file: str,
+    address: str,
+    follow: bool,
+    targets: str,
+    **flags: str | None,
+) -> None:
+    """Run a sweep over targets on a cluster. What travels with it: see dsnet submit run --help.
+
+    \b
+    Examples:
+      dsnet submit sweep --config FILE --targets 0.3,0.5,200M --address http://127.0.0.1:8265
+    """
+    parse_targets(targets)
+    words = ["sweep", "--targets", targets]
+    ctx.exit(_submit(address, follow, words, configuration(config_file, flags)))
+
+
+def _submit(address: str, follow: bool, words: list[str], config: "Config") -> int:
+    """Submit `dsnet WORDS` with the configuration; the exit status of this command."""
     with working():
         from jobs import submit
 
         client = submit.connect(address)
-        job = submit.submit(client, "run", config)
+        job = submit.submit(client, words, config)
     # Ray's own command finds the token only in this mode, which a cluster without one ignores.
     ray = f"RAY_AUTH_MODE=token {program('ray')} job {{}} --address {client.get_address()} {job}"
     click.echo(
@@ -64,17 +107,17 @@ def run(
     )
     if not follow:
         click.echo(job)
-        return
+        return 0
     try:
         details = submit.follow(client, job, _write)
     except KeyboardInterrupt:
         click.echo(f"\n{job} goes on without you; {ray.format('stop')} stops it", err=True)
-        ctx.exit(130)
+        return 130
     status = submit.exit_status(details)
     # Ray repeats the end of the logs in its message; they have just been printed.
     reason = f": {str(details.message).partition(', last available logs')[0]}" if status else ""
     click.echo(f"{job} {details.status}{reason}", err=True)
-    ctx.exit(status)
+    return status
 
 
 def _write(text: str) -> None:

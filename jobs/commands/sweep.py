@@ -11,18 +11,29 @@ from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import print_table, program, working
 
 if TYPE_CHECKING:
+    from dsnet.target import Target
     from pipeline.sweep import SweepResult
 
 
-@click.command("sweep", cls=ConfigCommand)
-@config_flags
-@click.option(
+targets_flag = click.option(
     "--targets",
     required=True,
     metavar="LIST",
     help="Average multiply-adds wanted, separated by commas: fractions of the widest routable "
     "sub-network's (0.5) or counts (200M).",
 )
+
+
+def parse_targets(text: str) -> "list[Target]":
+    """`0.3,0.5,200M` as targets. Raises InputError for anything else."""
+    from dsnet.target import parse_target
+
+    return [parse_target(part) for part in text.split(",") if part.strip()]
+
+
+@click.command("sweep", cls=ConfigCommand)
+@config_flags
+@targets_flag
 def command(config_file: str, targets: str, **flags: str | None) -> None:
     """Train a gate for every target on one routing table, register the best, draw the frontier.
 
@@ -34,10 +45,8 @@ def command(config_file: str, targets: str, **flags: str | None) -> None:
       dsnet sweep --config jobs/configs/digits.yaml --targets 0.3,0.5,0.7
       dsnet sweep --config FILE --targets 0.5,200M --gate.supernet models:/digits-supernet/2
     """
-    from dsnet.target import parse_target
-
     config = configuration(config_file, flags)
-    wanted = [parse_target(text) for text in targets.split(",") if text.strip()]
+    wanted = parse_targets(targets)
     with working():
         from pipeline.sweep import sweep
 
