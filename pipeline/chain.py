@@ -129,7 +129,7 @@ def evaluate(job: Job, version: Version) -> Version:
 
 def check_model(config: Config) -> None:
     """Raise InputError if the model cannot be made or the target cannot be met."""
-    model = create_model(config.model.arch, 2, routes=config.model.routes)
+    model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
     if config.gate.target is not None:
         resolution = config.data.resolution
         config.gate.target.madds([model.madds(i, resolution) for i in model.space.routes])

@@ -104,7 +104,7 @@ def check_targets(targets: Sequence[Target], config: Config) -> None:
         raise InputError("--targets: expected at least one, such as 0.3,0.5,200M, found none")
     if len(set(map(str, targets))) < len(targets):
         raise InputError(f"--targets: expected each once, found {', '.join(map(str, targets))}")
-    model = create_model(config.model.arch, 2, routes=config.model.routes)
+    model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
     for target in targets:
         target.madds([model.madds(i, config.data.resolution) for i in model.space.routes])
 
