@@ -96,6 +96,7 @@ class _Graph:
         self.onnx = onnx
         self.float16 = float16
         self.parent = parent
+        self.role = "layer"
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self.names: list[int] = parent.names if parent else [0]
@@ -121,7 +122,8 @@ class _Graph:
     def ops(self, kind: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
         """Append a node; returns the names of its outputs."""
         names = [self._name(kind) for _ in range(outputs)]
-        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), names, **attributes))
+        node = self.onnx.helper.make_node(kind, list(inputs), names, names[0], **attributes)
+        self.nodes.append(node)
         return names
 
     def constant(self, array: np.ndarray) -> str:
@@ -155,7 +157,7 @@ class _Graph:
 
     def _name(self, kind: str) -> str:
         self.names[0] += 1
-        return f"{kind}_{self.names[0]}"
+        return f"{self.role}_{kind}_{self.names[0]}"
 
 
 def _layers(graph: _Graph, layers: Sequence[Layer], x: str) -> str:
@@ -221,6 +223,7 @@ def _classify(graph: _Graph, classifier: Classifier, x: str) -> str:
 
 def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
     x, feature = _attend(graph, fork.attention, x)
+    graph.role = "gate"
     scores = graph.op("Flatten", feature, axis=1)
     for index, linear in enumerate(fork.head):
         if index:
@@ -233,6 +236,7 @@ def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
     scores = graph.op("Sub", scores, graph.op("Mul", cost, PRICE))
     choice = graph.op("ArgMax", scores, axis=1, keepdims=0)
     # Rows by rising choice, and how many there are of each.
+    graph.role = "group"
     count = graph.op("Shape", choice)
     order = _argsort(graph, choice, count)
     routes = graph.constant(np.arange(len(fork.branches))[:, None])
@@ -263,7 +267,10 @@ def _branch(graph: _Graph, trunk: Trunk, x: str, condition: str, rows: str) -> l
     Returns logits and, where gates follow, widths.
     """
     taken = graph.branch()
-    inputs = _layers(taken, trunk.layers, taken.op("Gather", x, rows, axis=0))
+    taken.role = "group"
+    inputs = taken.op("Gather", x, rows, axis=0)
+    taken.role = "layer"
+    inputs = _layers(taken, trunk.layers, inputs)
     empty = graph.branch()
     nothing = [empty.constant(np.zeros((0, _classes(trunk)), np.float32))]
     if isinstance(trunk.end, Classifier):

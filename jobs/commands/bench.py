@@ -10,6 +10,7 @@ from jobs.output import print_table, working
 
 # Each is a module of jobs.bench, imported when it is asked for.
 BENCHMARKS = {
+    "inference": "predictions: fixed widths and chosen ones, beside what else there is",
     "supernet": "training steps of stage I: sharing, memory layout, optimizer",
     "loader": "pictures into batches: this loader, FFCV's own, torchvision's",
 }
@@ -41,8 +42,21 @@ def contents() -> str:
     metavar="FOLDER",
     help="Class folders of pictures, for benchmarks that read pictures; left out: made up.",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads of what runs a network, for inference; left out: as many as there are cores.",
+)
 @click.option("--quick", is_flag=True, help="Little work, to see that it runs; no real figures.")
-def command(name: str, document: Path | None, runs: int, source: Path | None, quick: bool) -> None:
+def command(
+    name: str,
+    document: Path | None,
+    runs: int,
+    source: Path | None,
+    threads: int | None,
+    quick: bool,
+) -> None:
     """Measure in turns, A B A B, and print medians, smallest to largest, and ratios.
 
     A ratio is the median over the rounds of a row's value over that of the row it is compared
@@ -58,12 +72,14 @@ def command(name: str, document: Path | None, runs: int, source: Path | None, qu
 
     with working():
         benchmark = importlib.import_module(f"jobs.bench.{name}")
-        records = benchmark.bench(Options(runs=runs, quick=quick, source=source))
+        records = benchmark.bench(Options(runs, quick, source, threads))
     if document is not None:
         with atomic_file(document) as temporary:
             temporary.write_text(
                 json.dumps([record.to_dict() for record in records], indent=2) + "\n"
             )
+        if hasattr(benchmark, "draw"):
+            benchmark.draw(records, document.with_suffix(".svg"))
     rows = [
         (
             record.name,
