@@ -19,7 +19,8 @@ from dsnet.routing.table import RoutingTable
 class Frontier:
     """The smallest mean value at each average of multiply-adds: straight lines between points.
 
-    madds: rising, multiply-adds per image, float64 (M,). values: falling, float64 (M,).
+    madds: rising, multiply-adds per image, float64 (M,). values: falling, float64 (M,). The points
+    are the corners of the line.
     """
 
     madds: np.ndarray
@@ -63,18 +64,21 @@ def frontier(values: np.ndarray, madds: np.ndarray) -> Frontier:
     if not more:
         return Frontier(np.array([start[0]]), np.array([start[1]]))
     steps, gains = np.concatenate(more), np.concatenate(gained)
-    order = np.argsort(-gains / steps, kind="stable")
+    rates = gains / steps
+    order = np.argsort(-rates, kind="stable")
+    # Steps that bring equally much lie on one straight line: keep its ends.
+    corners = np.append(np.flatnonzero(np.diff(rates[order])), len(order) - 1)
     return Frontier(
-        start[0] + np.concatenate([[0], np.cumsum(steps[order])]) / len(values),
-        start[1] - np.concatenate([[0], np.cumsum(gains[order])]) / len(values),
+        np.append(start[0], start[0] + np.cumsum(steps[order])[corners] / len(values)),
+        np.append(start[1], start[1] - np.cumsum(gains[order])[corners] / len(values)),
     )
 
 
 def oracle_errors(table: RoutingTable) -> Frontier:
     """The smallest share of wrong answers that any choice of paths reaches at each budget.
 
-    Every image that any path gets right costs one step to its cheapest right path, so each point
-    is reached by a choice of whole images.
+    Every image that any path gets right costs one step to its cheapest right path, so each corner
+    is reached by a choice of whole images, and there are no more corners than paths.
     """
     return frontier(1.0 - _numpy(table.top1), _numpy(table.paths.madds))
 

@@ -20,7 +20,6 @@ from dsnet.routing import (
 from pipeline.report.results import CURVE, GATE, ORACLE, STATIC, Results, Row
 
 _CURVE_POINTS = 41
-_ORACLE_POINTS = 61
 
 
 def static_rows(test: RoutingTable, names: Sequence[str]) -> list[Row]:
@@ -74,11 +73,11 @@ def curve_rows(
 
 
 def oracle_rows(test: RoutingTable) -> list[Row]:
-    """The best that any gate could do, to where more multiply-adds bring nothing."""
+    """The best that any gate could do: the corners of the line, to where more brings nothing."""
     line = oracle_errors(test)
-    budgets = np.linspace(line.madds[0], line.madds[-1], _ORACLE_POINTS)
     return [
-        Row(ORACLE, "", madds=float(budget), top1=1 - line.at(float(budget))) for budget in budgets
+        Row(ORACLE, "", madds=float(madds), top1=float(1 - error))
+        for madds, error in zip(line.madds, line.values, strict=True)
     ]
 
 
