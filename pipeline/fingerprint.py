@@ -39,7 +39,7 @@ _INPUT = ("data.recipe", "data.resolution", "data.max_resolution", "data.holdout
 _STAGES: dict[str, tuple[str, ...]] = {
     "supernet": (*_INPUT, "model", "cluster.workers", "supernet"),
     "calibrate": (*_INPUT, "calibrate"),
-    "table": (*_INPUT, "model.routes", "table"),
+    "table": (*_INPUT, "model.routes", "table.views"),
     "gate": (*_INPUT, "model.routes", "cluster.workers", "gate", "table"),
     "sweep": (*_INPUT, "model.routes", "gate", "table", "sweep"),
     "evaluate": (*_INPUT, "evaluate"),

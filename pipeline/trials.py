@@ -1,8 +1,8 @@
 """The trials of a sweep on Ray Tune: a gate on the table for each target, in seconds."""
 
+import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from safetensors.torch import load_file, save_file
 
 from dsnet import InputError, create_model
+from dsnet.atomic import atomic_directory
 from dsnet.routing import Frontier, Outcome, RoutingTable, frontier
 from dsnet.target import Target, parse_target
 from dsnet.training.table import TrainedGate, make_head, train_gate
@@ -51,6 +52,7 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
     """
     folder = storage_dir(config) / "sweeps"
     name = f"{config.name}-{key[:12]}"
+    gates = folder / name / "gates"
     with board.shown("sweep", "trials") as progress:
         trainable = tune.with_resources(
             tune.with_parameters(
@@ -59,6 +61,7 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
                 targets=[str(target) for target in targets],
                 train=tables.arrays("train"),
                 holdout=tables.arrays("holdout"),
+                gates=str(gates),
                 ended=partial(progress.add.remote, trials_of(config, targets)),
             ),
             {"cpu": config.sweep.cpus_per_trial},
@@ -79,7 +82,7 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
                 run_config=tune.RunConfig(name=name, storage_path=str(folder), verbose=0),
             )
         results = tuner.fit()
-        return [_read(results[index]) for index in range(len(results))]
+        return [_read(results[index], gates) for index in range(len(results))]
 
 
 def search_space(config: Config, targets: Sequence[Target]) -> dict[str, Any]:
@@ -116,9 +119,14 @@ def _trial(
     targets: list[str],
     train: Arrays,
     holdout: Arrays,
+    gates: str,
     ended: Callable[[], object],
 ) -> None:
-    """One trial, in its own process. The tables are views of the node's shared memory."""
+    """One trial, in its own process. The tables are views of the node's shared memory.
+
+    Its gate goes to a place of its own, whole or not at all: Tune writes down what has ended only
+    now and then, and a trial that it forgot finds its gate there.
+    """
     torch.set_num_threads(1)
     config = config_from_dict(values)
     changed = {name: value for name, value in point.items() if name != "target"}
@@ -127,16 +135,15 @@ def _trial(
     madds = [parse_target(text).madds([int(m) for m in table.paths.madds]) for text in wanted]
     by_lot = random_losses(held_out)
 
-    def report(step: int, best: TrainedGate) -> None:
-        tune.report(figures(best, by_lot) | {"step": step})
+    def report(_step: int, best: TrainedGate) -> None:
+        tune.report(figures(best, by_lot))
 
-    trained = train_gate(table, held_out, madds, how(config, **changed), report)
-    with tempfile.TemporaryDirectory() as folder:
-        write_gate(Path(folder), trained)
-        tune.report(
-            figures(trained, by_lot) | {"step": trained.steps},
-            checkpoint=tune.Checkpoint.from_directory(folder),
-        )
+    place = place_of(Path(gates), point)
+    if not place.is_dir():
+        trained = train_gate(table, held_out, madds, how(config, **changed), report)
+        with atomic_directory(place) as folder:
+            write_gate(folder, trained)
+    tune.report(figures(read_gate(place), by_lot))
     ended()
 
 
@@ -191,15 +198,21 @@ def read_gate(folder: Path) -> TrainedGate:
     return TrainedGate(heads=tuple(heads), outcomes=outcomes, **facts)
 
 
-def _read(result: tune.Result) -> Trial:
+def _read(result: tune.Result, gates: Path) -> Trial:
     """What became of one trial."""
-    config = dict(result.config or {})
-    target = str(config.pop("target"))
-    if result.error is not None or result.checkpoint is None:
-        lines = str(result.error).strip().splitlines() or ["it ended without a checkpoint"]
-        return Trial(target, config, None, lines[-1])
-    with result.checkpoint.as_directory() as folder:
-        return Trial(target, config, read_gate(Path(folder)))
+    point = dict(result.config or {})
+    place = place_of(gates, point)
+    target = str(point.pop("target"))
+    if result.error is not None or not place.is_dir():
+        lines = str(result.error).strip().splitlines() or ["it ended before its gate was written"]
+        return Trial(target, point, None, lines[-1])
+    return Trial(target, point, read_gate(place))
+
+
+def place_of(gates: Path, point: dict[str, Any]) -> Path:
+    """The folder of a trial's gate, by what the trial is."""
+    text = json.dumps(point, sort_keys=True)
+    return gates / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def trials_of(config: Config, targets: Sequence[Target]) -> int:
