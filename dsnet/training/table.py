@@ -33,6 +33,7 @@ from dsnet.routing.table import Paths, RoutingTable
 from dsnet.training.sparsify import Strategy
 
 _NEWTON_STEPS = 20
+_ROWS_FOR_SCALE = 16384
 _CLOSE = 1e-3  # of the target: the heads move on before a closer price would matter
 
 
@@ -283,9 +284,11 @@ def _look(
 def _scale(features: Tensor) -> Tensor:
     """Root mean square of each feature over rows and prefixes, (r,); 1 for one that is dead.
 
-    Only a scale: a head without bias has nothing to fold a shift into.
+    Only a scale: a head without bias has nothing to fold a shift into. Some rows will do, and a
+    large table need not be held in float32.
     """
-    scale = features.float().square().mean((0, 1)).sqrt()
+    some = features[:: -(-len(features) // _ROWS_FOR_SCALE)]
+    scale = some.float().square().mean((0, 1)).sqrt()
     return torch.where(scale > 0, scale, 1.0)
 
 
