@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -232,7 +232,6 @@ configs = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(values=configs)
 def test_a_config_written_as_yaml_or_as_a_dict_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
@@ -247,14 +246,12 @@ def test_a_config_written_as_yaml_or_as_a_dict_reads_back_equal(
 # -------------------------------------------------------------------------------------- targets
 
 
-@settings(deadline=None)
 @given(target=targets)
 def test_a_target_reads_back_from_its_text_and_from_its_scalar(target: Target) -> None:
     assert parse_target(str(target)) == target
     assert parse_target(target.scalar) == target
 
 
-@settings(deadline=None)
 @given(count=st.integers(1000, 10**12))
 def test_a_count_is_the_same_as_a_number_or_as_digits(count: int) -> None:
     assert parse_target(count) == parse_target(str(count)) == Target(count=count)

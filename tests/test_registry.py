@@ -1,23 +1,15 @@
 """What is registered comes back the same, is found by its names, and is nothing that can harm."""
 
-import contextlib
 import hashlib
 import itertools
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import dsnet
@@ -29,42 +21,6 @@ from pipeline.registry import Version
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
 METRICS = {"top1": 0.975, "average_madds": 123456.75}
 _names = (f"model-{number}" for number in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An MLflow server that also serves artifacts; its URI."""
-    folder = tmp_path_factory.mktemp("mlflow_server")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {
-        "MLFLOW_TRACKING_URI": "",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    log = folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True
-        )
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{uri}/health", timeout=2).close()
-                yield uri
-                return
-            time.sleep(0.1)
-        raise RuntimeError(f"MLflow did not start:\n{log.read_text()}")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -476,7 +432,6 @@ def embedded(monkeypatch: pytest.MonkeyPatch, embedded_home: Path) -> Path:
     return embedded_home
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z_]{1,8}", fullmatch=True),

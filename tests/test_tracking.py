@@ -4,13 +4,10 @@ import contextlib
 import logging
 import math
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,42 +69,6 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
         while data := source.recv(65536):
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
-
-
-@pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An MLflow server that also serves artifacts; its URI."""
-    folder = tmp_path_factory.mktemp("mlflow_server")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {
-        "MLFLOW_TRACKING_URI": "",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    log = folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True
-        )
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{uri}/health", timeout=2).close()
-                yield uri
-                return
-            time.sleep(0.1)
-        raise RuntimeError(f"MLflow did not start:\n{log.read_text()}")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +269,6 @@ json_like = st.recursive(
 
 
 @settings(
-    deadline=None,
     max_examples=25,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -329,7 +289,6 @@ def test_whatever_is_reported_is_finite_and_accepted_by_mlflow(
 names = st.text("abcdefgh_", min_size=1, max_size=6)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(names, st.dictionaries(names, st.floats() | st.integers(-100, 100))))
 def test_every_number_is_kept_or_named_as_dropped(metrics: dict[str, dict[str, float]]) -> None:
     pairs = {f"{a}/{b}": value for a, inner in metrics.items() for b, value in inner.items()}

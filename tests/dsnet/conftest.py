@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor
 
 from dsnet import DSNet
@@ -14,10 +13,6 @@ from dsnet.architecture import Architecture, Stage
 from dsnet.gate import Gate
 from dsnet.layers import SlimBatchNorm2d
 from dsnet.training import recalibrate
-
-# How long an example takes says something about the machine, not about the code.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 STEM = Stage((8, 12), stride=2)
 ARCHITECTURES = {

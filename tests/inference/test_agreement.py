@@ -28,9 +28,7 @@ EXAMPLE = Architecture(
     resolution=16,
 )
 
-patient = settings(
-    deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+patient = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @torch.no_grad()

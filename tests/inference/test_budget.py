@@ -106,7 +106,7 @@ def test_logits_gathered_from_workers_calibrate_like_the_batches(
 
 
 @given(seed=st.integers(0, 50), scale=st.sampled_from((0.0, 1e-3, 1.0, 30.0, 1e3)))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_any_gate_gives_a_falling_curve_from_the_widest_to_the_slimmest(
     seed: int, scale: float
 ) -> None:

@@ -4,15 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import settings
 
 from dsnet import DSNet
 from dsnet.architecture import Architecture, Stage
 from dsnet.routing import Paths, RoutingTable
-
-# How long an example takes says something about the machine, not about the code.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 ONE_GATE = Architecture(
     name="one_gate",
