@@ -27,12 +27,16 @@ from jobs.bench.footprint import footprint
 from jobs.bench.interleaved import Figure, Measure, summary, take_turns, throughput
 from jobs.bench.mixes import EVEN, MEDIUM, SMALL, Routed, routed
 from jobs.bench.options import Options
+from jobs.bench.pinned import pinned
 from jobs.bench.record import Record
 from jobs.bench.shares import shares
 
 BATCHES = (1, 8, 64)
 RIVAL = "MobileNetV1 1.0"
-SETTLE = 0.05  # seconds: threads of the session before stop waiting for more work
+ALONE = 16  # images of a row that takes equally long for each
+# Idle threads of one session look for work for a while before they sleep, and are in the way of the
+# next one's.
+SETTLE = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,14 @@ def bench(options: Options) -> list[Record]:
     files = dict(_files(mixes))
     rows = [*_onnx_rows(mixes, files, threads), *_torch_rows(mixes)]
     records = [_constant(f"{row.name} MAdds", "multiply-adds/image", row.madds) for row in rows]
-    for batch in BATCHES[: 1 if options.quick else None]:
-        records += _batch(rows, batch, options)
+    for row in rows:
+        row.run(row.images[:1])
+    with pinned(threads):
+        for batch in BATCHES[: 1 if options.quick else None]:
+            records += _batch(rows, batch, options)
     for batch in BATCHES:
-        records += shares(files["DS-MBNet even"], mixes["even"].mixed()[:batch], threads)
+        images = mixes["even"].mixed().repeat(2, 1, 1, 1)[:batch]
+        records += shares(files["DS-MBNet even"], images, threads)
     for name, content in files.items():
         records += [
             _constant(f"{name} {what}", "MB", value)
@@ -124,14 +132,20 @@ def _torch_rows(mixes: dict[str, Routed]) -> Iterator[Row]:
     yield from _rows("torch", mixes, run)
     for name, case in mixes.items():
         yield Row(f"torch eager slices {name}", _eager(case.model), case.mixed(), case.madds())
+    even = mixes[EVEN.name]
+    for route in even.mix.routes:
+        name = f"torch eager slices {_floor(even, route)[6:]}"
+        images = even.uniform(route, ALONE)
+        yield Row(name, _eager(even.model, route), images, float(even.model.madds(route)))
 
 
-def _eager(model: DSNet) -> Callable[[Tensor], object]:
+def _eager(model: DSNet, width: int | None = None) -> Callable[[Tensor], object]:
     """The network as it is trained: weights sliced at every call."""
 
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:
-        logits: Tensor = model(normalize(images, model.metadata.mean, model.metadata.std))
+        x = normalize(images, model.metadata.mean, model.metadata.std)
+        logits: Tensor = model(x, width=width)
         return logits
 
     return run
@@ -146,7 +160,7 @@ def _rows(
         dynamic = run(f"DS-MBNet {name}")
         for route in case.mix.routes:
             floor, madds = _floor(case, route), float(case.model.madds(route))
-            images = case.uniform(route, max(BATCHES))
+            images = case.uniform(route, ALONE)
             if floor not in seen:
                 seen.add(floor)
                 yield Row(f"{backend} {floor}", run(floor), images, madds)
@@ -156,11 +170,11 @@ def _rows(
         floors = {f"{backend} {_floor(case, r)}": share for r, share in case.mix.shares().items()}
         title = f"{backend} DS-MBNet {name}"
         yield Row(title, dynamic, case.mixed(), case.madds(), floors)
-    images = mixes[EVEN.name].mixed()
+    images = mixes[EVEN.name].mixed()[:ALONE]
     yield Row(f"{backend} {RIVAL}", run(RIVAL), images, rivals.madds(rivals.mobilenet_v1()))
     for name in rivals.TORCHVISION:
         madds = float(rivals.torchvision_madds(name))
-        yield Row(f"{backend} {name}", run(name), images[:16], madds)
+        yield Row(f"{backend} {name}", run(name), images, madds)
 
 
 def _batch(rows: Sequence[Row], batch: int, options: Options) -> list[Record]:
@@ -192,7 +206,8 @@ def _batch(rows: Sequence[Row], batch: int, options: Options) -> list[Record]:
 
 
 def _measure(row: Row, batch: int) -> Measure:
-    parts = row.images.split(batch) if batch < 64 else [_full(row.images, batch)]
+    images = row.images[torch.arange(max(batch, len(row.images))) % len(row.images)]
+    parts = images.split(batch)
 
     def call() -> None:
         for part in parts:
@@ -202,14 +217,11 @@ def _measure(row: Row, batch: int) -> Measure:
 
     def settled() -> Sequence[Figure]:
         time.sleep(SETTLE)
-        row.run(parts[0])
+        for part in parts[:2]:
+            row.run(part)
         return measure()
 
     return settled
-
-
-def _full(images: Tensor, batch: int) -> Tensor:
-    return images[torch.arange(batch) % len(images)]
 
 
 def _constant(name: str, unit: str, value: float) -> Record:

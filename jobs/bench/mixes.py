@@ -16,7 +16,7 @@ SIZE = 224
 
 @dataclass(frozen=True)
 class Mix:
-    """Which sub-networks a gate may choose, and how many of 64 images it sends to each."""
+    """Which sub-networks a gate may choose, and how many of 32 images it sends to each."""
 
     name: str
     routes: tuple[int, ...]
@@ -29,9 +29,9 @@ class Mix:
 
 
 # The paper's S and M: a few neighbours, averaging 153M and 200M multiply-adds.
-EVEN = Mix("even", (1, 5, 9, 13), (16, 16, 16, 16))
-SMALL = Mix("S", (0, 1, 2, 3), (28, 18, 11, 7))
-MEDIUM = Mix("M", (2, 3, 4, 5), (24, 22, 12, 6))
+EVEN = Mix("even", (1, 5, 9, 13), (8, 8, 8, 8))
+SMALL = Mix("S", (0, 1, 2, 3), (14, 9, 6, 3))
+MEDIUM = Mix("M", (2, 3, 4, 5), (12, 11, 6, 3))
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Routed:
         return images[torch.arange(count) % len(images)]
 
     def mixed(self) -> Tensor:
-        """64 images in the proportions of the mix, shuffled."""
+        """32 images in the proportions of the mix, shuffled."""
         parts = [self.uniform(r, c) for r, c in zip(self.mix.routes, self.mix.counts, strict=True)]
         images = torch.cat(parts)
         return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]

@@ -62,10 +62,17 @@ class FromPixels(nn.Module):
 
     def __init__(self, name: str):
         super().__init__()
-        network = torchvision.models.get_model(name, weights=None).eval()
-        self.network = fuse(network).to(memory_format=torch.channels_last)
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN))
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD))
+        network = torchvision.models.get_model(name, weights=None)
+        # As initialised, values would vanish on their way through the network; statistics of a
+        # batch keep them in the range that a trained network's have.
+        with torch.no_grad():
+            for module in network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.momentum = None
+            network.train()(torch.randn(8, 3, 224, 224))
+        self.network = fuse(network.eval()).to(memory_format=torch.channels_last)
 
     mean: Tensor
     std: Tensor
