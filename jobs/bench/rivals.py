@@ -73,6 +73,7 @@ class FromPixels(nn.Module):
                     module.momentum = None
             network.train()(torch.randn(8, 3, 224, 224))
         self.network = fuse(network.eval()).to(memory_format=torch.channels_last)
+        self.eval()  # all of it: the exporter puts everything back into the mode of the whole
 
     mean: Tensor
     std: Tensor
