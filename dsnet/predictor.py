@@ -82,8 +82,10 @@ class Predictor:
             images = prepare(images, size, self.metadata.crop)
         if not len(images):
             return torch.empty(0, self.classes), torch.empty(0, dtype=torch.int64)
-        step = CPU_BATCH if self.device == "cpu" else len(images)
-        results = [self.backend(part, self.price) for part in images.split(step)]
+        if self.device != "cpu" or len(images) <= CPU_BATCH:
+            logits, widths = self.backend(images, self.price)
+            return logits, widths
+        results = [self.backend(part, self.price) for part in images.split(CPU_BATCH)]
         logits, widths = (torch.cat(parts) for parts in zip(*results, strict=True))
         return logits, widths
 
