@@ -81,7 +81,9 @@ class Predictor:
         if images.shape[1:3] != (size, size):
             images = prepare(images, size, self.metadata.crop)
         if not len(images):
-            return torch.empty(0, self.classes), torch.empty(0, dtype=torch.int64)
+            device = self.device if isinstance(self.backend, TorchBackend) else "cpu"
+            logits = torch.empty(0, self.classes, device=device)
+            return logits, torch.empty(0, dtype=torch.int64, device=device)
         if self.device != "cpu" or len(images) <= CPU_BATCH:
             logits, widths = self.backend(images, self.price)
             return logits, widths

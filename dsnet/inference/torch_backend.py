@@ -54,9 +54,11 @@ class _Fork(nn.Module):
         self.attention = _Attention(fork.attention)
         self.head = nn.ModuleList(_Linear(linear) for linear in fork.head)
         self.register_buffer("cost", fork.cost)
+        self.register_buffer("routes", torch.arange(len(fork.branches), device=fork.cost.device))
         self.branches = nn.ModuleList(_Trunk(branch, compile) for branch in fork.branches)
 
     cost: Tensor
+    routes: Tensor
 
     def forward(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
         x, scores = self.attention.weigh(x)
@@ -64,8 +66,9 @@ class _Fork(nn.Module):
             scores = linear(F.relu(scores) if index else scores)
         choice = (scores - price * self.cost).argmax(1)
         order = choice.argsort(stable=True)
-        # How large each group is: the one thing that the host has to wait for.
-        sizes: list[int] = torch.bincount(choice, minlength=len(self.branches)).tolist()
+        # How large each group is: the one thing that the host has to wait for. (On a GPU bincount
+        # would wait twice more, to look for the largest value.)
+        sizes: list[int] = (choice[:, None] == self.routes).sum(0).tolist()
         if max(sizes) == len(x):
             logits, widths = self.branches[sizes.index(len(x))](x, price)
             return logits, widths

@@ -23,6 +23,7 @@ def draw(records: Sequence[Record], path: Path, rival: str, batches: Sequence[in
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot
 
     madds = {r.name.removesuffix(" MAdds"): r.value for r in records if r.name.endswith(" MAdds")}
@@ -40,23 +41,25 @@ def draw(records: Sequence[Record], path: Path, rival: str, batches: Sequence[in
                 short = name.removeprefix(f"{backend} ")
                 latency = 1000 / speeds[f"batch {batch} {name}"]
                 colour, marker, label = next(v for k, v in KINDS.items() if short.startswith(k))
-                known = axes.get_legend_handles_labels()[1]
-                axes.plot(
-                    count / 1e6,
-                    latency,
-                    marker,
-                    color=colour,
-                    label=None if label in known else label,
-                    linestyle="none",
-                )
+                point = count / 1e6, latency
+                axes.plot(*point, marker, color=colour, label=label, linestyle="none")
                 if label == "other networks":
-                    axes.annotate(short, (count / 1e6, latency), fontsize=7, ha="right")
+                    axes.annotate(
+                        short, point, (-5, 3), textcoords="offset points", fontsize=7, ha="right"
+                    )
             start = madds[f"{backend} {rival}"] / 1e6
             slope = 1000 / speeds[f"batch {batch} {backend} {rival}"] / start
             axes.plot([100, 5000], [100 * slope, 5000 * slope], "--", color="#bbbbbb", zorder=0)
             axes.set(xscale="log", yscale="log", title=f"{backend}, batch {batch}")
             axes.set(xlabel="multiply-adds per image, millions", ylabel="ms per image")
-    grid[0][0].legend(fontsize=7)
-    figure.tight_layout()
+            axes.set_xlim(50, 6000)
+    drawn = [axes.get_legend_handles_labels() for axes in grid.flat]
+    legend = {
+        label: handle
+        for handles, labels in drawn
+        for handle, label in zip(handles, labels, strict=True)
+    }
+    figure.legend(legend.values(), legend.keys(), ncols=len(legend), loc="lower center")
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
