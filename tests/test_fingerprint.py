@@ -71,7 +71,7 @@ def test_the_data_and_the_stage_count() -> None:
 
 
 def test_an_unknown_stage_is_an_error() -> None:
-    with pytest.raises(ValueError, match="expected one of supernet, calibrate, gate, evaluate"):
+    with pytest.raises(ValueError, match="expected one of supernet, calibrate, table"):
         fingerprint("gates", Config(), inputs=[], dataset_digest="d")
 
 

@@ -87,7 +87,9 @@ def cluster() -> Iterator[Cluster]:
     ports = free_ports(5)
     names = ("port", "dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # sockets need a short path
-    environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "RAY_AUTH_MODE")}
+    # The session's own cluster has left its address in the environment.
+    others = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE")
+    environment = {k: v for k, v in os.environ.items() if k not in others}
     process = subprocess.Popen(
         [RAY, "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1"]
         + ["--dashboard-host=127.0.0.1", "--disable-usage-stats", f"--temp-dir={folder}"]
@@ -102,8 +104,12 @@ def cluster() -> Iterator[Cluster]:
         deadline = time.monotonic() + 120
         while True:
             try:
-                # The dashboard answers before its jobs module does.
-                JobSubmissionClient(url, headers={"Authorization": f"Bearer {token}"}).list_jobs()
+                with pytest.MonkeyPatch.context() as patch:
+                    for name in others:
+                        patch.delenv(name, raising=False)
+                    # The dashboard answers before its jobs module does.
+                    headers = {"Authorization": f"Bearer {token}"}
+                    JobSubmissionClient(url, headers=headers).list_jobs()
                 break
             except (ConnectionError, RuntimeError, OSError):
                 assert process.poll() is None
