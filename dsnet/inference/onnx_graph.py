@@ -245,7 +245,8 @@ def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
     sizes = graph.op("ReduceSum", taken, axis, keepdims=0)
     groups = graph.ops("Split", [order, sizes], len(fork.branches), axis=0)
     present = graph.op("Cast", sizes, to=graph.onnx.TensorProto.BOOL)
-    conditions = graph.ops("Split", [present], len(fork.branches), axis=0)
+    each = graph.constant(np.ones(len(fork.branches), np.int64))
+    conditions = graph.ops("Split", [present, each], len(fork.branches), axis=0)
     results = [
         _branch(graph, branch, x, condition, rows)
         for branch, condition, rows in zip(fork.branches, conditions, groups, strict=True)
