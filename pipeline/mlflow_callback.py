@@ -1,11 +1,12 @@
 """From Ray Train's reports to an MLflow run."""
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.train import Checkpoint, UserCallback
 
-from pipeline.tracking import MetricLog
+if TYPE_CHECKING:
+    from pipeline.tracking import MetricLog
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,8 @@ class MLflowCallback(UserCallback):
     """
 
     def __init__(self, uri: str, run_id: str) -> None:
-        self._log = MetricLog(uri, run_id)
+        self._run = uri, run_id
+        self._log: MetricLog | None = None
         self._reports = 0
 
     def after_report(
@@ -31,6 +33,11 @@ class MLflowCallback(UserCallback):
     ) -> None:
         """Send the report of rank 0."""
         try:
+            if self._log is None:
+                # Not before a report comes: MLflow's import would keep the workers from starting.
+                from pipeline.tracking import MetricLog
+
+                self._log = MetricLog(*self._run)
             report = metrics[0]
             step = report.get("step", report.get("epoch", self._reports))
             self._reports += 1

@@ -49,9 +49,9 @@ def compare(
         against = dict.fromkeys(measures.keys() - {against}, against)
     rounds = take_turns(group, measures, runs=runs, warmups=warmups)
     return [
-        _record(group, name, index, rounds, (against or {}).get(name))
+        _record(group, name, figure, rounds, (against or {}).get(name))
         for name in measures
-        for index in range(len(rounds[0][name]))
+        for figure in rounds[0][name]
     ]
 
 
@@ -90,17 +90,28 @@ def summary(
 def _record(
     group: str,
     name: str,
-    index: int,
+    figure: Figure,
     rounds: Sequence[Mapping[str, Sequence[Figure]]],
     against: str | None,
 ) -> Record:
-    figure = rounds[0][name][index]
-    title = _title(group, name, figure.what)
-    values = [figures[name][index].value for figures in rounds]
-    if against is None:
-        return summary(title, figure.unit, values)
-    others = [figures[against][index].value for figures in rounds]
-    return summary(title, figure.unit, values, _title(group, against, figure.what), others)
+    values = _values(rounds, name, figure.what)
+    record = Record(
+        name=_title(group, name, figure.what),
+        unit=figure.unit,
+        value=median(values),
+        spread=(min(values), max(values)),
+        runs=len(values),
+    )
+    others = _values(rounds, against, figure.what) if against else []
+    if not against or not others:
+        return record
+    ratio = median(value / other for value, other in zip(values, others, strict=True))
+    return replace(record, against=_title(group, against, figure.what), ratio=ratio)
+
+
+def _values(rounds: Sequence[Mapping[str, Sequence[Figure]]], name: str, what: str) -> list[float]:
+    """One number of every round; none if `name` does not measure it."""
+    return [figure.value for figures in rounds for figure in figures[name] if figure.what == what]
 
 
 def _title(*parts: str) -> str:

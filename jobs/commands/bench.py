@@ -13,6 +13,7 @@ BENCHMARKS = {
     "inference": "predictions: fixed widths and chosen ones, beside what else there is",
     "supernet": "training steps of stage I: sharing, memory layout, optimizer",
     "loader": "pictures into batches: this loader, FFCV's own, torchvision's",
+    "overhead": "what surrounds a training: starts, imports, reports, ends",
 }
 
 

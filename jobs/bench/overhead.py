@@ -1,0 +1,180 @@
+"""What surrounds a training: from nothing to the end of a stage that trains for a moment."""
+
+import json
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import RunConfig, ScalingConfig
+from torch import Tensor
+
+from dsnet import Metadata
+from jobs.bench.interleaved import Figure, compare
+from jobs.bench.options import Options
+from jobs.bench.record import Record
+from pipeline import cluster, tracking
+from pipeline.config import Config, config_from_dict, home
+from pipeline.data.loader import Batch
+from pipeline.dataset import ingest
+from pipeline.stages import supernet
+from pipeline.trainer import train
+from pipeline.worker import Settings, TrainWorker, Worker
+
+CONFIG: dict[str, Any] = {
+    "name": "overhead",
+    "data": {"source": "digits", "recipe": "digits"},
+    "model": {"arch": "ds_mbnet_digits", "dropout": 0.0},
+    "cluster": {"workers": 2},
+    "supernet": {"epochs": 1, "warmup_epochs": 0, "batch_size": 64},
+}
+
+# What is between two marks; a loop that does nothing has no batch, no report.
+PARTS = {
+    "ray.init": ("start", "connected"),
+    "controller and processes": ("connected", "process"),
+    "imports and set-up": ("process", "loop"),
+    "first batch": ("loop", "batch"),
+    "epoch and evaluation": ("batch", "report"),
+    "report and checkpoint": ("report", "reported"),
+    "teardown": ("left", "ended"),
+    "ray.shutdown": ("ended", "stopped"),
+    "all but Ray": ("connected", "ended"),
+}
+
+
+def bench(options: Options) -> list[Record]:
+    """Seconds around a one-epoch stage I on the digits with two workers, part by part.
+
+    Against the least that Ray Train takes: two workers that do nothing. Each run starts a cluster
+    of its own.
+    """
+    config = config_from_dict(CONFIG)
+    with tempfile.TemporaryDirectory() as folder:
+        for variable in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+            os.environ.pop(variable, None)
+        tracking.configure(Path(folder))
+        with tracking.chain_run(config) as run:
+            return compare(
+                "overhead",
+                {
+                    "nothing": partial(_measured, config, _run_nothing),
+                    "stage": partial(_measured, config, _stage(config, run)),
+                },
+                against="nothing",
+                runs=options.runs,
+                warmups=0 if options.quick else 1,
+            )
+
+
+def _run_nothing(marks: "Marks") -> None:
+    TorchTrainer(
+        _nothing,
+        train_loop_config={"marks": str(marks.path)},
+        scaling_config=ScalingConfig(num_workers=CONFIG["cluster"]["workers"]),
+        run_config=RunConfig(name=marks.path.stem, storage_path=str(home())),  # type: ignore[arg-type]
+    ).fit()
+
+
+def _stage(config: Config, run: tracking.Run) -> Callable[["Marks"], None]:
+    dataset = ingest(config)
+    settings = {
+        "metadata": dataset.metadata(config),
+        "train": str(dataset.train.beton),
+        "test": str(dataset.test.beton),
+    }
+
+    def work(marks: Marks) -> None:
+        mine = {**settings, "marks": str(marks.path)}
+        train("supernet", _watched, config, mine, fingerprint=marks.path.stem, run=run)
+
+    return work
+
+
+class Marks:
+    """Moments, in seconds since the epoch, that several processes note in one file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def note(self, name: str, moment: float | None = None) -> None:
+        """`name` happens now, or happened at `moment`. Of several, the first counts."""
+        with self.path.open("a") as file:
+            file.write(json.dumps([name, time.time() if moment is None else moment]) + "\n")
+
+    def read(self) -> dict[str, float]:
+        lines = self.path.read_text().splitlines()
+        return dict(json.loads(line) for line in reversed(lines))
+
+
+def _measured(config: Config, work: Callable[[Marks], None]) -> list[Figure]:
+    marks = Marks(home() / f"{uuid.uuid4().hex}.marks")
+    marks.note("start")
+    cluster.connect(config.cluster)
+    marks.note("connected")
+    work(marks)
+    marks.note("ended")
+    ray.shutdown()
+    marks.note("stopped")
+    moments = marks.read()
+    return [
+        Figure(moments[end] - moments[begin], "s", part)
+        for part, (begin, end) in PARTS.items()
+        if begin in moments and end in moments
+    ]
+
+
+# On the workers ----------------------------------------------------------------------------------
+
+
+def _nothing(settings: Settings) -> None:
+    if ray.train.get_context().get_world_rank() == 0:
+        _note_start(Marks(settings["marks"]))
+        Marks(settings["marks"]).note("left")
+
+
+def _watched(worker: Worker) -> None:
+    """Stage I, whose first worker notes what it comes to."""
+    if worker.rank > 0:
+        supernet.loop(worker)
+        return
+    with closing(_Watched(worker.settings)) as watched:
+        _note_start(watched.marks)
+        supernet.loop(watched)
+        watched.marks.note("left")
+
+
+class _Watched(TrainWorker):
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.marks = Marks(settings["marks"])
+
+    def batches(
+        self, batches: Iterator[Batch], metadata: Metadata
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in super().batches(batches, metadata):
+            self.marks.note("batch")
+            yield batch
+
+    def report(
+        self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
+    ) -> None:
+        self.marks.note("report")
+        super().report(metrics, write)
+        self.marks.note("reported")
+
+
+def _note_start(marks: Marks) -> None:
+    """When this process started, and that its loop has begun."""
+    # Past its name, which may hold anything: field 22, in ticks since the machine started.
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    marks.note("process", time.time() - age)
+    marks.note("loop")
