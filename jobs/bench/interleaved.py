@@ -94,19 +94,12 @@ def _record(
     rounds: Sequence[Mapping[str, Sequence[Figure]]],
     against: str | None,
 ) -> Record:
+    title = _title(group, name, figure.what)
     values = _values(rounds, name, figure.what)
-    record = Record(
-        name=_title(group, name, figure.what),
-        unit=figure.unit,
-        value=median(values),
-        spread=(min(values), max(values)),
-        runs=len(values),
-    )
     others = _values(rounds, against, figure.what) if against else []
     if not against or not others:
-        return record
-    ratio = median(value / other for value, other in zip(values, others, strict=True))
-    return replace(record, against=_title(group, against, figure.what), ratio=ratio)
+        return summary(title, figure.unit, values)
+    return summary(title, figure.unit, values, _title(group, against, figure.what), others)
 
 
 def _values(rounds: Sequence[Mapping[str, Sequence[Figure]]], name: str, what: str) -> list[float]:

@@ -1,5 +1,6 @@
 """Training steps of stage I: what sharing the prefix, the memory layout and the optimizer do."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -50,6 +51,7 @@ def bench(options: Options) -> list[Record]:
     ds_mbnet at 96 pixels with 1000 classes and ds_mbnet_digits at 8 with 10; batches of 32 random
     images.
     """
+    torch.set_num_threads(options.threads or os.cpu_count() or 1)
     cases = [Case("ds_mbnet", 1000, 96, 32, steps=1), Case("ds_mbnet_digits", 10, 8, 32, steps=8)]
     if options.quick:
         cases = [Case("ds_mbnet_digits", 10, 8, 2, steps=1)]

@@ -11,7 +11,7 @@ from jobs.output import print_table, working
 # Each is a module of jobs.bench, imported when it is asked for.
 BENCHMARKS = {
     "inference": "predictions: fixed widths and chosen ones, beside what else there is",
-    "supernet": "training steps of stage I: sharing, memory layout, optimizer",
+    "supernet": "steps of stage I: what is shared, memory layout, optimizer",
     "loader": "pictures into batches: this loader, FFCV's own, torchvision's",
     "overhead": "what surrounds a training: starts, imports, reports, ends",
 }
@@ -47,7 +47,7 @@ def contents() -> str:
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads of what runs a network, for inference; left out: as many as there are cores.",
+    help="Threads of what runs a network; left out: as many as there are cores.",
 )
 @click.option("--quick", is_flag=True, help="Little work, to see that it runs; no real figures.")
 def command(
