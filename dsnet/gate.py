@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsnet.layers import global_average
+
 REDUCTION = 0.25  # of the widest input, as in squeeze-and-excitation
 
 
@@ -26,7 +28,7 @@ class Gate(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: (N, c, H, W) -> x weighted by its attention, and the reduced feature (N, r)."""
         channels = x.shape[1]
-        pooled = x.mean((2, 3))
+        pooled = global_average(x)
         reduced = F.relu(F.linear(pooled, self.reduce.weight[:, :channels], self.reduce.bias))
         attention = torch.sigmoid(
             F.linear(reduced, self.expand.weight[:channels], self.expand.bias[:channels])

@@ -14,6 +14,20 @@ BATCHNORM_EPS = 1e-5
 BATCHNORM_MOMENTUM = 0.1
 
 
+def silu(x: Tensor) -> Tensor:
+    """SiLU; in place where no gradient is due, for autograd would copy what it overwrites."""
+    return F.silu(x, inplace=not x.requires_grad)
+
+
+def global_average(x: Tensor) -> Tensor:
+    """x: (N, c, H, W) -> (N, c).
+
+    The sum is divided and not the images: the backward pass of a mean divides a tensor as large as
+    x, that of a sum none.
+    """
+    return x.sum((2, 3)) / (x.shape[2] * x.shape[3])
+
+
 class SlimConv2d(nn.Module):
     """A convolution at width (i, o): `weight[:o, :i]`, no bias, padding kernel // 2."""
 

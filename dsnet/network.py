@@ -9,7 +9,7 @@ from dsnet.block import Block
 from dsnet.errors import InputError
 from dsnet.families import family
 from dsnet.gate import Gate
-from dsnet.layers import SlimLinear
+from dsnet.layers import SlimLinear, global_average
 from dsnet.metadata import Metadata
 from dsnet.width import RoutingSpace, Width
 
@@ -115,7 +115,7 @@ class DSNet(nn.Module):
             for index in range(self.architecture.stages[stage].blocks):
                 x = self.block(stage, index)(x, width.channels[stage + 1], mixture)
         if segment == len(gates):
-            return x.mean((2, 3)), None
+            return global_average(x), None
         block = self.block(stop, 0)
         assert block.gate is not None
         attended, reduced = block.gate(block.before(x, mixture))
