@@ -11,6 +11,7 @@ from jobs.output import print_table, working
 # Each is a module of jobs.bench, imported when it is asked for.
 BENCHMARKS = {
     "inference": "predictions: fixed widths and chosen ones, beside what else there is",
+    "operators": "predictions by kind of operator, beside what the machine can do at best",
     "supernet": "steps of stage I: what is shared, memory layout, optimizer",
     "loader": "pictures into batches: this loader, FFCV's own, torchvision's",
     "overhead": "what surrounds a training: starts, imports, reports, ends",
