@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsnet import DSNet, Predictor, normalize
+from dsnet import Predictor
 from dsnet.export import to_bytes
 from dsnet.inference.fold import fold
 from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.onnx_graph import build
 from dsnet.inference.torch_backend import TorchBackend
 from jobs.bench import inference_plot, rivals
+from jobs.bench.eager import guarded
 from jobs.bench.footprint import footprint
 from jobs.bench.interleaved import Figure, Measure, summary, take_turns, throughput
 from jobs.bench.mixes import EVEN, MEDIUM, SMALL, Routed, routed
@@ -131,24 +132,12 @@ def _torch_rows(mixes: dict[str, Routed]) -> Iterator[Row]:
 
     yield from _rows("torch", mixes, run)
     for name, case in mixes.items():
-        yield Row(f"torch eager slices {name}", _eager(case.model), case.mixed(), case.madds())
+        yield Row(f"torch eager slices {name}", guarded(case.model), case.mixed(), case.madds())
     even = mixes[EVEN.name]
     for route in even.mix.routes:
         name = f"torch eager slices {_floor(even, route)[6:]}"
         images = even.uniform(route, ALONE)
-        yield Row(name, _eager(even.model, route), images, float(even.model.madds(route)))
-
-
-def _eager(model: DSNet, width: int | None = None) -> Callable[[Tensor], object]:
-    """The network as it is trained: weights sliced at every call."""
-
-    @torch.inference_mode()
-    def run(images: Tensor) -> Tensor:
-        x = normalize(images, model.metadata.mean, model.metadata.std)
-        logits: Tensor = model(x, width=width)
-        return logits
-
-    return run
+        yield Row(name, guarded(even.model, route), images, float(even.model.madds(route)))
 
 
 def _rows(

@@ -1,18 +1,13 @@
-"""Where the time of a routed file goes, from ONNX Runtime's own profile of it."""
+"""Where the time of a routed file goes: prefix, gate, grouping and tails."""
 
-import json
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
-import onnxruntime
 from torch import Tensor
 
 from jobs.bench.interleaved import summary
-from jobs.bench.pinned import pinned
+from jobs.bench.onnx_profile import Run, profile
 from jobs.bench.record import Record
 
 RUNS = 30
@@ -22,22 +17,10 @@ def shares(content: bytes, images: Tensor, threads: int) -> list[Record]:
     """Shares of the time in operators: prefix, gate, grouping and tails.
 
     The gate is its slimming head and the choice: attention is part of every block. Grouping is all
-    that sorts rows, gathers them, and puts results back. Profiling itself costs a microsecond or
-    two for each operator, which weighs most on the smallest.
+    that sorts rows, gathers them, and puts results back.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder, "profile"))
-        session = onnxruntime.InferenceSession(content, options)
-        feed = {"images": images.numpy(), "price": np.array(0, np.float32)}
-        session.run(None, feed)
-        with pinned(threads):
-            for _ in range(RUNS):
-                session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    runs = _runs(events)[1 + RUNS // 3 :]
+    feed = {"images": images.numpy(), "price": np.array(0, np.float32)}
+    runs = [_parts(run) for run in profile(content, [feed] * RUNS, threads)[RUNS // 3 :]]
     totals = [sum(run.values()) for run in runs]
     return [
         summary(
@@ -55,32 +38,23 @@ def shares(content: bytes, images: Tensor, threads: int) -> list[Record]:
     ]
 
 
-def _runs(events: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """Microseconds of each part, run by run."""
-    nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
-    ends = sorted(e["ts"] + e["dur"] for e in events if e["name"] == "model_run")
-    branches = [e for e in nodes if e["args"]["op_name"] == "If"]
-    runs: list[dict[str, float]] = [defaultdict(float) for _ in ends]
-    for event in nodes:
-        run = runs[next(i for i, end in enumerate(ends) if event["ts"] <= end)]
+def _parts(run: Run) -> dict[str, float]:
+    """Microseconds of each part."""
+    branches = [operator for operator in run.operators if operator.type == "If"]
+    parts: dict[str, float] = defaultdict(float)
+    for operator in run.operators:
         inside = any(
-            b["ts"] <= event["ts"] and event["ts"] + event["dur"] <= b["ts"] + b["dur"]
-            for b in branches
-            if b is not event
+            branch.start <= operator.start and operator.end <= branch.end
+            for branch in branches
+            if branch is not operator
         )
-        time = event["dur"]
-        if event in branches:
-            run["tails" if _taken(event) else "grouping"] += time
-        elif event["name"].startswith("group"):
-            run["grouping"] += time
-            run["tails"] -= time if inside else 0
-        elif event["name"].startswith("gate"):
-            run["gate"] += time
+        if operator in branches:
+            parts["tails" if operator.taken else "grouping"] += operator.time
+        elif operator.name.startswith("group"):
+            parts["grouping"] += operator.time
+            parts["tails"] -= operator.time if inside else 0
+        elif operator.name.startswith("gate"):
+            parts["gate"] += operator.time
         elif not inside:
-            run["prefix"] += time
-    return runs
-
-
-def _taken(branch: dict[str, Any]) -> bool:
-    shape = next(iter(branch["args"]["output_type_shape"][0].values()))
-    return bool(shape[0])
+            parts["prefix"] += operator.time
+    return parts
