@@ -26,14 +26,14 @@ from jobs.bench.inference import RIVAL, SETTLE
 from jobs.bench.interleaved import Figure, Measure, clocked, summary, take_turns
 from jobs.bench.kinds import CLASSIFIER, KINDS, POINTWISE, kind, product, times
 from jobs.bench.mixes import SMALL, routed
-from jobs.bench.onnx_profile import Operator, Run, profile
+from jobs.bench.onnx_profile import Operator, Run, profile, typical
 from jobs.bench.options import Options
 from jobs.bench.pinned import pinned
 from jobs.bench.record import Record
 
 BATCHES = (1, 64)
 FLOORS = {"floor 153M": 1, "floor 565M": 13}  # sub-networks on their own
-PASSES = 5  # over the images, in each round: each image's median counts
+PASSES = 5  # over the images in each round: the median of each image, or operator, counts
 # As fast as any that is larger, and soon done: a busy machine leaves some of them undisturbed.
 LARGE = (512, 512, 512)
 MEMORY = 256 * 10**6  # bytes, more than caches hold
@@ -112,8 +112,7 @@ def _profiled(
     def measure() -> list[Figure]:
         time.sleep(SETTLE)
         runs = profile(content, [*feeds] * passes, threads)
-        each = (sorted(runs[i :: len(feeds)], key=lambda run: run.time) for i in range(len(feeds)))
-        return figures([runs[passes // 2] for runs in each], images)
+        return figures([typical(runs[i :: len(feeds)]) for i in range(len(feeds))], images)
 
     return measure
 
@@ -122,7 +121,7 @@ def figures(runs: Sequence[Run], images: int) -> list[Figure]:
     """What the profile of `runs`, over `images` images in all, says of one image, and of rates."""
     total = sum(run.time for run in runs)
     parts = sum((times(run) for run in runs), Counter[str]())
-    parts[DISPATCH] = total - parts.total()
+    parts[DISPATCH] = sum(run.between for run in runs)
     operators = [operator for run in runs for operator in run.operators]
     madds = sum(prod(product(op)) for op in operators if kind(op) == POINTWISE)
     weights = sum(_bytes(op) for op in operators if kind(op) == CLASSIFIER)
