@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import InputError
+from dsnet.metadata import Prices
 from dsnet.network import DSNet
 from dsnet.target import Target, parse_target
-
-Prices = tuple[tuple[float, float], ...]
-"""Points of the curve: (price, average multiply-adds per image), by rising price."""
 
 # Neighbours differ by about twice a POINTS-th of the range; between them it is nearly linear.
 _POINTS = 257

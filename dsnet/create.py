@@ -63,7 +63,8 @@ def restricted(model: DSNet, routes: Sequence[int] | Sequence[Sequence[int]] | N
     """
     if routes is None:
         return model
-    chosen = DSNet(model.architecture.with_routes(routes), model.metadata)
+    metadata = replace(model.metadata, prices=(), price=0.0)
+    chosen = DSNet(model.architecture.with_routes(routes), metadata)
     trunk = {name: value for name, value in model.state_dict().items() if ".slimming." not in name}
     chosen.load_state_dict(trunk, strict=False)
     return chosen.train(model.training)

@@ -1,5 +1,7 @@
 """The double-headed gate: channel attention and the choice of width from one reduced feature."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,10 +22,7 @@ class Gate(nn.Module):
         reduced = _reduced(channels)
         self.reduce = nn.Linear(channels, reduced)
         self.expand = nn.Linear(reduced, channels)
-        self.slimming = nn.Linear(reduced, routes, bias=False) if routes else None
-        if self.slimming is not None:
-            # Even odds for every width until stage II has learned something.
-            nn.init.zeros_(self.slimming.weight)
+        self.slimming = make_head(reduced, routes) if routes else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: (N, c, H, W) -> x weighted by its attention, and the reduced feature (N, r)."""
@@ -47,6 +46,38 @@ class Gate(nn.Module):
         The slimming head is left out, as in the published counts.
         """
         return channels * size**2 + 2 * channels * self.reduce.out_features
+
+
+def make_head(
+    reduced: int, routes: int, hidden: int = 0, generator: torch.Generator | None = None
+) -> nn.Module:
+    """A slimming head, reduced feature (N, reduced) -> logits (N, routes): even odds until trained.
+
+    hidden: 0 for the paper's linear head without bias; else the units of a hidden layer with ReLU.
+    """
+    last = nn.Linear(hidden or reduced, routes, bias=False)
+    nn.init.zeros_(last.weight)
+    if not hidden:
+        return last
+    first = nn.Linear(reduced, hidden)
+    nn.init.kaiming_normal_(first.weight, nonlinearity="relu", generator=generator)
+    nn.init.zeros_(first.bias)
+    return nn.Sequential(first, nn.ReLU(), last)
+
+
+def head_from(state: Mapping[str, Tensor]) -> nn.Module:
+    """The slimming head that has this state dict; its shapes say which kind it is.
+
+    Raises KeyError or RuntimeError for the state of anything else.
+    """
+    if "weight" in state:
+        routes, reduced = state["weight"].shape
+        head = make_head(reduced, routes)
+    else:
+        (hidden, reduced), routes = state["0.weight"].shape, state["2.weight"].shape[0]
+        head = make_head(reduced, routes, hidden)
+    head.load_state_dict(state)
+    return head
 
 
 def _reduced(channels: int) -> int:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+Prices = tuple[tuple[float, float], ...]
+"""A calibrated curve: (price, average multiply-adds per image), by rising price."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -14,8 +17,8 @@ class Metadata:
     mean, std: per channel, of pixels scaled to [0, 1].
     crop: side of the middle square that is resized to it, as a fraction of the shorter side.
     classes: names in label order; empty when they are not known.
-    prices: the calibrated curve of `dsnet.budget`, (price, average multiply-adds) by rising price;
-        empty when the gates are not calibrated.
+    prices: the curve of the gates in place, as `dsnet.budget` calibrates it; empty when they are
+        not calibrated.
     price: what multiply-adds cost, in units of logits, where nobody asks for another budget: the
         price that meets the target the gates were trained for; 0 where they had none.
     """
@@ -25,5 +28,5 @@ class Metadata:
     std: tuple[float, float, float] = IMAGENET_STD
     classes: tuple[str, ...] = ()
     crop: float = 1.0
-    prices: tuple[tuple[float, float], ...] = ()
+    prices: Prices = ()
     price: float = 0.0

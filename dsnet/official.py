@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsnet.architecture import Architecture, Stage
 from dsnet.errors import InputError
@@ -249,6 +249,7 @@ def _block(prefix: str, block: SeparableBlock) -> Iterator[tuple[str, Tensor]]:
         yield f"{prefix}.gate.conv_{name}.weight", linear.weight[..., None, None]
         yield f"{prefix}.gate.conv_{name}.bias", linear.bias
     if block.gate.slimming is not None:
+        assert isinstance(block.gate.slimming, nn.Linear)
         yield f"{prefix}.gate.gate.0.weight", block.gate.slimming.weight[..., None, None]
     yield f"{prefix}.conv_pw.weight", block.pointwise.weight
     yield from _batchnorm(f"{prefix}.bn2", block.bn2)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from dsnet import weights
-from dsnet.budget import price_for
 from dsnet.errors import InputError
 from dsnet.export import FINGERPRINT, ONNX, fingerprint, to_bytes
 from dsnet.images import check_images, prepare
@@ -18,6 +17,7 @@ from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.torch_backend import TorchBackend
 from dsnet.network import DSNet
 from dsnet.target import Target
+from dsnet.tuned import at_budget
 from dsnet.width import Width
 
 # Images at a time on a CPU: enough to fill every branch, few enough for the wide early layers'
@@ -54,17 +54,27 @@ class Predictor:
         threads: int | None = None,
         compile: bool = False,
     ):
-        directory = None if isinstance(model, DSNet) else Path(model)
-        network = model if isinstance(model, DSNet) else weights.load(model)
+        _refuse_both(budget, price, width)
+        if isinstance(model, DSNet):
+            directory, network = None, model
+        else:
+            directory, network = Path(model), weights.load(model)
+        stored = network
+        if budget is not None:
+            gates = weights.load_gates(directory) if directory else []
+            network = at_budget(network, gates, budget)
         self.metadata = network.metadata
         self.classes = network.architecture.num_classes
-        self.price = _price(network, budget, price, width)
+        self.price = network.metadata.price if price is None else price
         self.device = device
         self.backend: TorchBackend | OnnxBackend
         if backend == "torch":
             self.backend = TorchBackend(fold(network, width), compile).to(device).eval()
         elif backend == "onnxruntime":
-            self.backend = _onnx(network, directory, width, device, threads)
+            if directory is None or width is not None or not (directory / ONNX).is_file():
+                self.backend = OnnxBackend(to_bytes(network, width=width), device, threads)
+            else:
+                self.backend = _from_file(network, stored, directory / ONNX, device, threads)
         else:
             raise InputError(f"backend: expected torch or onnxruntime, found {backend!r}")
 
@@ -92,34 +102,26 @@ class Predictor:
         return logits, widths
 
 
-def _price(
-    model: DSNet,
-    budget: Target | float | str | None,
-    price: float | None,
-    width: int | Width | None,
-) -> float:
+def _refuse_both(
+    budget: Target | float | str | None, price: float | None, width: int | Width | None
+) -> None:
     if sum(value is not None for value in (budget, price, width)) > 1:
         raise InputError("a budget, a price and a width exclude each other: give one of them")
-    if budget is not None:
-        return price_for(model, budget)
     if price is not None and not math.isfinite(price):
         raise InputError(f"price: expected a finite number, found {price}")
-    return model.metadata.price if price is None else price
 
 
-def _onnx(
-    model: DSNet,
-    directory: Path | None,
-    width: int | Width | None,
-    device: str,
-    threads: int | None,
+def _from_file(
+    model: DSNet, stored: DSNet, path: Path, device: str, threads: int | None
 ) -> OnnxBackend:
-    if directory is None or width is not None or not (directory / ONNX).is_file():
-        return OnnxBackend(to_bytes(model, width=width), device, threads)
-    backend = OnnxBackend(directory / ONNX, device, threads)
-    if backend.metadata.get(FINGERPRINT) != fingerprint(model):
-        raise InputError(
-            f"{directory / ONNX} was exported from another model than the weights beside it: "
-            "remove it or run dsnet export again"
-        )
-    return backend
+    """The exported file of `stored`; the same graph in memory if a budget put other heads in."""
+    backend = OnnxBackend(path, device, threads)
+    exported = backend.metadata.get(FINGERPRINT)
+    if exported == fingerprint(model):
+        return backend
+    if exported == fingerprint(stored):
+        return OnnxBackend(to_bytes(model), device, threads)
+    raise InputError(
+        f"{path} was exported from another model than the weights beside it: "
+        "remove it or run dsnet export again"
+    )

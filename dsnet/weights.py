@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,21 +10,31 @@ from typing import Any
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from dsnet.architecture import Architecture
 from dsnet.atomic import atomic_directory
 from dsnet.errors import InputError
+from dsnet.gate import head_from
 from dsnet.metadata import Metadata
 from dsnet.network import DSNet
+from dsnet.target import Target
+from dsnet.tuned import TunedGate, at_budget, from_parts, put_heads, to_facts, to_tensors
 
-WEIGHTS, MODEL, SUMS = "weights.safetensors", "model.json", "SHA256SUMS"
+WEIGHTS, GATES, MODEL, SUMS = (
+    "weights.safetensors",
+    "gates.safetensors",
+    "model.json",
+    "SHA256SUMS",
+)
 FORMAT = 1
 
 
-def save(model: DSNet, directory: str | Path) -> Path:
+def save(model: DSNet, directory: str | Path, gates: Sequence[TunedGate] = ()) -> Path:
     """Write `model` as a model directory, whole or not at all.
 
-    A model directory that was there is replaced. Raises InputError if anything else is in the way.
+    gates: those that `load` may put in for a budget, the one in place among them. A model directory
+    that was there is replaced. Raises InputError if anything else is in the way.
     """
     directory = Path(directory)
     if directory.exists() and not (directory / MODEL).is_file() and not _is_empty(directory):
@@ -32,7 +43,7 @@ def save(model: DSNet, directory: str | Path) -> Path:
             "something else there; choose another place"
         )
     with atomic_directory(directory) as temporary:
-        write(model, temporary)
+        write(model, temporary, gates)
         write_sums(temporary)
     return directory
 
@@ -41,7 +52,7 @@ def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def write(model: DSNet, directory: Path) -> None:
+def write(model: DSNet, directory: Path, gates: Sequence[TunedGate] = ()) -> None:
     """Write weights and description into an existing folder, without checksums."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     save_file(state, directory / WEIGHTS)
@@ -49,7 +60,10 @@ def write(model: DSNet, directory: Path) -> None:
         "format": FORMAT,
         "architecture": model.architecture.to_dict(),
         "metadata": asdict(model.metadata),
+        "gates": to_facts(gates),
     }
+    if gates:
+        save_file(to_tensors(gates), directory / GATES)
     (directory / MODEL).write_text(json.dumps(description, indent=1) + "\n")
 
 
@@ -60,11 +74,17 @@ def write_sums(directory: Path) -> None:
     (directory / SUMS).write_text("".join(lines))
 
 
-def load(directory: str | Path, device: str | torch.device = "cpu") -> DSNet:
+def load(
+    directory: str | Path,
+    device: str | torch.device = "cpu",
+    budget: Target | float | str | None = None,
+) -> DSNet:
     """Read a model directory; the model comes in eval mode.
 
-    Raises InputError if something is missing, damaged or of another format. Nothing in the folder
-    is executed.
+    budget: average multiply-adds that it spends where nobody asks for anything else, as
+    `dsnet.budget.price_for` reads it, with the gate that was trained nearest to it; None: as
+    the model was tuned. Raises InputError if something is missing, damaged or of another format,
+    and for a budget out of range. Nothing in the folder is executed.
     """
     directory = Path(directory)
     verify(directory)
@@ -72,18 +92,43 @@ def load(directory: str | Path, device: str | torch.device = "cpu") -> DSNet:
     model = DSNet(
         Architecture.from_dict(description["architecture"]), _metadata(description["metadata"])
     )
-    try:
-        state = load_file(directory / WEIGHTS, device=str(device))
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{directory / WEIGHTS} is not a safetensors file: {error}") from error
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        problems = " ".join(str(error).split())
-        raise InputError(
-            f"{directory / WEIGHTS} does not fit its model.json: {problems}"
-        ) from error
+    _fill(model, directory / WEIGHTS)
+    if budget is not None:
+        model = at_budget(model, load_gates(directory), budget)
     return model.to(device).eval()
+
+
+def load_gates(directory: str | Path) -> list[TunedGate]:
+    """The gates of a model directory that a budget chooses from, none if there is but one.
+
+    Raises InputError for a damaged file.
+    """
+    directory = Path(directory)
+    facts = _read_description(directory / MODEL)["gates"]
+    return from_parts(facts, _tensors(directory / GATES)) if facts else []
+
+
+def _fill(model: DSNet, path: Path) -> None:
+    """Read the weights; a slimming head is of the kind that its weights are of."""
+    state = _tensors(path)
+    try:
+        heads = []
+        for stage in model.architecture.gates:
+            prefix = f"stages.{stage}.0.gate.slimming."
+            names = [name for name in state if name.startswith(prefix)]
+            heads.append(head_from({name.removeprefix(prefix): state[name] for name in names}))
+        put_heads(model, heads)
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError, ValueError, InputError) as error:
+        problems = " ".join(str(error).split())
+        raise InputError(f"{path} does not fit its model.json: {problems}") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path} is not a safetensors file: {error}") from error
 
 
 def verify(directory: Path) -> None:
@@ -110,12 +155,13 @@ def sha256(path: Path) -> str:
 
 
 def _read_description(path: Path) -> dict[str, Any]:
-    parts = {}
+    parts: dict[str, Any] = {}
     try:
         description = json.loads(path.read_text())
         found = description["format"]
         if found == FORMAT:
             parts = {key: dict(description[key]) for key in ("architecture", "metadata")}
+            parts["gates"] = list(description.get("gates", ()))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a model description: {error!r}") from error
     if not parts:

@@ -1,10 +1,13 @@
 """The chain: ingest -> supernet -> calibrate -> gate -> evaluate -> register."""
 
 import json
+import logging
 from dataclasses import dataclass
 
 import dsnet
 from dsnet import DSNet, InputError, create_model, restricted
+from dsnet.routing import MAX_PATHS
+from dsnet.tuned import fitted
 from pipeline import cluster, registry, tracking
 from pipeline.config import Config
 from pipeline.dataset import Dataset, ingest
@@ -16,8 +19,10 @@ from pipeline.stages import calibrate as calibrate_stage
 from pipeline.stages import evaluate as evaluate_stage
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import supernet as supernet_stage
-from pipeline.table_gate import fit_into, train_on
+from pipeline.table_gate import train_on, tuned
 from pipeline.tables import make_tables
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,14 @@ def gate(job: Job, supernet: Version) -> Version:
     """The gated network. Raises InputError for a supernet of another number of classes."""
     model = gateless(job, supernet)
     if job.config.gate.method == "table":
-        return gate_by_table(job, supernet, model)
+        if (paths := len(model.space.routes)) <= MAX_PATHS:
+            return gate_by_table(job, supernet, model)
+        logger.warning(
+            "gate.method table is for up to %d joint paths and %s has %d: straight_through is used",
+            MAX_PATHS,
+            model.architecture.name,
+            paths,
+        )
     return trained(job, GATE, job.config.name, gate_stage.loop, {}, supernet)
 
 
@@ -98,10 +110,20 @@ def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
     with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
         train, holdout = tables.read("train"), tables.read("holdout")
         trained_gate = train_on(job.config, train, holdout)
-        (price,), (outcome,) = trained_gate.prices, trained_gate.outcomes
-        fit_into(model, trained_gate, holdout, price)
+        (outcome,) = trained_gate.outcomes
+        ours = tuned(trained_gate, holdout)
         metrics = {"top1": outcome.top1, "average_madds": outcome.madds}
-        return registered(job, GATE, job.config.name, model, metrics, key, run, supernet)
+        return registered(
+            job,
+            GATE,
+            job.config.name,
+            fitted(model, ours),
+            metrics,
+            key,
+            run,
+            supernet,
+            gates=[ours],
+        )
 
 
 def evaluate(job: Job, version: Version) -> Version:

@@ -13,6 +13,7 @@ import torch
 import dsnet
 from dsnet import DSNet, InputError, Metadata
 from dsnet.predictor import Predictor
+from dsnet.target import Target
 from pipeline.data.pictures import read_picture
 from pipeline.progress import Progress
 
@@ -47,33 +48,33 @@ class Prediction:
         }
 
 
-def open_model(model: str) -> DSNet:
+def open_model(model: str, budget: Target | str | None = None) -> DSNet:
     """The model at a `models:/` URI or in a model directory, in eval mode.
 
-    Raises InputError if it is not registered, or the folder does not hold a whole model.
+    budget: average multiply-adds for it to spend, as `dsnet.load` reads it; None: the target that
+    the URI's alias names, else what the model was tuned to. Raises InputError if it is not
+    registered, if the folder does not hold a whole model, and for a budget out of range.
     """
     if not model.startswith("models:"):
-        return dsnet.load(model)
+        return dsnet.load(model, budget=budget)
     from pipeline import (  # MLflow takes seconds to import, and a folder needs none of it
+        promotion,
         registry,
         tracking,
     )
 
     tracking.configure()
     with tempfile.TemporaryDirectory(prefix="dsnet-") as folder:
-        return dsnet.load(registry.pull(model, Path(folder, "model")))
+        directory = registry.pull(model, Path(folder, "model"))
+        return dsnet.load(directory, budget=budget or promotion.alias_target(model))
 
 
-def predict(
-    model: DSNet, paths: Sequence[str | Path], budget: str | None = None
-) -> list[Prediction]:
+def predict(model: DSNet, paths: Sequence[str | Path]) -> list[Prediction]:
     """Classify image files, in order.
 
-    budget: average multiply-adds wanted, as `Predictor` reads it; None: as trained.
-    Raises InputError, before anything is computed, if a file is not an image or the budget is out
-    of range.
+    Raises InputError, before anything is computed, if a file is not an image.
     """
-    predictor = Predictor(model, budget)
+    predictor = Predictor(model)
     inputs = [read_input(Path(path), model.metadata) for path in paths]
     logits, widths = [], []
     with Progress("predict", len(inputs), "images") as progress:

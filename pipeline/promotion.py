@@ -2,11 +2,13 @@
 
 import logging
 
-from dsnet.target import Target
+from dsnet.target import Target, parse_target
 from pipeline import registry
 from pipeline.registry import CHAMPION, Version
 
 logger = logging.getLogger(__name__)
+
+_TARGET = "target-"
 
 
 def promote(version: Version, target: Target | None) -> Version:
@@ -38,4 +40,15 @@ def dominates(present: Version, new: Version) -> bool:
 def target_alias(target: Target) -> str:
     """The alias of a target: 0.5 -> target-50pct, 200M -> target-200M. Aliases have no dots."""
     share = f"{100 * target.fraction:g}pct" if target.fraction is not None else str(target)
-    return f"target-{share.replace('.', '_')}"
+    return f"{_TARGET}{share.replace('.', '_')}"
+
+
+def alias_target(uri: str) -> Target | None:
+    """The target that `models:/NAME@target-50pct` asks for; None for any other URI."""
+    alias = uri.rpartition("@")[2]
+    if not alias.startswith(_TARGET):
+        return None
+    text = alias.removeprefix(_TARGET).replace("_", ".")
+    if text.endswith("pct"):
+        return Target(fraction=float(text.removesuffix("pct")) / 100)
+    return parse_target(text)

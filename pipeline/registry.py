@@ -36,7 +36,14 @@ CHAMPION = "champion"
 REQUIRED_TAGS = ("fingerprint", "parent", "dataset_digest", "code_version")
 REQUIRED_METRICS = ("top1", "average_madds")
 # What a model directory may hold; nothing that anybody would execute or unpickle.
-ALLOWED = (weights.WEIGHTS, weights.MODEL, weights.SUMS, "model.onnx", "report.html")
+ALLOWED = (
+    weights.WEIGHTS,
+    weights.GATES,
+    weights.MODEL,
+    weights.SUMS,
+    "model.onnx",
+    "report.html",
+)
 
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9][a-z0-9_-]{0,99}", re.IGNORECASE)

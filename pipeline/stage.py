@@ -9,6 +9,7 @@ from pathlib import Path
 import dsnet
 from dsnet import InputError, weights
 from dsnet.export import write_onnx
+from dsnet.tuned import TunedGate
 from pipeline import registry, tracking
 from pipeline.checkpoint import MODEL
 from pipeline.config import Config, storage_dir
@@ -89,6 +90,7 @@ def registered(
     run: Run,
     parent: Version | None,
     *,
+    gates: Sequence[TunedGate] = (),
     evaluated_on: str = "holdout",
     aliases: Sequence[str] = (),
     attach: Callable[[Path], object] | None = None,
@@ -96,11 +98,11 @@ def registered(
     """Make `model` the next version of `name`, with where it comes from and what it reaches.
 
     metrics: top1 and average_madds, on the images that `evaluated_on` says. key: the stage's
-    fingerprint. attach: puts further files into the model directory. A gated network goes with its
-    ONNX file.
+    fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
+    puts further files into the model directory. A gated network goes with its ONNX file.
     """
     with tempfile.TemporaryDirectory() as folder:
-        directory = dsnet.save(model, Path(folder, "model"))
+        directory = dsnet.save(model, Path(folder, "model"), gates)
         if attach is not None:
             attach(directory)
             weights.write_sums(directory)

@@ -16,6 +16,7 @@ from dsnet import DSNet
 from dsnet.routing import RoutingTable, choose, gate_logits
 from dsnet.target import Target
 from dsnet.training.table import TrainedGate
+from dsnet.tuned import fitted
 from pipeline import chain, cluster, registry, tracking
 from pipeline.config import Config, storage_dir
 from pipeline.data.loader import Loader
@@ -36,7 +37,7 @@ from pipeline.report import (
     write_results,
 )
 from pipeline.stage import GATE, Job, registered
-from pipeline.table_gate import fit_into
+from pipeline.table_gate import tuned
 from pipeline.tables import Tables, make_tables
 from pipeline.tracking import Run
 from pipeline.trials import EVERY, Trial, check_targets, run_trials
@@ -49,8 +50,8 @@ class SweepResult:
     results: Results
     parquet: Path
     page: Path
-    versions: list[Version]
-    """The registered versions: the gate for every budget first."""
+    version: Version
+    """One version with every target's gate in it, under every target's alias."""
 
 
 @dataclass(frozen=True)
@@ -116,22 +117,27 @@ def log_trials(run: Run, trials: Sequence[Trial]) -> None:
 
 
 def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best]":
-    """For every target the gate with the least loss on held-out images.
+    """A gate for each target, or one gate at a price for each: what has less loss in all.
 
-    Raises RuntimeError if every trial that could serve a target has failed.
+    Of several trials for a target the best counts. Losses are those of held-out images. Raises
+    RuntimeError if neither kind can serve every target, for its trials failed.
     """
-    best = []
-    for number, target in enumerate(targets):
-        candidates = [
-            Best(target, trial, trial.gate, number if trial.target == EVERY else 0)
-            for trial in trials
-            if trial.gate is not None and trial.target in (EVERY, str(target))
-        ]
-        if not candidates:
-            errors = sorted({trial.error or "" for trial in trials if trial.gate is None})
-            raise RuntimeError(f"every trial for target {target} failed: {'; '.join(errors)}")
-        best.append(min(candidates, key=lambda candidate: candidate.loss))
-    return best
+    gates = [(trial, trial.gate) for trial in trials if trial.gate is not None]
+    own = [
+        [Best(target, trial, gate, 0) for trial, gate in gates if trial.target == str(target)]
+        for target in targets
+    ]
+    ways = [
+        [Best(target, trial, gate, number) for number, target in enumerate(targets)]
+        for trial, gate in gates
+        if trial.target == EVERY
+    ]
+    if all(own):
+        ways.append([min(candidates, key=_loss_of) for candidates in own])
+    if not ways:
+        errors = sorted({trial.error or "" for trial in trials if trial.gate is None})
+        raise RuntimeError(f"trials failed, and no target has all gates: {'; '.join(errors)}")
+    return min(ways, key=lambda way: sum(best.loss for best in way))
 
 
 @dataclass(frozen=True)
@@ -192,36 +198,36 @@ class Found:
         )
         return Results(about, tuple(rows), images)
 
-    def register(self, model: DSNet, key: str, results: Results) -> list[Version]:
-        """A version for every target, under its alias and with the report.
+    def register(self, model: DSNet, key: str, results: Results) -> Version:
+        """One version with the gates of all targets, under every target's alias, with the report.
 
-        Each has the price curve of its gate, so that `budget` may be anything in the range. Where
-        the name has no champion yet, the middle target's becomes it.
+        Unless it is there already. Where nobody asks for a budget it runs at the middle target;
+        where the name has no champion yet, it becomes it.
         """
-        job, versions = self.job, []
-        for best in self.best:
-            price = best.gate.prices[best.index]
-            fit_into(model, best.gate, self.holdout, price)
-            row = next(r for r in results.chosen if r.target == str(best.target))
-            with tracking.stage_run(job.run, GATE, {"target": str(best.target)}) as run:
-                versions.append(
-                    registered(
-                        job,
-                        GATE,
-                        job.config.name,
-                        model,
-                        {"top1": row.top1 or 0.0, "average_madds": row.madds or 0.0},
-                        f"{key}-{best.target}",
-                        run,
-                        self.supernet,
-                        evaluated_on="test",
-                        aliases=[target_alias(best.target)],
-                        attach=lambda folder: write_page(results, folder / "report.html"),
-                    )
+        job, name = self.job, self.job.config.name
+        aliases = [target_alias(best.target) for best in self.best]
+        version = registry.find(name, key)
+        if version is None:
+            gates = [tuned(best.gate, self.holdout, best.index) for best in self.best]
+            middle = len(gates) // 2
+            row = next(r for r in results.chosen if r.target == str(self.best[middle].target))
+            with tracking.stage_run(job.run, GATE, {"targets": ",".join(aliases)}) as run:
+                version = registered(
+                    job,
+                    GATE,
+                    name,
+                    fitted(model, gates[middle]),
+                    {"top1": row.top1 or 0.0, "average_madds": row.madds or 0.0},
+                    key,
+                    run,
+                    self.supernet,
+                    gates=gates,
+                    evaluated_on="test",
+                    attach=lambda folder: write_page(results, folder / "report.html"),
                 )
-        if champion(job.config.name) is None:
-            registry.set_alias(job.config.name, CHAMPION, versions[len(versions) // 2].version)
-        return [registry.resolve(version.uri) for version in versions]
+        for alias in aliases if champion(name) else [*aliases, CHAMPION]:
+            registry.set_alias(name, alias, version.version)
+        return registry.resolve(version.uri)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
         label = "every budget" if trial.target == EVERY else f"target {trial.target}"
@@ -273,6 +279,10 @@ class Found:
         )
         with loader:
             return next(iter(loader.epoch(0))).images.numpy()
+
+
+def _loss_of(best: Best) -> float:
+    return best.loss
 
 
 def _loss(trial: Trial) -> float:

@@ -1,11 +1,9 @@
 """Stage II by the table: a gate for one target, in seconds, and what it does to held-out images."""
 
-from dataclasses import replace
-
-from dsnet import DSNet
 from dsnet.budget import price_curve
 from dsnet.routing import RoutingTable, average_madds, choose, gate_logits
-from dsnet.training.table import TableGate, TrainedGate, install, train_gate
+from dsnet.training.table import TableGate, TrainedGate, train_gate
+from dsnet.tuned import TunedGate
 from pipeline.config import Config
 
 
@@ -32,13 +30,16 @@ def train_on(config: Config, train: RoutingTable, holdout: RoutingTable) -> Trai
     return train_gate(train, holdout, targets, how(config))
 
 
-def fit_into(model: DSNet, trained: TrainedGate, holdout: RoutingTable, price: float) -> None:
-    """Put trained heads into `model`, with the prices that held-out images give; run at `price`."""
-    install(model, trained)
+def tuned(trained: TrainedGate, holdout: RoutingTable, index: int = 0) -> TunedGate:
+    """The gate for the target at `index`, with the prices that held-out images give.
+
+    A gate without targets runs at price 0, and what that averages to stands for its target.
+    """
     logits, paths = gate_logits(holdout, trained.heads), holdout.paths
     prices = price_curve(
         lambda price: average_madds(paths, choose(logits, paths, price)),
         float(paths.madds.min()),
         float(paths.madds.max()),
     )
-    model.metadata = replace(model.metadata, prices=prices, price=price)
+    target = trained.targets[index] if trained.targets else trained.outcomes[0].madds
+    return TunedGate(trained.heads, target, trained.prices[index], prices)

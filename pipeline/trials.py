@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from dsnet import InputError, create_model
 from dsnet.atomic import atomic_directory
+from dsnet.gate import head_from
 from dsnet.routing import Frontier, Outcome, RoutingTable, frontier
 from dsnet.target import Target, parse_target
-from dsnet.training.table import TrainedGate, make_head, train_gate
+from dsnet.training.table import TrainedGate, train_gate
 from pipeline import board
 from pipeline.config import Config, config_from_dict, storage_dir
 from pipeline.table import from_arrays
@@ -188,8 +189,7 @@ def read_gate(folder: Path) -> TrainedGate:
     heads = []
     for index in range(len({name.split(".")[0] for name in tensors})):
         weight = tensors[f"{index}.weight"]
-        head = make_head(weight.shape[1], weight.shape[0]).requires_grad_(False)
-        head.load_state_dict({"weight": weight})
+        head = head_from({"weight": weight}).requires_grad_(False)
         heads.append(head)
     outcomes = tuple(
         Outcome(**{**values, "shares": tuple(values["shares"])}) for values in facts.pop("outcomes")

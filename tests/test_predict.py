@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 import dsnet
 from dsnet import DSNet, InputError, Metadata
 from dsnet.budget import calibrate_prices
+from dsnet.tuned import at_budget
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.recipes import Recipe
@@ -92,9 +93,9 @@ def test_a_model_directory_predicts_as_the_model_does(
 
 def test_budgets_reach_from_the_slimmest_to_the_widest(model: DSNet, files: list[Path]) -> None:
     counts = [model.madds(i) for i in model.space.routes]
-    widest = predict(model, files, "1")
+    widest = predict(at_budget(model, [], "1"), files)
     assert {p.madds for p in widest} == {counts[-1]}
-    slimmest = predict(model, files, str(counts[0]))
+    slimmest = predict(at_budget(model, [], str(counts[0])), files)
     assert {p.madds for p in slimmest} == {counts[0]}
 
 
@@ -102,15 +103,15 @@ def test_a_budget_is_met_on_the_images_that_it_was_calibrated_on(
     model: DSNet, files: list[Path]
 ) -> None:
     widest = model.madds(model.space.routes[-1])
-    average = sum(p.madds for p in predict(model, files, "0.7")) / len(files)
+    average = sum(p.madds for p in predict(at_budget(model, [], "0.7"), files)) / len(files)
     # 40 images move the average in steps of a 40th of the range, and may switch together.
     assert average / widest == pytest.approx(0.7, abs=0.1)
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "1.5", "50", "0.01", "900M", "half"])
-def test_a_budget_out_of_range_is_refused(model: DSNet, files: list[Path], budget: str) -> None:
+def test_a_budget_out_of_range_is_refused(model: DSNet, budget: str) -> None:
     with pytest.raises(InputError) as error:
-        predict(model, files, budget)
+        at_budget(model, [], budget)
     assert "expected" in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnet.errors import InputError
-from dsnet.network import DSNet
+from dsnet.gate import make_head
 from dsnet.routing.choice import (
     Outcome,
     choose,
@@ -134,27 +134,6 @@ def train_gate(
             break
     assert best is not None
     return TrainedGate(**{**vars(best), "steps": step, "seconds": time.monotonic() - start})
-
-
-def install(model: DSNet, trained: TrainedGate) -> None:
-    """Put the trained slimming heads into `model`'s gates."""
-    for gate, head in zip(model.gates, trained.heads, strict=True):
-        assert gate.slimming is not None
-        gate.slimming.load_state_dict(head.state_dict())
-
-
-def make_head(
-    reduced: int, routes: int, hidden: int = 0, generator: torch.Generator | None = None
-) -> nn.Module:
-    """A slimming head that starts with even odds: linear without bias, or with a hidden layer."""
-    last = nn.Linear(hidden or reduced, routes, bias=False)
-    nn.init.zeros_(last.weight)
-    if not hidden:
-        return last
-    first = nn.Linear(reduced, hidden)
-    nn.init.kaiming_normal_(first.weight, nonlinearity="relu", generator=generator)
-    nn.init.zeros_(first.bias)
-    return nn.Sequential(first, nn.ReLU(), last)
 
 
 # One step ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 import dsnet
 from dsnet import DSNet, Predictor
@@ -91,7 +91,7 @@ def _undecided(model: DSNet, pool: Tensor) -> None:
     x = dsnet.normalize(pool[:64], model.metadata.mean, model.metadata.std)
     reduced = model.segment(0, x, model.space[0])[1]
     head = model.gates[0].slimming
-    assert reduced is not None and head is not None
+    assert reduced is not None and isinstance(head, nn.Linear)
     mean = reduced.mean(0)
     weight = torch.randn_like(head.weight)
     weight -= torch.outer(weight @ mean, mean) / mean.square().sum()

@@ -14,9 +14,22 @@ from jobs.output import working
     metavar="INDEX",
     help="Export this sub-network alone; left out: the gate chooses for each image.",
 )
+@click.option(
+    "--budget",
+    metavar="TARGET",
+    help="Multiply-adds to spend on average, 0.5 or 200M: the file routes by the gate that was "
+    "trained nearest to it; left out: the target of MODEL's alias, else as the model was tuned.",
+)
 @click.option("--opset", type=int, metavar="N", help="Version of ONNX's operators; left out: 17.")
 @click.option("--float16", is_flag=True, help="Store weights in half precision: half the size.")
-def command(model: str, path: str, width: int | None, opset: int | None, float16: bool) -> None:
+def command(
+    model: str,
+    path: str,
+    width: int | None,
+    budget: str | None,
+    opset: int | None,
+    float16: bool,
+) -> None:
     """Write MODEL, a models:/ URI or a model directory, as an ONNX file.
 
     The file runs in plain ONNX Runtime. Inputs: images, uint8 (N, R, R, 3) where R is the model's
@@ -35,7 +48,7 @@ def command(model: str, path: str, width: int | None, opset: int | None, float16
 
     with working():
         written = export(
-            open_model(model),
+            open_model(model, budget),
             path,
             width=width,
             opset=OPSETS[0] if opset is None else opset,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     "--budget",
     metavar="TARGET",
     help="Multiply-adds to spend on average: a fraction of the widest routable sub-network's (0.5) "
-    "or a count (200M); left out: as the model was trained.",
+    "or a count (200M); left out: the target of MODEL's alias, else as the model was tuned.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(model: str, images: tuple[str, ...], budget: str | None, as_json: bool) -> None:
@@ -29,12 +29,13 @@ def command(model: str, images: tuple[str, ...], budget: str | None, as_json: bo
     \b
     Examples:
       dsnet predict models:/digits@champion three.png
+      dsnet predict models:/digits@target-50pct three.png
       dsnet predict ./pulled *.jpg --budget 0.5 --json
     """
     from pipeline.predict import open_model, predict
 
     with working():
-        predictions = predict(open_model(model), images, budget)
+        predictions = predict(open_model(model, budget), images)
     if as_json:
         print_json([prediction.as_dict() for prediction in predictions])
         return

@@ -67,10 +67,10 @@ def print_sweep(result: "SweepResult") -> None:
         for row in result.results.chosen
     ]
     about = result.results.about
-    first = f"models:/{about.name}@{result.versions[0].aliases[0]}"
+    first = next(row.uri for row in result.results.chosen)
     title = f"{about.name}: the best gate of each target, on {about.images} test images"
     print_table(("target", "top-1", "multiply-adds", "off target", "gate"), rows, title)
-    print_versions(result.versions)
+    print_versions([result.version])
     failed = [row for row in result.results.rows if row.error]
     for row in failed:
         click.echo(f"trial {row.label} failed: {row.error}", err=True)

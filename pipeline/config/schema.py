@@ -202,9 +202,10 @@ class Gate(Section):
     target: TargetField | None = None
     """Average multiply-adds wanted: a fraction of the widest routable sub-network's (0.5) or a
     count (200M); null: no target, the complexity term alone holds the average down."""
-    method: Literal["straight_through", "table"] = "straight_through"
-    """straight_through: Gumbel-softmax through the network, by the fields of this section; table:
-    exact sums over a routing table, by those of the section table."""
+    method: Literal["table", "straight_through"] = "table"
+    """table: exact sums over a routing table, by the fields of the section table;
+    straight_through: Gumbel-softmax through the network, by the fields of this section, which is
+    also what is used where several gates have more than 64 joint paths."""
     lambda_classification: NotNegative = 1.0
     """Weight of the classification term."""
     lambda_complexity: NotNegative = 0.5

@@ -22,7 +22,7 @@ SMALL = {
         "ema": 0.9,
         "checkpoint_every": 1,
     },
-    "gate": {"epochs": 1, "batch_size": 64, "target": 0.5},
+    "gate": {"method": "straight_through", "epochs": 1, "batch_size": 64, "target": 0.5},
 }
 
 

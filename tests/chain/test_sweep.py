@@ -15,10 +15,12 @@ import torch
 import dsnet
 from dsnet import InputError
 from dsnet.target import parse_target
+from dsnet.weights import load_gates
 from pipeline import chain, registry, tracking
 from pipeline.chain import ChainResult
 from pipeline.config import Config, config_from_dict
 from pipeline.data.sources import open_source
+from pipeline.predict import open_model
 from pipeline.report import read_results, render
 from pipeline.stage import Job
 from pipeline.sweep import SweepResult, sweep
@@ -68,8 +70,9 @@ def test_the_registered_network_does_with_every_test_image_what_the_table_says(
     samples = [source[i] for i in range(len(source))]
     pixels = torch.from_numpy(np.stack([np.asarray(s.image) for s in samples]))
     labels = torch.tensor([s.label for s in samples])
-    for row, version in zip(swept.results.chosen, swept.versions, strict=True):
-        model = dsnet.load(registry.pull(version.uri, tmp_path / str(version.version)))
+    folder = registry.pull(swept.version.uri, tmp_path / "model")
+    for row in swept.results.chosen:
+        model = dsnet.load(folder, budget=row.target)
         images = dsnet.normalize(pixels, model.metadata.mean, model.metadata.std)
         with torch.inference_mode():
             logits, widths = model.dynamic(images)
@@ -79,19 +82,37 @@ def test_the_registered_network_does_with_every_test_image_what_the_table_says(
         assert row.top1 == (logits.argmax(1) == labels).double().mean().item()
         madds = sum(model.madds(width) for width in widths.tolist()) / len(labels)
         assert row.madds == pytest.approx(madds, rel=1e-12)
-        assert version.metrics["top1"] == row.top1
 
 
-def test_every_target_has_an_alias_a_budget_curve_and_the_report(
+def test_one_version_has_every_targets_alias_and_gate_and_the_report(
     swept: SweepResult, tmp_path: Path
 ) -> None:
-    aliases = [{a for a in v.aliases if a.startswith("target")} for v in swept.versions]
-    assert aliases == [{"target-30pct"}, {"target-50pct"}, {"target-80pct"}]
+    aliases = {a for a in swept.version.aliases if a.startswith("target")}
+    assert aliases == {"target-30pct", "target-50pct", "target-80pct"}
     folder = registry.pull("models:/swept@target-50pct", tmp_path / "model")
     assert (folder / "report.html").read_text() == render(swept.results)
-    predictor = dsnet.Predictor(folder, budget=0.35)
-    assert predictor.price > dsnet.Predictor(folder, budget=0.7).price
     assert read_results(swept.parquet) == swept.results
+    assert len(load_gates(folder)) == len(TARGETS)
+    # Where nobody asks, it runs at the middle target, as its metrics say.
+    middle = swept.results.chosen[1]
+    assert dsnet.load(folder).metadata.price == middle.price
+    assert swept.version.metrics["top1"] == middle.top1
+
+
+def test_the_alias_of_a_target_is_a_budget(swept: SweepResult) -> None:
+    slim, wide = swept.results.chosen[0], swept.results.chosen[-1]
+    assert open_model("models:/swept@target-30pct").metadata.price == slim.price
+    assert open_model("models:/swept@target-80pct").metadata.price == wide.price
+    asked = open_model("models:/swept@target-80pct", "0.3")
+    assert asked.metadata.price == slim.price
+
+
+def test_a_sweep_that_is_there_already_is_not_registered_again(
+    swept: SweepResult, result: ChainResult
+) -> None:
+    targets = [parse_target(text) for text in TARGETS]
+    again = sweep(sweep_config(result), targets, "dsnet sweep")
+    assert again.version == swept.version
 
 
 def test_a_table_of_another_supernet_is_refused_by_name(

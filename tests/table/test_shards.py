@@ -13,7 +13,8 @@ import torch
 import dsnet
 from dsnet import DSNet, InputError
 from dsnet.routing import RoutingTable, build_rows, choose, gate_logits
-from dsnet.training.table import TableGate, install, train_gate
+from dsnet.training.table import TableGate, train_gate
+from dsnet.tuned import put_heads
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
@@ -113,7 +114,7 @@ def test_choices_from_the_file_are_the_networks_own(
     table = read_table(tmp_path, still)
     model = copy.deepcopy(model)
     trained = train_gate(table, table, [float(table.paths.madds.mean())], TableGate(steps=20))
-    install(model, trained)
+    put_heads(model, trained.heads)
     (price,) = trained.prices
     metadata = model.metadata
     with Loader(

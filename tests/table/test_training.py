@@ -25,10 +25,10 @@ from dsnet.training.table import (
     _held,
     _meet,
     _Rows,
-    install,
     sgs_paths,
     train_gate,
 )
+from dsnet.tuned import put_heads
 
 from .conftest import ONE_GATE, TWO_GATES, make_table, random_network
 
@@ -271,7 +271,7 @@ def test_an_installed_gate_routes_the_network_as_on_the_table(architecture: Arch
     table = build_rows(model, images, labels)
     target = float(table.paths.madds.mean())
     trained = train_gate(table, table, [target])
-    install(model, trained)
+    put_heads(model, trained.heads)
     widths = model.route(images, trained.prices[0])
     average = sum(model.madds(int(width)) for width in widths) / 80
     assert average == pytest.approx(trained.outcomes[0].madds)
