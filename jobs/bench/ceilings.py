@@ -1,6 +1,6 @@
 """What the machine can do at best: multiply-adds of a matrix product, reading from memory.
 
-The best of a round's runs, not their median: nothing that disturbs one is a limit of the machine.
+A round's figure is its best, as a network's is: what disturbs a run is no limit of the machine.
 """
 
 from typing import Any

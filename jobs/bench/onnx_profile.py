@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -56,13 +55,10 @@ class Run:
         return self.time - sum(op.time for op in self.operators if not op.taken)
 
 
-def typical(runs: Sequence[Run]) -> Run:
-    """Of runs with one and the same feed: every operator's median, and the least between them.
-
-    On a busy machine most runs are interrupted, but no operator is in most of them.
-    """
+def least(runs: Sequence[Run]) -> Run:
+    """Of runs with one and the same feed: the least that every operator took, and between them."""
     operators = tuple(
-        replace(same[0], time=median_low(operator.time for operator in same))
+        replace(same[0], time=min(operator.time for operator in same))
         for same in zip(*(run.operators for run in runs), strict=True)
     )
     between = min(run.between for run in runs)

@@ -3,6 +3,9 @@
 ONNX Runtime's own profile is summed up by kind of operator, over the same images for every file. In
 the same rounds a matrix product and a sum say what the machine can multiply and read, and eager
 PyTorch what the same network takes without a file. With one thread, rates are those of a core.
+
+A round's figure is the least of several passes over the images, image by image or operator by
+operator: what else the machine does at that moment is no part of the answer.
 """
 
 import os
@@ -11,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,14 +28,14 @@ from jobs.bench.inference import RIVAL, SETTLE
 from jobs.bench.interleaved import Figure, Measure, clocked, summary, take_turns
 from jobs.bench.kinds import CLASSIFIER, KINDS, POINTWISE, kind, product, times
 from jobs.bench.mixes import SMALL, routed
-from jobs.bench.onnx_profile import Operator, Run, profile, typical
+from jobs.bench.onnx_profile import Operator, Run, least, profile
 from jobs.bench.options import Options
 from jobs.bench.pinned import pinned
 from jobs.bench.record import Record
 
 BATCHES = (1, 64)
 FLOORS = {"floor 153M": 1, "floor 565M": 13}  # sub-networks on their own
-PASSES = 5  # over the images in each round: the median of each image, or operator, counts
+PASSES = 5  # over the images, in each round
 # As fast as any that is larger, and soon done: a busy machine leaves some of them undisturbed.
 LARGE = (512, 512, 512)
 MEMORY = 256 * 10**6  # bytes, more than caches hold
@@ -96,7 +98,7 @@ def _timed(
             run(inputs[0])
             clocks = [clocked(partial(run, x)) for _ in range(passes) for x in inputs]
         wall, cpu = (
-            1000 * sum(median(column[i :: len(inputs)]) for i in range(len(inputs))) / images
+            1000 * sum(min(column[i :: len(inputs)]) for i in range(len(inputs))) / images
             for column in zip(*clocks, strict=True)
         )
         return [Figure(wall, "ms/image"), Figure(cpu, "CPU ms/image", "CPU")]
@@ -112,7 +114,7 @@ def _profiled(
     def measure() -> list[Figure]:
         time.sleep(SETTLE)
         runs = profile(content, [*feeds] * passes, threads)
-        return figures([typical(runs[i :: len(feeds)]) for i in range(len(feeds))], images)
+        return figures([least(runs[i :: len(feeds)]) for i in range(len(feeds))], images)
 
     return measure
 
