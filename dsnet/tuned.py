@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dsnet.budget import price_for
@@ -84,9 +85,12 @@ def put_heads(model: DSNet, heads: Sequence[nn.Module]) -> None:
 
 
 def to_tensors(gates: Sequence[TunedGate]) -> dict[str, Tensor]:
-    """Every weight of the heads, by gate, head and name: `0.0.weight`."""
+    """Every weight of the heads, by gate, head and name: `0.0.weight`.
+
+    Copies: gates may share their heads and differ in their price, and a file's tensors share none.
+    """
     return {
-        f"{index}.{number}.{name}": value.cpu().contiguous()
+        f"{index}.{number}.{name}": value.cpu().clone(memory_format=torch.contiguous_format)
         for index, gate in enumerate(gates)
         for number, head in enumerate(gate.heads)
         for name, value in head.state_dict().items()

@@ -116,7 +116,7 @@ def test_a_wider_choice_always_costs_more(name: str) -> None:
 
 def test_the_cifar_networks_are_small_and_their_widths_well_apart() -> None:
     mbnet, resnet = shapes_only("ds_mbnet_cifar"), shapes_only("ds_resnet_cifar")
-    assert 4e6 < mbnet.madds(0) < 8e6
+    assert mbnet.madds(0) < 4e6
     assert len(mbnet.space.routes) >= 4
     assert mbnet.madds(len(mbnet.space) - 1) > 3 * mbnet.madds(0)
     assert len(resnet.gates) == 2

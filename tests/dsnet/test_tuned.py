@@ -68,6 +68,17 @@ def test_gates_come_back_from_a_model_directory_as_they_were(
             )
 
 
+def test_gates_that_differ_in_their_price_alone_may_share_their_heads(
+    model: DSNet, gates: list[TunedGate], tmp_path: Path
+) -> None:
+    shared = [replace(gate, heads=gates[0].heads) for gate in gates]
+    back = load_gates(dsnet.save(fitted(model, shared[1]), tmp_path / "model", shared))
+    assert [gate.price for gate in back] == [gate.price for gate in gates]
+    for read in back:
+        for name, value in read.heads[0].state_dict().items():
+            assert torch.equal(value, gates[0].heads[0].state_dict()[name])
+
+
 def test_a_budget_routes_by_the_gate_trained_nearest_to_it(
     model: DSNet, gates: list[TunedGate], pixels: Tensor, tmp_path: Path
 ) -> None:
