@@ -7,19 +7,19 @@ from dsnet.tuned import TunedGate
 from pipeline.config import Config
 
 
-def how(config: Config, **changed: object) -> TableGate:
-    """The config's way to train a gate on a table, with some of it changed."""
-    gate = config.gate
-    values = {
-        "classification": gate.lambda_classification,
-        "complexity": gate.lambda_complexity,
-        "sgs_weight": config.table.lambda_sgs,
-        "sgs": gate.sgs,
-        "lr": config.table.lr,
-        "steps": config.table.steps,
-        "seed": config.seed,
-    }
-    return TableGate(**{**values, **changed})  # type: ignore[arg-type]
+def how(config: Config) -> TableGate:
+    """The config's way to train a gate on a table."""
+    gate, table = config.gate, config.table
+    return TableGate(
+        classification=gate.lambda_classification,
+        complexity=gate.lambda_complexity,
+        sgs_weight=table.lambda_sgs,
+        sgs=gate.sgs,
+        hidden=table.hidden,
+        lr=table.lr,
+        steps=table.steps,
+        seed=config.seed,
+    )
 
 
 def train_on(config: Config, train: RoutingTable, holdout: RoutingTable) -> TrainedGate:

@@ -9,14 +9,14 @@ import dsnet
 from dsnet import DSNet
 from dsnet.routing import RoutingTable
 from pipeline import tracking
-from pipeline.config import storage_dir
+from pipeline.config import Config, storage_dir
 from pipeline.data.manifest import Manifest
 from pipeline.data.split import holdout
 from pipeline.registry import Version
+from pipeline.shared_table import Arrays
 from pipeline.stage import Job, ran
 from pipeline.stages import table as table_stage
 from pipeline.table import Description, describe, pending, read_arrays, read_table
-from pipeline.table.read import Arrays
 
 PARTS = ("train", "holdout", "test")
 
@@ -47,7 +47,7 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
     folder = storage_dir(job.config) / "tables" / f"{supernet.name}-{key[:12]}"
     images = _images(job)
     descriptions = {
-        part: _describe(job, supernet, model, part, manifest, indices)
+        part: described(job.config, supernet, model, part, manifest, indices)
         for part, (manifest, indices) in images.items()
     }
     tables = Tables(folder, descriptions)
@@ -76,15 +76,17 @@ def all_of(manifest: Manifest) -> np.ndarray:
     return np.arange(manifest.samples)
 
 
-def _describe(
-    job: Job,
+def described(
+    config: Config,
     supernet: Version,
     model: DSNet,
     part: str,
     manifest: Manifest,
     indices: np.ndarray,
 ) -> Description:
-    config = job.config
+    """One part's table, before it is built: training images as training sees them, the others as
+    evaluation does.
+    """
     return describe(
         model,
         manifest,

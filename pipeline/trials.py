@@ -1,41 +1,36 @@
 """The trials of a sweep on Ray Tune: a gate on the table for each target, in seconds."""
 
-import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from safetensors.torch import load_file, save_file
+from ray.tune.schedulers import FIFOScheduler
 
 from dsnet import InputError, create_model
-from dsnet.atomic import atomic_directory
-from dsnet.gate import head_from
-from dsnet.routing import Frontier, Outcome, RoutingTable, frontier
-from dsnet.target import Target, parse_target
-from dsnet.training.table import TrainedGate, train_gate
-from pipeline import board
-from pipeline.config import Config, config_from_dict, storage_dir
-from pipeline.table import from_arrays
-from pipeline.table.read import Arrays
+from dsnet.target import Target
+from dsnet.training.table import TrainedGate
+from pipeline import board, trial
+from pipeline.config import Config, storage_dir
+from pipeline.search import METRIC, MODE, asha, optuna_search
 from pipeline.table_gate import how
 from pipeline.tables import Tables
 
 logger = logging.getLogger(__name__)
 
 EVERY = "every"  # the trial whose one set of heads serves all targets, each at its own price
-HEADS, FACTS = "heads.safetensors", "gate.json"
+FIGURES = ("step", "loss", "gap", "top1", "average_madds", "memory_mb")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One point of a sweep: what was tried, and the gate it gave or the error it ended with."""
+    """One point of a sweep: what was tried, and the gate it gave, if it did."""
 
     target: str
     """As it was asked for, or `EVERY`."""
@@ -43,6 +38,12 @@ class Trial:
     """What of the configuration it changed."""
     gate: TrainedGate | None
     error: str | None = None
+    """What it failed with."""
+    stopped: bool = False
+    """Whether the scheduler stopped it early, because it was behind others of its target."""
+    reached: Mapping[str, float] = field(default_factory=dict)
+    """What it reported last: step, loss, gap, top1, average_madds (of held-out images) and
+    memory_mb, the most that its process took beyond its imports, table included."""
 
 
 def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: str) -> list[Trial]:
@@ -51,55 +52,63 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
     key: the sweep's fingerprint. Killed and started again, a sweep goes on: trials that ended are
     not run again. A trial that fails is reported, and the others go on.
     """
-    folder = storage_dir(config) / "sweeps"
-    name = f"{config.name}-{key[:12]}"
-    gates = folder / name / "gates"
+    folder = storage_dir(config) / "sweeps" / f"{config.name}-{key[:12]}"
+    gates, total = folder / "gates", trials_of(config, targets)
+    train = tables.arrays("train")
+    counts = [int(count) for count in train["paths"].madds]
+    madds = {str(target): [target.madds(counts)] for target in targets}
     with board.shown("sweep", "trials") as progress:
         trainable = tune.with_resources(
             tune.with_parameters(
-                _trial,
-                values=config.as_dict(),
-                targets=[str(target) for target in targets],
-                train=tables.arrays("train"),
+                trial.run,
+                how=how(config),
+                targets={**madds, EVERY: [target.madds(counts) for target in targets]},
+                train=train,
                 holdout=tables.arrays("holdout"),
                 gates=str(gates),
-                ended=partial(progress.add.remote, trials_of(config, targets)),
+                ended=partial(progress.add.remote, total),
             ),
             {"cpu": config.sweep.cpus_per_trial},
         )
-        if tune.Tuner.can_restore(str(folder / name)):
-            logger.info("sweep %s goes on where it stopped", name)
-            tuner = tune.Tuner.restore(str(folder / name), trainable)
+        if can_go_on(folder):
+            logger.info("sweep %s goes on where it stopped", folder.name)
+            tuner = tune.Tuner.restore(str(folder), trainable)
         else:
-            tuner = tune.Tuner(
-                trainable,
-                param_space=search_space(config, targets),
-                tune_config=tune.TuneConfig(
-                    metric="gap",
-                    mode="min",
-                    num_samples=config.sweep.samples if config.sweep.search == "random" else 1,
-                    scheduler=scheduler(config),
-                ),
-                run_config=tune.RunConfig(name=name, storage_path=str(folder), verbose=0),
-            )
-        results = tuner.fit()
-        return [_read(results[index], gates) for index in range(len(results))]
+            tuner = _tuner(config, targets, trainable, folder)
+        found = tuner.fit()
+        ended = [found[i] for i in range(len(found)) if found[i].error or _done(found[i])]
+        if len(ended) < total:  # Tune catches Ctrl-C, and gives what there is by then
+            raise KeyboardInterrupt
+        return [_read(result, gates) for result in ended]
 
 
-def search_space(config: Config, targets: Sequence[Target]) -> dict[str, Any]:
-    """Every target and `EVERY`, times the config's lists: all of them, or drawn from at random."""
+def trials_of(config: Config, targets: Sequence[Target]) -> int:
+    """How many trials the sweep has."""
+    if config.sweep.search == "optuna":
+        return config.sweep.samples * (len(targets) + 1)
+    return len(points(config, targets))
+
+
+def points(config: Config, targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """What a grid tries, or a random search: for every target and `EVERY` all combinations of the
+    config's lists, or so many different ones as it has samples.
+    """
     sweep = config.sweep
-    lists = {"lr": sweep.lr, "sgs_weight": sweep.lambda_sgs, "sgs": sweep.sgs}
-    pick = tune.choice if sweep.search == "random" else tune.grid_search
-    space = {name: pick(list(values)) for name, values in lists.items()}
-    return {"target": tune.grid_search([*(str(t) for t in targets), EVERY]), **space}
-
-
-def scheduler(config: Config) -> TrialScheduler:
-    """ASHA on the gap to random routing, which compares trials of different targets; or none."""
-    if config.sweep.scheduler == "asha":
-        return ASHAScheduler(max_t=config.table.steps, grace_period=5)
-    return FIFOScheduler()
+    lists = {
+        "lr": sweep.lr,
+        "sgs_weight": sweep.lambda_sgs,
+        "sgs": sweep.sgs,
+        "hidden": sweep.hidden,
+    }
+    every = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+    drawn = []
+    for target in (*map(str, targets), EVERY):
+        here = every
+        if sweep.search == "random":
+            lot = random.Random(f"{config.seed} {target}")
+            here = lot.sample(every, min(sweep.samples, len(every)))
+        drawn += [{"target": target, **point} for point in here]
+    return drawn
 
 
 def check_targets(targets: Sequence[Target], config: Config) -> None:
@@ -113,112 +122,60 @@ def check_targets(targets: Sequence[Target], config: Config) -> None:
         target.madds([model.madds(i, config.data.resolution) for i in model.space.routes])
 
 
-def _trial(
-    point: dict[str, Any],
-    *,
-    values: dict[str, Any],
-    targets: list[str],
-    train: Arrays,
-    holdout: Arrays,
-    gates: str,
-    ended: Callable[[], object],
-) -> None:
-    """One trial, in its own process. The tables are views of the node's shared memory.
+def can_go_on(folder: Path) -> bool:
+    """Whether Tune wrote down in `folder`, whole, how far it came.
 
-    Its gate goes to a place of its own, whole or not at all: Tune writes down what has ended only
-    now and then, and a trial that it forgot finds its gate there.
+    It does so every ten seconds, in place, and a kill may come in the middle of it. Begun anew, a
+    sweep still finds its gates.
     """
-    torch.set_num_threads(1)
-    config = config_from_dict(values)
-    changed = {name: value for name, value in point.items() if name != "target"}
-    table, held_out = from_arrays(train), from_arrays(holdout)
-    wanted = targets if point["target"] == EVERY else [point["target"]]
-    madds = [parse_target(text).madds([int(m) for m in table.paths.madds]) for text in wanted]
-    by_lot = random_losses(held_out)
-
-    def report(_step: int, best: TrainedGate) -> None:
-        tune.report(figures(best, by_lot))
-
-    place = place_of(Path(gates), point)
-    if not place.is_dir():
-        trained = train_gate(table, held_out, madds, how(config, **changed), report)
-        with atomic_directory(place) as folder:
-            write_gate(folder, trained)
-    tune.report(figures(read_gate(place), by_lot))
-    ended()
+    states = sorted(folder.glob("experiment_state-*.json"))
+    if not states or not tune.Tuner.can_restore(str(folder)):
+        return False
+    try:
+        json.loads(states[-1].read_text())
+    except ValueError:
+        return False
+    return True
 
 
-def figures(gate: TrainedGate, by_lot: Frontier) -> dict[str, float]:
-    """What a gate reaches on held-out images, averaged over its targets.
-
-    gap: cross-entropy less that of random routing at the same multiply-adds; below 0 is better.
-    """
-    outcomes = gate.outcomes
-    n = len(outcomes)
-    return {
-        "loss": gate.loss,
-        "gap": sum(o.loss - by_lot.at(o.madds) for o in outcomes) / n,
-        "top1": sum(o.top1 for o in outcomes) / n,
-        "average_madds": sum(o.madds for o in outcomes) / n,
-    }
-
-
-def random_losses(table: RoutingTable) -> Frontier:
-    """Mean cross-entropy of the best random mixture of paths, at each average of multiply-adds."""
-    mean = table.losses.double().mean(0, keepdim=True)
-    return frontier(mean.numpy(), table.paths.madds.numpy())
-
-
-def write_gate(folder: Path, gate: TrainedGate) -> None:
-    """A trained gate as safetensors and JSON, in an existing folder."""
-    tensors = {
-        f"{index}.{name}": value.contiguous()
-        for index, head in enumerate(gate.heads)
-        for name, value in head.state_dict().items()
-    }
-    save_file(tensors, folder / HEADS)
-    facts = {k: v for k, v in vars(gate).items() if k not in ("heads", "outcomes")}
-    facts["outcomes"] = [asdict(outcome) for outcome in gate.outcomes]
-    (folder / FACTS).write_text(json.dumps(facts))
-
-
-def read_gate(folder: Path) -> TrainedGate:
-    """The inverse of `write_gate`."""
-    tensors = load_file(folder / HEADS)
-    facts = json.loads((folder / FACTS).read_text())
-    heads = []
-    for index in range(len({name.split(".")[0] for name in tensors})):
-        weight = tensors[f"{index}.weight"]
-        head = head_from({"weight": weight}).requires_grad_(False)
-        heads.append(head)
-    outcomes = tuple(
-        Outcome(**{**values, "shares": tuple(values["shares"])}) for values in facts.pop("outcomes")
+def _tuner(
+    config: Config, targets: Sequence[Target], trainable: Callable[..., object], folder: Path
+) -> tune.Tuner:
+    """The search from its beginning."""
+    names = [*map(str, targets), EVERY]
+    searched = config.sweep.search == "optuna"
+    halved = config.sweep.scheduler == "asha"
+    listed = {} if searched else {"point": tune.grid_search(points(config, targets))}
+    return tune.Tuner(
+        trainable,
+        param_space=listed,
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            reuse_actors=True,
+            mode=MODE,
+            search_alg=optuna_search(config, names) if searched else None,
+            num_samples=trials_of(config, targets) if searched else 1,
+            scheduler=asha(config.table.steps, names) if halved else FIFOScheduler(),
+        ),
+        run_config=tune.RunConfig(name=folder.name, storage_path=str(folder.parent), verbose=0),
     )
-    facts |= {"targets": tuple(facts["targets"]), "prices": tuple(facts["prices"])}
-    return TrainedGate(heads=tuple(heads), outcomes=outcomes, **facts)
+
+
+def _done(result: tune.Result) -> bool:
+    return bool((result.metrics or {}).get("done"))
 
 
 def _read(result: tune.Result, gates: Path) -> Trial:
     """What became of one trial."""
-    point = dict(result.config or {})
-    place = place_of(gates, point)
-    target = str(point.pop("target"))
-    if result.error is not None or not place.is_dir():
-        lines = str(result.error).strip().splitlines() or ["it ended before its gate was written"]
-        return Trial(target, point, None, lines[-1])
-    return Trial(target, point, read_gate(place))
-
-
-def place_of(gates: Path, point: dict[str, Any]) -> Path:
-    """The folder of a trial's gate, by what the trial is."""
-    text = json.dumps(point, sort_keys=True)
-    return gates / hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def trials_of(config: Config, targets: Sequence[Target]) -> int:
-    """How many trials the search space has."""
-    sweep = config.sweep
-    points = sweep.samples
-    if sweep.search == "grid":
-        points = len(sweep.lr) * len(sweep.lambda_sgs) * len(sweep.sgs)
-    return points * (len(targets) + 1)
+    metrics = result.metrics or {}
+    # A process that died in its first seconds has told nothing, not even what it was.
+    config = metrics.get("config") or json.loads(Path(result.path, "params.json").read_text())
+    place = trial.place_of(gates, config["point"])
+    point = dict(config["point"])
+    target = point.pop("target")
+    reached = {name: metrics[name] for name in FIGURES if name in metrics}
+    if place.is_dir():
+        return Trial(target, point, trial.read_gate(place), reached=reached)
+    if result.error is None:
+        return Trial(target, point, None, stopped=True, reached=reached)
+    return Trial(target, point, None, str(result.error).strip().splitlines()[-1], reached=reached)

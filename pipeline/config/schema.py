@@ -233,23 +233,29 @@ class Table(Section):
     """Learning rate of Adam at the first step; it falls by a cosine."""
     lambda_sgs: NotNegative = 0.0
     """Weight of the SGS term; a table gives each path's loss, so that the term is seldom needed."""
+    hidden: Annotated[int, Field(ge=0)] = 0
+    """Units of a hidden layer in the slimming heads; 0: the paper's linear heads."""
 
 
 class Sweep(Section):
     """A sweep over targets: what is tried for each of them, on one routing table."""
 
     lr: Choices[Rate] = (0.05,)
-    """Learning rates to try."""
+    """Learning rates to try; optuna tries any from the least of them to the greatest."""
     lambda_sgs: Choices[NotNegative] = (0.0,)
     """Weights of the SGS term to try."""
     sgs: Choices[Literal["try_best", "give_up", "off"]] = ("try_best",)
     """Strategies of SGS to try; they differ where lambda_sgs is above 0."""
-    search: Literal["grid", "random"] = "grid"
-    """Every combination (grid), or `samples` drawn at random for each target."""
+    hidden: Choices[Annotated[int, Field(ge=0)]] = (0,)
+    """Units of the slimming heads' hidden layer to try; 0: the paper's linear heads."""
+    search: Literal["grid", "random", "optuna"] = "grid"
+    """Every combination of these lists (grid); `samples` different ones for each target, drawn at
+    random (random), or as the target's earlier trials suggest (optuna)."""
     samples: Positive = 8
-    """How many a random search draws for each target."""
+    """How many trials random and optuna give each target."""
     scheduler: Literal["none", "asha"] = "none"
-    """asha: stop trials early that are behind; none: train each to its end."""
+    """asha: stop trials early that are behind others of their target; none: train each to its
+    end."""
     cpus_per_trial: Rate = 0.5
     """CPUs that a trial asks for; a small one needs little."""
 

@@ -59,7 +59,8 @@ class Row:
     holdout_…: on held-out images.
     routes: share of the test images on each path. price: what multiply-adds cost, in logits.
     seconds: what training the gate took. chosen: whether it is the best of its target.
-    uri: where to pull it from. config: the trial's settings. error: why it failed, where it did.
+    uri: where to pull it from. config: the trial's settings. error: why it failed, where it did; a
+    trial without an error and without a point was stopped early.
     """
 
     kind: str

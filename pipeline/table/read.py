@@ -1,17 +1,14 @@
-"""Reading a table, and handing it to other processes without a copy for each."""
+"""Reading a table back, whole or not at all."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dsnet.errors import InputError
 from dsnet.routing import RoutingTable
-from pipeline.table.description import Description, from_json, read_description, refuse_others
+from pipeline.shared_table import Arrays, from_arrays
+from pipeline.table.description import Description, read_description, refuse_others
 from pipeline.table.shards import read_shard, shards_of, unpack
-
-Arrays = dict[str, np.ndarray | str]
 
 
 def read_table(folder: Path, wanted: Description | None = None) -> RoutingTable:
@@ -24,9 +21,7 @@ def read_table(folder: Path, wanted: Description | None = None) -> RoutingTable:
 
 
 def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
-    """`read_table` as plain arrays, for Ray's object store: put there once, all processes of a
-    node see the same memory. Raises InputError as `read_table`.
-    """
+    """`read_table` as plain arrays, for Ray's object store. Raises InputError as `read_table`."""
     if wanted is not None:
         refuse_others(folder, wanted)
     description = read_description(folder)
@@ -61,27 +56,4 @@ def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
         for gate in range(len(description.features)):
             target = table[f"features_{gate}"][here]
             target[:] = columns[f"features_{gate}"].reshape(target.shape)
-    return {**table, "description": description.to_json()}
-
-
-def from_arrays(arrays: Arrays) -> RoutingTable:
-    """The table over what `read_arrays` gave, nothing copied."""
-    description = from_json(str(arrays["description"]))
-
-    def tensor(name: str) -> torch.Tensor:
-        with warnings.catch_warnings():
-            # What lies in the object store is read-only, and so is what trains on it.
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            return torch.from_numpy(arrays[name])
-
-    return RoutingTable(
-        paths=description.paths,
-        features=tuple(tensor(f"features_{gate}") for gate in range(len(description.routes))),
-        losses=tensor("losses"),
-        confidences=tensor("confidences"),
-        top1=tensor("top1"),
-        top5=tensor("top5"),
-        labels=tensor("labels"),
-        samples=tensor("samples"),
-        views=tensor("views"),
-    )
+    return {**table, "paths": paths}

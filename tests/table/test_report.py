@@ -69,6 +69,7 @@ def results(test_table: RoutingTable) -> Results:
         choices.append(choose(logits, test_table.paths, price))
     rows += curve_rows(holdout, test_table, held, logits)
     rows.append(Row("gate", "lr 9", target="0.6", error="the worker died"))
+    rows.append(Row("gate", "lr 8", target="0.6"))
     images = image_rows(
         test_table,
         ["ant", "bee", "cow"],
@@ -232,7 +233,12 @@ def test_the_page_says_how_to_pull_each_point(results: Results) -> None:
     for row in results.chosen:
         assert f"dsnet pull {row.uri} DIR" in words
         assert f"{row.top1:.2%}" in words
-    assert "failed: the worker died" in words
+
+
+def test_the_page_says_which_trials_failed_and_which_were_stopped(results: Results) -> None:
+    words = _Page(render(results)).words
+    assert words.count("failed: the worker died") == 1
+    assert words.count("stopped early") == 1
 
 
 def test_names_from_outside_are_shown_and_not_obeyed(results: Results) -> None:

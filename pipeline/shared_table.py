@@ -1,0 +1,37 @@
+"""A routing table in Ray's object store: put there once, all processes of a node see one memory.
+
+Trials of a sweep import this, and nothing of what builds and reads tables.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+
+from dsnet.routing import RoutingTable
+
+Arrays = dict[str, Any]
+"""A table in parts: `paths`, and by name the arrays of its columns, `features_G` for gate G."""
+
+
+def from_arrays(arrays: Arrays) -> RoutingTable:
+    """The table over these arrays, nothing copied."""
+
+    def tensor(name: str) -> torch.Tensor:
+        with warnings.catch_warnings():
+            # What lies in the object store is read-only, and so is what trains on it.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.from_numpy(arrays[name])
+
+    paths = arrays["paths"]
+    return RoutingTable(
+        paths=paths,
+        features=tuple(tensor(f"features_{gate}") for gate in range(len(paths.routes))),
+        losses=tensor("losses"),
+        confidences=tensor("confidences"),
+        top1=tensor("top1"),
+        top5=tensor("top5"),
+        labels=tensor("labels"),
+        samples=tensor("samples"),
+        views=tensor("views"),
+    )
