@@ -13,6 +13,13 @@ FIELDS = tuple(fields())
 
 def config_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the option --config FILE and a dotted flag for each field."""
+    return click.option(
+        "--config", "config_file", required=True, metavar="FILE", help="The configuration, as YAML."
+    )(field_flags(function))
+
+
+def field_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a dotted flag for each field."""
     for field in reversed(FIELDS):
         click.option(
             f"--{field.name}",
@@ -20,15 +27,18 @@ def config_flags(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="VALUE",
             help=f"{field.description} ({field.type}; default {field.default})",
         )(function)
-    return click.option(
-        "--config", "config_file", required=True, metavar="FILE", help="The configuration, as YAML."
-    )(function)
+    return function
+
+
+def given(flags: Mapping[str, str | None]) -> dict[str, str]:
+    """The fields that flags change, by their dotted names."""
+    values = {field.name: flags[_parameter(field)] for field in FIELDS}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def configuration(config_file: str, flags: Mapping[str, str | None]) -> Config:
     """The configuration in the file as the flags change it. Raises InputError as load_config."""
-    given = {field.name: flags[_parameter(field)] for field in FIELDS}
-    return load_config(config_file, {name: v for name, v in given.items() if v is not None})
+    return load_config(config_file, given(flags))
 
 
 class ConfigCommand(click.Command):

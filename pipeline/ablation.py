@@ -15,7 +15,7 @@ from pipeline.dataset import Dataset
 from pipeline.evaluation import Evaluation
 from pipeline.progress import Progress
 from pipeline.stages import calibrate, evaluate, gate, supernet
-from pipeline.worker import LocalWorker, Worker
+from pipeline.worker import LocalWorker, Worker, alone
 
 BOOTSTRAPS = ("labels", "distill", "plain", "ensemble")
 STRATEGIES = ("off", "give_up", "try_best")
@@ -62,14 +62,9 @@ def _order(trial: Trial) -> tuple[int, int, int]:
 
 
 def _changed(config: Config, seed: int, bootstrap: str) -> dict[str, Any]:
-    values = config.as_dict()
+    values = alone(config).as_dict()
     values["seed"] = seed
     values["supernet"]["bootstrap"] = bootstrap
-    # One worker with the whole batch instead of several with their shares.
-    workers = values["cluster"]["workers"]
-    values["cluster"]["workers"] = 1
-    for section in ("supernet", "gate"):
-        values[section]["batch_size"] *= workers
     return values
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dsnet import Metadata, normalize
 from dsnet.atomic import atomic_directory
-from pipeline.config import config_from_dict
+from pipeline.config import Config, config_from_dict
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.split import holdout
@@ -176,3 +176,12 @@ class LocalWorker(Worker):
     def resume(self, restore: Callable[[Path], None]) -> None:
         if self.directory.is_dir():
             restore(self.directory)
+
+
+def alone(config: Config) -> Config:
+    """`config` for a `LocalWorker`: the whole batch instead of several workers' shares of it."""
+    values = config.as_dict()
+    for section in ("supernet", "gate"):
+        values[section]["batch_size"] *= config.cluster.workers
+    values["cluster"]["workers"] = 1
+    return config_from_dict(values)

@@ -1,7 +1,9 @@
 """What a benchmark is told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pipeline.config import Config
 
 
 @dataclass(frozen=True)
@@ -12,9 +14,15 @@ class Options:
     source: a folder of class folders of pictures, where a benchmark reads pictures; None for
         pictures that it makes.
     threads: of what runs a network; None for one on every core.
+    config: the chain, where a benchmark is of one.
+    images: of the training images, where a benchmark trains; None for all.
+    seeds: how many trainings with another seed a figure of accuracy is over.
     """
 
     runs: int = 5
     quick: bool = False
     source: Path | None = None
     threads: int | None = None
+    config: Config = field(default_factory=Config)
+    images: int | None = None
+    seeds: int = 3

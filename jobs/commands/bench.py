@@ -2,28 +2,37 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from jobs.config_flags import ConfigCommand, configuration, field_flags, given
 from jobs.output import print_table, working
+
+if TYPE_CHECKING:
+    from jobs.bench.record import Record
 
 # Each is a module of jobs.bench, imported when it is asked for.
 BENCHMARKS = {
     "inference": "predictions: fixed widths and chosen ones, beside what else there is",
     "operators": "predictions by kind of operator, beside what the machine can do at best",
     "supernet": "steps of stage I: what is shared, memory layout, optimizer",
+    "gate": "stage II by table and straight-through: a target's cost, accuracy at equal MAdds",
     "loader": "pictures into batches: this loader, FFCV's own, torchvision's",
     "overhead": "what surrounds a training: starts, imports, reports, ends",
 }
+OF_A_CHAIN = {"gate"}
+CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
 
 def contents() -> str:
     return "\n".join(f"  {name:<11}{text}" for name, text in BENCHMARKS.items())
 
 
-@click.command("bench", epilog=f"\b\nBenchmarks:\n{contents()}")
-@click.argument("name", metavar="NAME", type=click.Choice(list(BENCHMARKS)))
+@click.command("bench", cls=ConfigCommand, epilog=f"\b\nBenchmarks:\n{contents()}")
+@click.argument("benchmark", metavar="NAME", type=click.Choice(list(BENCHMARKS)))
 @click.option(
     "--json",
     "document",
@@ -51,13 +60,38 @@ def contents() -> str:
     help="Threads of what runs a network; left out: as many as there are cores.",
 )
 @click.option("--quick", is_flag=True, help="Little work, to see that it runs; no real figures.")
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    help="The chain that bench gate is of, as YAML, its fields flags here too; left out: the "
+    "demo's.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Training images of bench gate; left out: all of the config's.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Trainings behind each accuracy of bench gate.",
+)
+@field_flags
 def command(
-    name: str,
+    benchmark: str,
     document: Path | None,
     runs: int,
     source: Path | None,
     threads: int | None,
     quick: bool,
+    config_file: str | None,
+    images: int | None,
+    seeds: int,
+    **flags: str | None,
 ) -> None:
     """Measure in turns, A B A B, and print medians, smallest to largest, and ratios.
 
@@ -68,32 +102,57 @@ def command(
     Examples:
       dsnet bench loader
       dsnet bench supernet --runs 9 --json supernet.json
+      dsnet bench gate --config jobs/configs/cifar10.yaml --images 2000 --gate.epochs 5
     """
     from dsnet.atomic import atomic_file
     from jobs.bench.options import Options
 
+    options = Options(runs, quick, source, threads, images=images, seeds=seeds)
+    changed = [f"--{name}" for name in given(flags)] + ["--config"] * (config_file is not None)
+    if benchmark in OF_A_CHAIN:
+        options = replace(options, config=configuration(config_file or str(CONFIG), flags))
+    elif changed:
+        raise click.UsageError(
+            f"{changed[0]}: expected a benchmark of a chain ({', '.join(sorted(OF_A_CHAIN))}), "
+            f"found {benchmark}, which reads no configuration"
+        )
     with working():
-        benchmark = importlib.import_module(f"jobs.bench.{name}")
-        records = benchmark.bench(Options(runs, quick, source, threads))
+        module = importlib.import_module(f"jobs.bench.{benchmark}")
+        records = module.bench(options)
     if document is not None:
         with atomic_file(document) as temporary:
             temporary.write_text(
                 json.dumps([record.to_dict() for record in records], indent=2) + "\n"
             )
-        if hasattr(benchmark, "draw"):
-            benchmark.draw(records, document.with_suffix(".svg"))
+        if hasattr(module, "draw"):
+            module.draw(records, document.with_suffix(".svg"))
+    shared = _shared([record.name for record in records])
     rows = [
         (
-            record.name,
+            record.name.removeprefix(shared),
             record.unit,
             _digits(record.value),
             f"{_digits(record.spread[0])} to {_digits(record.spread[1])}",
             record.runs,
-            "" if record.ratio is None else f"{record.ratio:.2f} x {record.against}",
+            _ratio(record, shared),
         )
         for record in records
     ]
-    print_table(("name", "unit", "median", "spread", "runs", "ratio"), rows)
+    columns = ("name", "unit", "median", "spread", "runs", "ratio")
+    print_table(columns, rows, title=shared.rstrip(": "))
+
+
+def _shared(names: list[str]) -> str:
+    """What all names say first, up to a colon; said once, it leaves room for the rest."""
+    first, colon, _ = names[0].partition(": ")
+    shared = first + colon
+    return shared if colon and all(name.startswith(shared) for name in names) else ""
+
+
+def _ratio(record: "Record", shared: str) -> str:
+    if record.ratio is None or record.against is None:
+        return ""
+    return f"{record.ratio:.2f} x {record.against.removeprefix(shared)}"
 
 
 def _digits(value: float) -> str:

@@ -22,46 +22,56 @@ def loop(worker: Worker) -> None:
     settings: "train", the beton; "model", the calibrated supernet's model directory.
     """
     section = worker.config.gate
+    state = prepared(worker)
+    loader = worker.train_loader(section.batch_size)
+    holdout = worker.holdout_loader(section.batch_size)
+    worker.resume(state.restore)
+    loss = make_loss(worker, state.model)
+    while state.epoch < section.epochs:
+        means = train_epoch(worker, state, loader, loss)
+        metrics: dict[str, Any] = {"epoch": state.epoch, "train": means}
+        if state.epoch == section.epochs:
+            set_prices(worker, state.model, holdout)
+        counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model.metadata))
+        metrics["holdout"] = {row.name: row.top1 for row in counts.rows(state.model)}
+        metrics["average_madds"] = counts.average_madds(state.model)
+        metrics["evaluation"] = counts.to_dict()
+        worker.report(metrics, state.save)
+
+
+def prepared(worker: Worker) -> Training:
+    """The supernet with its trunk frozen, and the optimizer of its slimming heads."""
     model = dsnet.load(worker.settings["model"], worker.device).to(
         memory_format=torch.channels_last
     )
     freeze_trunk(model)
-    loader = worker.train_loader(section.batch_size)
-    holdout = worker.holdout_loader(section.batch_size)
-    state = Training(model, make_optimizer(model.slimming_parameters(), section))
-    worker.resume(state.restore)
-    loss = make_loss(worker, model)
+    return Training(model, make_optimizer(model.slimming_parameters(), worker.config.gate))
 
+
+def train_epoch(
+    worker: Worker, state: Training, loader: Loader, loss: GateLoss
+) -> dict[str, float]:
+    """The next epoch's steps; the mean of what `gate_step` returned for each."""
+    section = worker.config.gate
     steps = section.epochs * len(loader)
-    while state.epoch < section.epochs:
-        sums: dict[str, Tensor] = {}
-        # Every worker samples its own routes.
-        generator = torch.Generator(worker.device).manual_seed(
-            (worker.config.seed * 1_000_003 + state.epoch) * worker.world_size + worker.rank
-        )
-        for index, (images, labels) in enumerate(
-            worker.batches(loader.epoch(state.epoch), model.metadata)
-        ):
-            now = state.epoch * len(loader) + index
-            set_learning_rate(state.optimizer, learning_rate(now, steps, section.lr))
-            state.optimizer.zero_grad()
-            terms = gate_step(model, images, labels, loss, generator)
-            average_gradients(model.slimming_parameters())
-            state.optimizer.step()
-            sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
-            worker.progress(now + 1, steps)
-        state.epoch += 1
-        metrics: dict[str, Any] = {
-            "epoch": state.epoch,
-            "train": {name: float(value) / len(loader) for name, value in sums.items()},
-        }
-        if state.epoch == section.epochs:
-            set_prices(worker, model, holdout)
-        counts = evaluate(model, worker.batches(holdout.epoch(0), model.metadata))
-        metrics["holdout"] = {row.name: row.top1 for row in counts.rows(model)}
-        metrics["average_madds"] = counts.average_madds(model)
-        metrics["evaluation"] = counts.to_dict()
-        worker.report(metrics, state.save)
+    sums: dict[str, Tensor] = {}
+    # Every worker samples its own routes.
+    generator = torch.Generator(worker.device).manual_seed(
+        (worker.config.seed * 1_000_003 + state.epoch) * worker.world_size + worker.rank
+    )
+    for index, (images, labels) in enumerate(
+        worker.batches(loader.epoch(state.epoch), state.model.metadata)
+    ):
+        now = state.epoch * len(loader) + index
+        set_learning_rate(state.optimizer, learning_rate(now, steps, section.lr))
+        state.optimizer.zero_grad()
+        terms = gate_step(state.model, images, labels, loss, generator)
+        average_gradients(state.model.slimming_parameters())
+        state.optimizer.step()
+        sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
+        worker.progress(now + 1, steps)
+    state.epoch += 1
+    return {name: float(value) / len(loader) for name, value in sums.items()}
 
 
 def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:

@@ -1,0 +1,139 @@
+"""What gates are made from, whichever way: one supernet, the same images, one worker."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import ray
+
+import dsnet
+from dsnet import DSNet
+from dsnet.routing import RoutingTable
+from pipeline import chain, cluster, registry, tracking
+from pipeline.config import Config, config_from_dict
+from pipeline.data.random_bits import permutation
+from pipeline.data.split import holdout
+from pipeline.dataset import Dataset, ingest
+from pipeline.registry import Version
+from pipeline.stage import Job
+from pipeline.stages import gate
+from pipeline.table import build, pending, read_table
+from pipeline.tables import all_of, described
+from pipeline.worker import LocalWorker, Worker, alone
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    config: for one worker. supernet: calibrated. model: its directory, with the routes that the
+    config allows. images, aside: numbers in the training beton of the images to train on and of
+    those held out.
+    """
+
+    config: Config
+    dataset: Dataset
+    supernet: Version
+    model: Path
+    images: np.ndarray
+    aside: np.ndarray
+
+    def changed(self, **sections: Any) -> "Setting":
+        """The same with fields of the config's sections, or whole values such as `seed`, replaced.
+
+        The images stay, whatever the seed: others would be held out, which the supernet has seen.
+        """
+        values = self.config.as_dict()
+        for name, value in sections.items():
+            values[name] = values[name] | value if isinstance(value, dict) else value
+        return replace(self, config=config_from_dict(values))
+
+    @contextmanager
+    def worker(self) -> Iterator[Worker]:
+        """The only worker, which sees `images` and `aside`."""
+        settings = {
+            "config": self.config.as_dict(),
+            "train": str(self.dataset.train.beton),
+            "model": str(self.model),
+            "images": self.images,
+            "aside": self.aside,
+        }
+        with closing(_SomeImages(settings, self.model.parent / "checkpoint")) as worker:
+            yield worker
+
+    def straight_through(self) -> DSNet:
+        """A gate by stage II's steps and its calibration, without what it evaluates on the way."""
+        section = self.config.gate
+        with self.worker() as worker:
+            state = gate.prepared(worker)
+            loader = worker.train_loader(section.batch_size)
+            loss = gate.make_loss(worker, state.model)
+            while state.epoch < section.epochs:
+                gate.train_epoch(worker, state, loader, loss)
+            gate.set_prices(worker, state.model, worker.holdout_loader(section.batch_size))
+            return state.model
+
+    def table(self, part: str) -> RoutingTable:
+        """The routing table of "train", "holdout" or "test" images: built, written and read."""
+        manifest, indices = {
+            "train": (self.dataset.train, self.images),
+            "holdout": (self.dataset.train, self.aside),
+            "test": (self.dataset.test, all_of(self.dataset.test)),
+        }[part]
+        model = dsnet.load(self.model)
+        description = described(self.config, self.supernet, model, part, manifest, indices)
+        with TemporaryDirectory(dir=self.model.parent) as name:
+            folder = Path(name)
+            build(
+                model,
+                manifest.beton,
+                indices,
+                folder,
+                description,
+                pending(folder, description),
+                batch_size=self.config.table.batch_size,
+                threads=self.config.cluster.threads,
+            )
+            return read_table(folder, description)
+
+
+@contextmanager
+def prepare(config: Config, images: int | None, threads: int) -> Iterator[Setting]:
+    """The config's supernet, found or trained as `dsnet run` does, and what to train its gates on.
+
+    images: how many; None for all. They are drawn by the config's seed: data may lie in order of
+    class. threads: of torch, and of the loader. Raises InputError as `dsnet run` does.
+    """
+    tracking.configure()
+    chain.check_model(config)
+    given = registry.resolve(config.gate.supernet) if config.gate.supernet else None
+    dataset = ingest(config)
+    chain.check_classes(config, dataset)
+    with TemporaryDirectory() as folder:
+        with tracking.chain_run(config) as run:
+            job = Job(config, dataset, run)
+            supernet = given or _made(job)
+            model = dsnet.save(chain.gateless(job, supernet), Path(folder) / "model")
+        ours, aside = holdout(dataset.train, config.data.holdout, config.seed)
+        drawn = np.sort(ours[permutation(len(ours), config.seed, 0)[:images]])
+        setting = Setting(alone(config), dataset, supernet, model, drawn, aside)
+        yield setting.changed(cluster={"threads": threads})
+
+
+def _made(job: Job) -> Version:
+    """Made on a cluster that ends before anything is measured, which should have no company."""
+    cluster.connect(job.config.cluster)
+    try:
+        return chain.calibrate(job, chain.supernet(job))
+    finally:
+        ray.shutdown()
+
+
+class _SomeImages(LocalWorker):
+    """settings: "images" and "aside", the numbers of the images to train on and held out."""
+
+    def train_and_holdout(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.settings["images"], self.settings["aside"]
