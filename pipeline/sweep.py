@@ -104,16 +104,17 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
 
 
 def log_trials(run: Run, trials: Sequence[Trial]) -> None:
-    """Every trial as an MLflow run nested in the sweep's."""
+    """Every trial as an MLflow run nested in the sweep's, with what it reached before it ended."""
     for trial in trials:
         with tracking.stage_run(run, f"trial {trial.target}") as nested:
             nested.params({"target": trial.target, **trial.point})
-            if trial.gate is None:
-                nested.tag({"error": trial.error or ""})
+            nested.log(dict(trial.reached))
+            if trial.gate is not None:
+                nested.log({"seconds": trial.gate.seconds})
+            elif trial.stopped:
+                nested.tag({"stopped": "early, behind others of its target"})
             else:
-                nested.log({"loss": trial.gate.loss, "seconds": trial.gate.seconds})
-                nested.log({"top1": [outcome.top1 for outcome in trial.gate.outcomes]})
-                nested.log({"average_madds": [o.madds for o in trial.gate.outcomes]})
+                nested.tag({"error": trial.error or ""})
 
 
 def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best]":
@@ -135,7 +136,7 @@ def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best
     if all(own):
         ways.append([min(candidates, key=_loss_of) for candidates in own])
     if not ways:
-        errors = sorted({trial.error or "" for trial in trials if trial.gate is None})
+        errors = sorted({trial.error for trial in trials if trial.error})
         raise RuntimeError(f"trials failed, and no target has all gates: {'; '.join(errors)}")
     return min(ways, key=lambda way: sum(best.loss for best in way))
 

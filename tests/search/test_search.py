@@ -15,6 +15,7 @@ from pipeline.tables import Tables
 from pipeline.trials import Trial, run_trials
 
 from .conftest import NAMES, TARGETS, searched
+from .made import make_tables
 
 IMPOSSIBLE = 10**15  # units of a hidden layer: more than any memory holds
 
@@ -37,6 +38,26 @@ def test_every_target_has_its_trials_and_each_the_heads_that_it_drew(
         assert len(bias) == trial.point["hidden"]
         wanted = NAMES[:2] if trial.target == "every" else (trial.target,)
         assert trial.gate.targets == tuple(float(name) * 100 for name in wanted)
+
+
+@pytest.mark.slow
+def test_four_trials_at_once_take_the_table_and_less_than_200_mb_each(
+    ray_cluster: str, home: Path, tmp_path: Path
+) -> None:
+    large = make_tables(tmp_path, rows=400_000, holdout=20_000, features=64)
+    table = sum(
+        values.nbytes
+        for part in ("train", "holdout")
+        for name, values in large.arrays(part).items()
+        if name != "paths"
+    )
+    assert table > 50e6
+    config = searched("large", 40, lr=[0.05, 0.02], cpus_per_trial=1.0)
+    trials = run_trials(config, TARGETS, large, "key")
+    assert len(trials) == 2 * len(NAMES)
+    for trial in trials:
+        assert trial.error is None
+        assert 0 < trial.reached["memory_mb"] < table / 1e6 + 200
 
 
 def test_a_trial_that_fails_is_reported_and_the_others_go_on(
