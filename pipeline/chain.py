@@ -14,7 +14,7 @@ from pipeline.dataset import Dataset, ingest
 from pipeline.evaluation import Evaluation, Row
 from pipeline.promotion import promote
 from pipeline.registry import Version
-from pipeline.stage import GATE, Job, headline, ran, registered, trained
+from pipeline.stage import GATE, Job, headline, holdout_tag, ran, registered, trained
 from pipeline.stages import calibrate as calibrate_stage
 from pipeline.stages import evaluate as evaluate_stage
 from pipeline.stages import gate as gate_stage
@@ -45,7 +45,7 @@ def run(config: Config) -> ChainResult:
     """
     tracking.configure()
     check_model(config)
-    given = registry.resolve(config.gate.supernet) if config.gate.supernet else None
+    given = given_supernet(config)
     dataset = ingest(config)
     check_classes(config, dataset)
     cluster.connect(config.cluster)
@@ -57,6 +57,27 @@ def run(config: Config) -> ChainResult:
         rows = counts.rows(dsnet.load(job.local(version)))
         names = [version.name] if given else [job.supernet_name, version.name]
         return ChainResult(version, rows, [v for name in names for v in registry.versions(name)])
+
+
+def given_supernet(config: Config) -> Version | None:
+    """The supernet that the config names, if it names one.
+
+    Warns of one that kept other images from training than this chain will hold out: what a gate is
+    chosen and priced by should be new to its supernet. Raises InputError for one that is not there.
+    """
+    if config.gate.supernet is None:
+        return None
+    version = registry.resolve(config.gate.supernet)
+    kept, ours = version.tags.get("holdout"), holdout_tag(config)
+    if kept not in (None, ours):
+        logger.warning(
+            "gate.supernet %s kept other images from training (data.holdout, seed: %s) than this "
+            "chain holds out (%s), so its gate's prices come in part from images that it has seen",
+            version.uri,
+            kept,
+            ours,
+        )
+    return version
 
 
 def supernet(job: Job) -> Version:

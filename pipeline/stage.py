@@ -122,10 +122,16 @@ def registered(
                 "dataset_digest": job.dataset.digest,
                 "code_version": code_version(),
                 "evaluated_on": evaluated_on,
+                "holdout": holdout_tag(job.config),
             },
             metrics=metrics,
             aliases=aliases,
         )
+
+
+def holdout_tag(config: Config) -> str:
+    """Which training images a version was not trained on: `data.holdout` of them, by `seed`."""
+    return f"{config.data.holdout:g}, {config.seed}"
 
 
 def ran(

@@ -80,7 +80,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     tracking.configure()
     config = config.model_copy(update={"gate": config.gate.model_copy(update={"target": None})})
     check_targets(targets, config)
-    given = registry.resolve(config.gate.supernet) if config.gate.supernet else None
+    given = chain.given_supernet(config)
     dataset = ingest(config)
     chain.check_classes(config, dataset)
     cluster.connect(config.cluster)

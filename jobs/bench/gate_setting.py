@@ -13,7 +13,7 @@ import ray
 import dsnet
 from dsnet import DSNet
 from dsnet.routing import RoutingTable
-from pipeline import chain, cluster, registry, tracking
+from pipeline import chain, cluster, tracking
 from pipeline.config import Config, config_from_dict
 from pipeline.data.random_bits import permutation
 from pipeline.data.split import holdout
@@ -109,7 +109,7 @@ def prepare(config: Config, images: int | None, threads: int) -> Iterator[Settin
     """
     tracking.configure()
     chain.check_model(config)
-    given = registry.resolve(config.gate.supernet) if config.gate.supernet else None
+    given = chain.given_supernet(config)
     dataset = ingest(config)
     chain.check_classes(config, dataset)
     with TemporaryDirectory() as folder:

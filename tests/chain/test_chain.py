@@ -13,6 +13,7 @@ from dsnet import InputError
 from dsnet.training import recalibrate
 from pipeline import chain, registry, tracking
 from pipeline.chain import ChainResult
+from pipeline.config import config_from_dict
 from pipeline.data.loader import Loader
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources import open_source
@@ -155,3 +156,14 @@ def test_more_workers_than_the_cluster_will_ever_have_are_refused_before_any_wor
 def test_a_target_out_of_reach_is_refused_with_its_range(home: Path) -> None:
     with pytest.raises(InputError, match=r"target 0\.01: expected 63,776 to 298,064"):
         chain.run(configured(gate={"target": 0.01}))
+
+
+def test_a_supernet_that_has_seen_the_held_out_images_is_warned_of(
+    result: ChainResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = result.versions[1].uri
+    for changed, warnings in (({}, 0), ({"seed": 7}, 1)):
+        caplog.clear()
+        config = config_from_dict(configured(gate={"supernet": uri}).as_dict() | changed)
+        assert chain.given_supernet(config) == result.versions[1]
+        assert sum(uri in record.getMessage() for record in caplog.records) == warnings
