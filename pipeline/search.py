@@ -56,7 +56,11 @@ class TargetSearch(Searcher):
         self._search_of(trial_id).on_trial_complete(trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:
-        """Tune calls it with the state of the experiment."""
+        """Tune calls it with the state of the experiment.
+
+        A pickle, as Tune's own state beside it and Optuna's within it: this is a cluster's scratch
+        folder, and nothing that is registered or handed on.
+        """
         Path(checkpoint_path).write_bytes(pickle.dumps((self._searches, self.drawn)))
 
     def restore(self, checkpoint_path: str) -> None:
