@@ -65,6 +65,7 @@ class Worker(ABC):
         train: bool,
         indices: np.ndarray | None = None,
         shared: bool = True,
+        exact: bool | None = None,
     ) -> Loader:
         """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
         config = self.config
@@ -79,6 +80,7 @@ class Worker(ABC):
             rank=self.rank if shared else 0,
             world_size=self.world_size if shared else 1,
             threads=config.cluster.threads,
+            exact=exact,
             pin=self.device.type == "cuda",
         )
         self._loaders.callback(loader.close)

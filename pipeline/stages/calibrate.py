@@ -13,7 +13,10 @@ from pipeline.worker import Worker
 
 
 def loop(worker: Worker) -> None:
-    """Recalibrate on training images as evaluation shows them, each once over all workers.
+    """Recalibrate on training images as training shows them, each once over all workers.
+
+    Filters and classifier have learned behind those statistics: with those of the images that
+    evaluation shows, every width of a CIFAR-10 network lost a point and a half of top-1.
 
     settings: "train", the beton; "model", the supernet's model directory.
     """
@@ -26,7 +29,12 @@ def loop(worker: Worker) -> None:
         if not len(mine):
             return
         loader = worker.loader(
-            worker.settings["train"], section.batch_size, train=False, indices=mine, shared=False
+            worker.settings["train"],
+            section.batch_size,
+            train=True,
+            indices=mine,
+            shared=False,
+            exact=True,
         )
         batches = worker.batches(loader.epoch(0), model.metadata)
         for done, (batch, _) in enumerate(batches, start=1):

@@ -97,9 +97,10 @@ def test_recalibration_on_two_workers_equals_one_pass_over_the_same_batches(
         dataset.train.beton,
         batch_size=config.calibrate.batch_size,
         recipe="digits",
-        train=False,
+        train=True,
         resolution=8,
         indices=order,
+        exact=True,
     )
     model = dsnet.load(registry.pull(supernet.uri, tmp_path / "supernet"))
     images = [
