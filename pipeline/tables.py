@@ -51,12 +51,12 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
         for part, (manifest, indices) in images.items()
     }
     tables = Tables(folder, descriptions)
-    missing = [shard for part in PARTS for shard in pending(folder / part, descriptions[part])]
-    if not missing:
+    missing = {part: pending(folder / part, descriptions[part]) for part in PARTS}
+    if not any(missing.values()):
         return tables
     directory = dsnet.save(model, folder / "model")
-    parts = [
-        (str(manifest.beton), indices, folder / part, descriptions[part])
+    parts: list[table_stage.Part] = [
+        (str(manifest.beton), indices, folder / part, descriptions[part], missing[part])
         for part, (manifest, indices) in images.items()
     ]
     with tracking.stage_run(job.run, "table", {"fingerprint": key}) as run:

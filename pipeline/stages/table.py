@@ -1,33 +1,39 @@
 """The routing table on Ray Train: every worker builds some of its shards."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 import dsnet
 from pipeline.table import Description, build
-from pipeline.table.shards import read_shard, shards_of
+from pipeline.table.shards import Shard, read_shard
 from pipeline.worker import Worker
+
+Part = tuple[str, np.ndarray, Path, Description, list[Shard]]
 
 
 def loop(worker: Worker) -> None:
-    """Build the shards that are missing, of every part; whole ones are kept.
+    """Build this worker's share of the missing shards, whatever their part; whole ones are kept.
 
     settings: "model", the calibrated supernet's model directory; "parts", for each part of the data
-    its beton, indices, folder and Description.
+    its beton, indices, folder, Description and missing shards.
     """
     model = dsnet.load(worker.settings["model"], worker.device)
-    parts: list[tuple[str, np.ndarray, Path, Description]] = worker.settings["parts"]
-    total = sum(description.rows for *_, description in parts) // worker.world_size
+    parts: list[Part] = worker.settings["parts"]
+    missing = [(part, shard) for part in parts for shard in part[4]]
+    mine = shares([len(shard) for _, shard in missing], worker.world_size)[worker.rank]
+    total = sum(len(missing[index][1]) for index in mine)
     done = 0
-    for beton, indices, folder, description in parts:
-        mine = shards_of(description)[worker.rank :: worker.world_size]
-        missing = [shard for shard in mine if read_shard(folder, shard, description) is None]
-        done += sum(len(shard) for shard in mine) - sum(len(shard) for shard in missing)
+    for (beton, indices, folder, description, _), shard in (missing[index] for index in mine):
         before = done
+        done += len(shard)
+        # A worker that died and came back finds what it had finished.
+        if read_shard(folder, shard, description) is not None:
+            continue
 
         def show(rows: int, before: int = before) -> None:
-            worker.progress(min(before + rows, total), total)
+            worker.progress(before + rows, total)
 
         build(
             model,
@@ -35,10 +41,23 @@ def loop(worker: Worker) -> None:
             indices,
             folder,
             description,
-            missing,
+            [shard],
             batch_size=worker.config.table.batch_size,
             threads=worker.config.cluster.threads,
             progress=show,
         )
-        done += sum(len(shard) for shard in missing)
     worker.report({"rows": done}, lambda folder: (folder / "rows").write_text(str(done)))
+
+
+def shares(sizes: Sequence[int], workers: int) -> list[list[int]]:
+    """Which of several pieces of work each worker does: the largest first, each to the least busy.
+
+    Returns for each worker indices into `sizes`; all workers find the same.
+    """
+    busy = [0] * workers
+    given: list[list[int]] = [[] for _ in busy]
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        least = busy.index(min(busy))
+        given[least].append(index)
+        busy[least] += sizes[index]
+    return given

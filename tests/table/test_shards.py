@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dsnet
 from dsnet import DSNet, InputError
@@ -19,6 +21,7 @@ from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources import open_source
+from pipeline.stages.table import shares
 from pipeline.table import Description, build, describe, from_arrays, pending, read_arrays
 from pipeline.table.description import FILE
 from pipeline.table.read import read_table
@@ -252,3 +255,12 @@ def test_arrays_become_a_table_without_a_copy(
     table = from_arrays(arrays)
     assert table.losses.data_ptr() == arrays["losses"].ctypes.data  # type: ignore[union-attr]
     assert table.features[1].data_ptr() == arrays["features_1"].ctypes.data  # type: ignore[union-attr]
+
+
+@given(sizes=st.lists(st.integers(1, 16384), max_size=40), workers=st.integers(1, 9))
+def test_workers_share_every_shard_once_and_none_waits_long(sizes: list[int], workers: int) -> None:
+    given_out = shares(sizes, workers)
+    assert len(given_out) == workers
+    assert sorted(index for mine in given_out for index in mine) == list(range(len(sizes)))
+    busy = [sum(sizes[index] for index in mine) for mine in given_out]
+    assert max(busy) - min(busy) <= max(sizes, default=0)
