@@ -90,8 +90,8 @@ def trials_of(config: Config, targets: Sequence[Target]) -> int:
 
 
 def points(config: Config, targets: Sequence[Target]) -> list[dict[str, Any]]:
-    """What a grid tries, or a random search: for every target and `EVERY` all combinations of the
-    config's lists, or so many different ones as it has samples.
+    """What a grid tries, or a random search: for `EVERY` and every target all combinations of the
+    config's lists, or so many different ones as it has samples. The longest trials come first.
     """
     sweep = config.sweep
     lists = {
@@ -102,7 +102,7 @@ def points(config: Config, targets: Sequence[Target]) -> list[dict[str, Any]]:
     }
     every = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
     drawn = []
-    for target in (*map(str, targets), EVERY):
+    for target in (EVERY, *map(str, targets)):
         here = every
         if sweep.search == "random":
             lot = random.Random(f"{config.seed} {target}")
@@ -142,7 +142,7 @@ def _tuner(
     config: Config, targets: Sequence[Target], trainable: Callable[..., object], folder: Path
 ) -> tune.Tuner:
     """The search from its beginning."""
-    names = [*map(str, targets), EVERY]
+    names = [EVERY, *map(str, targets)]
     searched = config.sweep.search == "optuna"
     halved = config.sweep.scheduler == "asha"
     listed = {} if searched else {"point": tune.grid_search(points(config, targets))}

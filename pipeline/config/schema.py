@@ -256,8 +256,9 @@ class Sweep(Section):
     scheduler: Literal["none", "asha"] = "none"
     """asha: stop trials early that are behind others of their target; none: train each to its
     end."""
-    cpus_per_trial: Rate = 0.5
-    """CPUs that a trial asks for; a small one needs little."""
+    cpus_per_trial: Rate = 1.0
+    """CPUs that a trial asks for. It computes on one thread; a fraction lets more run at once than
+    there are CPUs, and each is a process more to start."""
 
 
 class Evaluate(Section):
