@@ -1,6 +1,6 @@
 """The double-headed gate: channel attention and the choice of width from one reduced feature."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +78,24 @@ def head_from(state: Mapping[str, Tensor]) -> nn.Module:
         head = make_head(reduced, routes, hidden)
     head.load_state_dict(state)
     return head
+
+
+def heads_to_tensors(heads: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Every weight of slimming heads, by head and name: `0.weight`. Copies, on the CPU."""
+    return {
+        f"{number}.{name}": value.cpu().clone(memory_format=torch.contiguous_format)
+        for number, head in enumerate(heads)
+        for name, value in head.state_dict().items()
+    }
+
+
+def heads_from_tensors(tensors: Mapping[str, Tensor]) -> tuple[nn.Module, ...]:
+    """The inverse of `heads_to_tensors`. Raises ValueError for other names, else as `head_from`."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, parameter = name.split(".", 1)
+        states.setdefault(int(number), {})[parameter] = tensor
+    return tuple(head_from(state) for _, state in sorted(states.items()))
 
 
 def _reduced(channels: int) -> int:

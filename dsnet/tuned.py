@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dsnet.budget import price_for
 from dsnet.errors import InputError
-from dsnet.gate import head_from
+from dsnet.gate import heads_from_tensors, heads_to_tensors
 from dsnet.metadata import Prices
 from dsnet.network import DSNet
 from dsnet.target import Target, parse_target
@@ -90,10 +89,9 @@ def to_tensors(gates: Sequence[TunedGate]) -> dict[str, Tensor]:
     Copies: gates may share their heads and differ in their price, and a file's tensors share none.
     """
     return {
-        f"{index}.{number}.{name}": value.cpu().clone(memory_format=torch.contiguous_format)
+        f"{index}.{name}": value
         for index, gate in enumerate(gates)
-        for number, head in enumerate(gate.heads)
-        for name, value in head.state_dict().items()
+        for name, value in heads_to_tensors(gate.heads).items()
     }
 
 
@@ -106,14 +104,14 @@ def from_parts(
     facts: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]
 ) -> list[TunedGate]:
     """The inverse of `to_facts` and `to_tensors`. Raises InputError for what they did not make."""
-    states: dict[int, dict[int, dict[str, Tensor]]] = {}
+    states: dict[int, dict[str, Tensor]] = {}
     try:
         for name, tensor in tensors.items():
-            gate, head, parameter = name.split(".", 2)
-            states.setdefault(int(gate), {}).setdefault(int(head), {})[parameter] = tensor
+            gate, weight = name.split(".", 1)
+            states.setdefault(int(gate), {})[weight] = tensor
         return [
             TunedGate(
-                heads=tuple(head_from(state) for _, state in sorted(states[index].items())),
+                heads=heads_from_tensors(states[index]),
                 target=float(values["target"]),
                 price=float(values["price"]),
                 prices=tuple((float(price), float(madds)) for price, madds in values["prices"]),

@@ -120,18 +120,22 @@ def optuna_search(config: Config, names: list[str]) -> TargetSearch:
     return TargetSearch({name: study(number) for number, name in enumerate(names)})
 
 
-def optuna_space(config: Config) -> dict[str, BaseDistribution]:
-    """What a study draws from: the range of the learning rates, and the other lists."""
+def choices(config: Config) -> dict[str, tuple[CategoricalChoiceType, ...]]:
+    """What is tried, as fields of `TableGate`: the config's lists."""
     sweep = config.sweep
-    lists: dict[str, tuple[CategoricalChoiceType, ...]] = {
+    return {
+        "lr": sweep.lr,
         "sgs_weight": sweep.lambda_sgs,
         "sgs": sweep.sgs,
         "hidden": sweep.hidden,
     }
-    return {
-        "lr": FloatDistribution(min(sweep.lr), max(sweep.lr), log=True),
-        **{name: CategoricalDistribution(values) for name, values in lists.items()},
-    }
+
+
+def optuna_space(config: Config) -> dict[str, BaseDistribution]:
+    """What a study draws from: the range of the learning rates, and the other lists."""
+    lr = config.sweep.lr
+    lists = {name: CategoricalDistribution(values) for name, values in choices(config).items()}
+    return {**lists, "lr": FloatDistribution(min(lr), max(lr), log=True)}
 
 
 def asha(steps: int, names: list[str]) -> TargetScheduler:

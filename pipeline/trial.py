@@ -16,10 +16,9 @@ import psutil
 import torch
 from ray import tune
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from dsnet.atomic import atomic_directory
-from dsnet.gate import head_from
+from dsnet.gate import heads_from_tensors, heads_to_tensors
 from dsnet.routing import Frontier, Outcome, RoutingTable, frontier
 from dsnet.training.table import TableGate, TrainedGate, train_gate
 from pipeline.shared_table import Arrays, from_arrays
@@ -107,12 +106,7 @@ def memory_taken() -> float:
 
 def write_gate(folder: Path, gate: TrainedGate) -> None:
     """A trained gate as safetensors and JSON, in an existing folder."""
-    tensors = {
-        f"{index}.{name}": value.contiguous()
-        for index, head in enumerate(gate.heads)
-        for name, value in head.state_dict().items()
-    }
-    save_file(tensors, folder / HEADS)
+    save_file(heads_to_tensors(gate.heads), folder / HEADS)
     facts = {k: v for k, v in vars(gate).items() if k not in ("heads", "outcomes")}
     facts["outcomes"] = [asdict(outcome) for outcome in gate.outcomes]
     (folder / FACTS).write_text(json.dumps(facts))
@@ -120,16 +114,14 @@ def write_gate(folder: Path, gate: TrainedGate) -> None:
 
 def read_gate(folder: Path) -> TrainedGate:
     """The inverse of `write_gate`, for linear heads and those with a hidden layer."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_file(folder / HEADS).items():
-        index, parameter = name.split(".", 1)
-        states.setdefault(int(index), {})[parameter] = tensor
     facts = json.loads((folder / FACTS).read_text())
     outcomes = tuple(
         Outcome(**{**values, "shares": tuple(values["shares"])}) for values in facts.pop("outcomes")
     )
     facts |= {"targets": tuple(facts["targets"]), "prices": tuple(facts["prices"])}
-    heads = tuple(head_from(state).requires_grad_(False) for _, state in sorted(states.items()))
+    heads = heads_from_tensors(load_file(folder / HEADS))
+    for head in heads:
+        head.requires_grad_(False)
     return TrainedGate(heads=heads, outcomes=outcomes, **facts)
 
 

@@ -18,7 +18,7 @@ from dsnet.target import Target
 from dsnet.training.table import TrainedGate
 from pipeline import board, trial
 from pipeline.config import Config, storage_dir
-from pipeline.search import METRIC, MODE, asha, optuna_search
+from pipeline.search import METRIC, MODE, asha, choices, optuna_search
 from pipeline.table_gate import how
 from pipeline.tables import Tables
 
@@ -56,13 +56,13 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
     gates, total = folder / "gates", trials_of(config, targets)
     train = tables.arrays("train")
     counts = [int(count) for count in train["paths"].madds]
-    madds = {str(target): [target.madds(counts)] for target in targets}
+    wanted = {str(target): target.madds(counts) for target in targets}
     with board.shown("sweep", "trials") as progress:
         trainable = tune.with_resources(
             tune.with_parameters(
                 trial.run,
                 how=how(config),
-                targets={**madds, EVERY: [target.madds(counts) for target in targets]},
+                targets={EVERY: [*wanted.values()], **{name: [m] for name, m in wanted.items()}},
                 train=train,
                 holdout=tables.arrays("holdout"),
                 gates=str(gates),
@@ -82,27 +82,26 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
         return [_read(result, gates) for result in ended]
 
 
+def names_of(targets: Sequence[Target]) -> list[str]:
+    """What there are trials for, the longest first: `EVERY`, then each target."""
+    return [EVERY, *map(str, targets)]
+
+
 def trials_of(config: Config, targets: Sequence[Target]) -> int:
     """How many trials the sweep has."""
     if config.sweep.search == "optuna":
-        return config.sweep.samples * (len(targets) + 1)
+        return config.sweep.samples * len(names_of(targets))
     return len(points(config, targets))
 
 
 def points(config: Config, targets: Sequence[Target]) -> list[dict[str, Any]]:
-    """What a grid tries, or a random search: for `EVERY` and every target all combinations of the
-    config's lists, or so many different ones as it has samples. The longest trials come first.
+    """What a grid tries, or a random search: for each of `names_of` all combinations of the
+    config's lists, or so many different ones as it has samples.
     """
-    sweep = config.sweep
-    lists = {
-        "lr": sweep.lr,
-        "sgs_weight": sweep.lambda_sgs,
-        "sgs": sweep.sgs,
-        "hidden": sweep.hidden,
-    }
+    sweep, lists = config.sweep, choices(config)
     every = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
     drawn = []
-    for target in (EVERY, *map(str, targets)):
+    for target in names_of(targets):
         here = every
         if sweep.search == "random":
             lot = random.Random(f"{config.seed} {target}")
@@ -142,7 +141,7 @@ def _tuner(
     config: Config, targets: Sequence[Target], trainable: Callable[..., object], folder: Path
 ) -> tune.Tuner:
     """The search from its beginning."""
-    names = [EVERY, *map(str, targets)]
+    names = names_of(targets)
     searched = config.sweep.search == "optuna"
     halved = config.sweep.scheduler == "asha"
     listed = {} if searched else {"point": tune.grid_search(points(config, targets))}
