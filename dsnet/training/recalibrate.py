@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from dsnet.layers import SlimBatchNorm2d
+from dsnet.layers import BATCHNORM_MOMENTUM, SlimBatchNorm2d
 from dsnet.network import DSNet
 from dsnet.training.parallel import total
 
@@ -31,17 +31,25 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
         for layer in layers
     }
 
-    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def clear(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, SlimBatchNorm2d)
-        x = inputs[0]
-        var, mean = torch.var_mean(x.double(), (0, 2, 3), correction=0)
-        count = x.numel() // x.shape[1]
-        start = layer.start(x.shape[1])
-        rows = moments[layer][:, start : start + x.shape[1]]
+        for statistics in layer.statistics(inputs[0].shape[1]):
+            statistics.zero_()
+
+    def collect(layer: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+        """What one update makes of zeros is momentum times the batch's own statistics."""
+        assert isinstance(layer, SlimBatchNorm2d)
+        channels = inputs[0].shape[1]
+        mean, unbiased = (s.double() / BATCHNORM_MOMENTUM for s in layer.statistics(channels))
+        count = inputs[0].numel() // channels
+        var = unbiased * (count - 1) / count
+        start = layer.start(channels)
+        rows = moments[layer][:, start : start + channels]
         rows += torch.stack([mean, var + mean**2, torch.ones_like(mean)]) * count
 
     training = model.training
-    hooks = [layer.register_forward_pre_hook(collect) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(clear) for layer in layers]
+    hooks += [layer.register_forward_hook(collect) for layer in layers]
     model.train()
     images = 0
     try:

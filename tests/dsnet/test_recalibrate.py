@@ -94,7 +94,7 @@ def test_parameters_stay_and_no_hook_is_left_behind(network: DSNet, images: Tens
     for name, value in network.named_parameters():
         assert torch.equal(value, before[name]), name
         assert value.grad is None, name
-    assert not any(module._forward_pre_hooks for module in network.modules())
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in network.modules())
 
 
 def test_the_shared_prefix_runs_once_for_each_batch(build: Build, images: Tensor) -> None:
