@@ -6,7 +6,7 @@ from dsnet.training.bootstrap import (
     labels_step,
     random_widths,
 )
-from dsnet.training.ema import make_teacher, update_teacher
+from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
 from dsnet.training.parallel import average_gradients
 from dsnet.training.recalibrate import recalibrate
 from dsnet.training.sparsify import GateLoss, freeze_trunk, gate_step
@@ -23,4 +23,5 @@ __all__ = [
     "random_widths",
     "recalibrate",
     "update_teacher",
+    "warmed_decay",
 ]

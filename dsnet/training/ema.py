@@ -17,3 +17,14 @@ def update_teacher(teacher: DSNet, model: DSNet, decay: float = 0.997) -> None:
     """teacher <- decay * teacher + (1 - decay) * model, parameters and buffers, in fused calls."""
     torch._foreach_lerp_(tuple(teacher.parameters()), tuple(model.parameters()), 1 - decay)
     torch._foreach_lerp_(tuple(teacher.buffers()), tuple(model.buffers()), 1 - decay)
+
+
+def warmed_decay(decay: float, updates: int) -> float:
+    """The decay after `updates` updates: min(decay, (1 + updates) / (10 + updates)).
+
+    An average over the last ninth of the training so far, until that is what `decay` averages over
+    (2,990 steps at 0.997). With `decay` from the first step on, a teacher is for long little but
+    its random initialisation, which the slim widths of a short training then learn from. The
+    formula is that of TensorFlow's ExponentialMovingAverage with num_updates.
+    """
+    return min(decay, (1 + updates) / (10 + updates))

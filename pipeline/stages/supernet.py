@@ -16,6 +16,7 @@ from dsnet.training import (
     make_teacher,
     random_widths,
     update_teacher,
+    warmed_decay,
 )
 from dsnet.training.parallel import average
 from pipeline.checkpoint import Training
@@ -64,7 +65,7 @@ def loop(worker: Worker) -> None:
             if section.clip_grad is not None:
                 torch.nn.utils.clip_grad_norm_(learning, section.clip_grad)
             state.optimizer.step()
-            update_teacher(state.model, student, section.ema)
+            update_teacher(state.model, student, warmed_decay(section.ema, now))
             sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
             worker.progress(now + 1, steps)
         state.epoch += 1

@@ -17,6 +17,7 @@ from dsnet.training import (
     make_teacher,
     random_widths,
     update_teacher,
+    warmed_decay,
 )
 
 Build = Callable[..., DSNet]
@@ -227,3 +228,16 @@ def test_the_teacher_follows_at_the_papers_pace_by_default(build: Build) -> None
     moved = teacher.classifier.bias + 0.003
     update_teacher(teacher, model)
     torch.testing.assert_close(teacher.classifier.bias, moved)
+
+
+def test_a_young_teacher_averages_over_the_last_ninth_of_the_training() -> None:
+    assert warmed_decay(0.997, 0) == 0.1
+    for updates in (90, 900, 2000):
+        assert 1 / (1 - warmed_decay(0.997, updates)) == pytest.approx(updates / 9, rel=0.12)
+
+
+def test_a_grown_teacher_averages_over_what_it_was_told() -> None:
+    assert (
+        warmed_decay(0.997, 2989) < 0.997 == warmed_decay(0.997, 2990) == warmed_decay(0.997, 10**6)
+    )
+    assert warmed_decay(0.0, 10**6) == 0.0
