@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import dsnet
+from dsnet import restricted
 from dsnet.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, average_gradients, freeze_trunk, gate_step
 from pipeline.checkpoint import Training
@@ -40,10 +41,13 @@ def loop(worker: Worker) -> None:
 
 
 def prepared(worker: Worker) -> Training:
-    """The supernet with its trunk frozen, and the optimizer of its slimming heads."""
-    model = dsnet.load(worker.settings["model"], worker.device).to(
-        memory_format=torch.channels_last
-    )
+    """The supernet with its trunk frozen, and the optimizer of its slimming heads.
+
+    The heads have a logit for each route that the config allows.
+    """
+    supernet = dsnet.load(worker.settings["model"], worker.device)
+    model = restricted(supernet, worker.config.model.routes)
+    model = model.to(worker.device, memory_format=torch.channels_last)
     freeze_trunk(model)
     return Training(model, make_optimizer(model.slimming_parameters(), worker.config.gate))
 

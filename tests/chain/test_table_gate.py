@@ -40,12 +40,22 @@ def test_a_gate_from_the_table_meets_its_target_and_keeps_its_prices(
 
 
 def test_too_many_joint_paths_for_a_table_are_trained_straight_through_and_said(
-    result: ChainResult, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    result: ChainResult,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(chain, "MAX_PATHS", 3)
+    """And between the routes that the config allows, as a table would have had it."""
+    monkeypatch.setattr(chain, "MAX_PATHS", 2)
     with caplog.at_level(logging.WARNING):
         found = chain.run(
-            configured(name="many", gate={"method": "table", "supernet": result.versions[1].uri})
+            configured(
+                name="many",
+                model={"routes": [0, 1, 3]},
+                gate={"method": "table", "supernet": result.versions[1].uri},
+            )
         )
     assert "straight_through is used" in caplog.text
     assert found.version.stage == "gate"
+    model = dsnet.load(registry.pull(found.version.uri, tmp_path / "model"))
+    assert list(model.space.routes) == [0, 1, 3]
