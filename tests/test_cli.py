@@ -399,6 +399,23 @@ def test_every_command_explains_itself_with_an_example(command: Command, name: s
     assert f" dsnet {name}" in outcome.stdout.partition("Examples:")[2]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("loader --threads 2", "--threads: expected a benchmark that reads it (inference, opera"),
+        ("inference --images 4", "--images: expected a benchmark that reads it (gate), found inf"),
+        ("overhead --gate.epochs 3", "--gate.epochs: expected a benchmark that reads it (gate)"),
+        ("gate --source .", "--source: expected a benchmark that reads it (loader), found gate"),
+    ],
+)
+def test_an_option_that_a_benchmark_would_not_read_is_refused(
+    command: Command, arguments: str, message: str
+) -> None:
+    outcome = command("bench", *arguments.split())
+    assert outcome.status == 2
+    assert message in outcome.stderr
+
+
 def test_every_field_of_the_configuration_is_a_flag_with_its_help(command: Command) -> None:
     text = squeezed(command("run", "--help").stdout)
     for field in FIELDS:

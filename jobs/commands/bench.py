@@ -2,11 +2,12 @@
 
 import importlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from jobs.config_flags import ConfigCommand, configuration, field_flags, given
 from jobs.output import print_table, working
@@ -14,21 +15,42 @@ from jobs.output import print_table, working
 if TYPE_CHECKING:
     from jobs.bench.record import Record
 
-# Each is a module of jobs.bench, imported when it is asked for.
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A module of jobs.bench, imported when it is asked for.
+
+    text: what it is of. reads: the options that mean something to it, beside those of all.
+    """
+
+    text: str
+    reads: tuple[str, ...] = ()
+
+
 BENCHMARKS = {
-    "inference": "predictions: fixed widths and chosen ones, beside what else there is",
-    "operators": "predictions by kind of operator, beside what the machine can do at best",
-    "supernet": "steps of stage I: what is shared, memory layout, optimizer",
-    "gate": "stage II by table and straight-through: a target's cost, accuracy at equal MAdds",
-    "loader": "pictures into batches: this loader, FFCV's own, torchvision's",
-    "overhead": "what surrounds a training: starts, imports, reports, ends",
+    "inference": Benchmark(
+        "predictions: fixed widths and chosen ones, beside what else there is", ("threads",)
+    ),
+    "operators": Benchmark(
+        "predictions by kind of operator, beside what the machine can do at best", ("threads",)
+    ),
+    "supernet": Benchmark(
+        "steps of stage I: what is shared, memory layout, optimizer", ("threads",)
+    ),
+    "gate": Benchmark(
+        "stage II by table and straight-through: a target's cost, accuracy at equal MAdds",
+        ("threads", "config", "images", "seeds"),
+    ),
+    "loader": Benchmark(
+        "pictures into batches: this loader, FFCV's own, torchvision's", ("source",)
+    ),
+    "overhead": Benchmark("what surrounds a training: starts, imports, reports, ends"),
 }
-OF_A_CHAIN = {"gate"}
 CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
 
 
 def contents() -> str:
-    return "\n".join(f"  {name:<11}{text}" for name, text in BENCHMARKS.items())
+    return "\n".join(f"  {name:<11}{each.text}" for name, each in BENCHMARKS.items())
 
 
 @click.command("bench", cls=ConfigCommand, epilog=f"\b\nBenchmarks:\n{contents()}")
@@ -108,14 +130,9 @@ def command(
     from jobs.bench.options import Options
 
     options = Options(runs, quick, source, threads, images=images, seeds=seeds)
-    changed = [f"--{name}" for name in given(flags)] + ["--config"] * (config_file is not None)
-    if benchmark in OF_A_CHAIN:
+    _refuse_unread(benchmark, [f"--{name}" for name in given(flags)])
+    if "config" in BENCHMARKS[benchmark].reads:
         options = replace(options, config=configuration(config_file or str(CONFIG), flags))
-    elif changed:
-        raise click.UsageError(
-            f"{changed[0]}: expected a benchmark of a chain ({', '.join(sorted(OF_A_CHAIN))}), "
-            f"found {benchmark}, which reads no configuration"
-        )
     with working():
         module = importlib.import_module(f"jobs.bench.{benchmark}")
         records = module.bench(options)
@@ -140,6 +157,24 @@ def command(
     ]
     columns = ("name", "unit", "median", "spread", "runs", "ratio")
     print_table(columns, rows, title=shared.rstrip(": "))
+
+
+def _refuse_unread(benchmark: str, fields: list[str]) -> None:
+    """Raise UsageError for an option that this benchmark would not read.
+
+    fields: flags of the configuration's fields that were given.
+    """
+    context = click.get_current_context()
+    reads = BENCHMARKS[benchmark].reads
+    for option in sorted({name for each in BENCHMARKS.values() for name in each.reads}):
+        parameter = {"config": "config_file"}.get(option, option)
+        asked = context.get_parameter_source(parameter) is not ParameterSource.DEFAULT
+        flags = [f"--{option}"] * asked + fields * (option == "config")
+        if flags and option not in reads:
+            readers = ", ".join(name for name, each in BENCHMARKS.items() if option in each.reads)
+            raise click.UsageError(
+                f"{flags[0]}: expected a benchmark that reads it ({readers}), found {benchmark}"
+            )
 
 
 def _shared(names: list[str]) -> str:
