@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jobs.bench.gate_accuracy import MADDS
 from jobs.bench.record import Record
+from jobs.bench.svg import svg_figure
 
 # Colour and marker by what the name says; the first that is in it counts.
 KINDS = {
@@ -18,36 +19,28 @@ KINDS = {
 
 def draw(records: Sequence[Record], path: Path) -> None:
     """An SVG; medians over the seeds, with bars from the smallest to the largest."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.fonttype"] = "none"
-    from matplotlib import pyplot
-
     madds = {r.name.removesuffix(" MAdds"): r for r in records if r.unit == MADDS}
     right = {r.name.removesuffix(" top-1"): r for r in records if r.name.endswith(" top-1")}
-    figure, axes = pyplot.subplots(figsize=(8, 5.5))
-    for kind, (colour, marker, label) in KINDS.items():
-        names = [name for name in madds if kind == _kind(name)]
-        if not names:
-            continue
-        x, y = [madds[name] for name in names], [right[name] for name in names]
-        axes.errorbar(
-            [record.value / 1e6 for record in x],
-            [record.value for record in y],
-            xerr=_bars(x, 1e6),
-            yerr=_bars(y, 1),
-            fmt=marker,
-            color=colour,
-            label=label,
-            linestyle="--" if kind == "width" else "none",
-            elinewidth=0.8,
-        )
-    axes.set(xlabel="multiply-adds per image, millions", ylabel="top-1 on test images, %")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    with svg_figure(path, figsize=(8, 5.5)) as (figure, ((axes,),)):
+        for kind, (colour, marker, label) in KINDS.items():
+            names = [name for name in madds if kind == _kind(name)]
+            if not names:
+                continue
+            x, y = [madds[name] for name in names], [right[name] for name in names]
+            axes.errorbar(
+                [record.value / 1e6 for record in x],
+                [record.value for record in y],
+                xerr=_bars(x, 1e6),
+                yerr=_bars(y, 1),
+                fmt=marker,
+                color=colour,
+                label=label,
+                linestyle="--" if kind == "width" else "none",
+                elinewidth=0.8,
+            )
+        axes.set(xlabel="multiply-adds per image, millions", ylabel="top-1 on test images, %")
+        axes.legend()
+        figure.tight_layout()
 
 
 def _kind(name: str) -> str:
