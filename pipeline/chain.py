@@ -94,15 +94,28 @@ def calibrate(job: Job, supernet: Version) -> Version:
 def gate(job: Job, supernet: Version) -> Version:
     """The gated network. Raises InputError for a supernet of another number of classes."""
     model = gateless(job, supernet)
-    if job.config.gate.method == "table":
-        if (paths := len(model.space.routes)) <= MAX_PATHS:
-            return gate_by_table(job, supernet, model)
-        logger.warning(
-            "gate.method table is for up to %d joint paths and %s has %d: straight_through is used",
-            MAX_PATHS,
-            model.architecture.name,
-            paths,
-        )
+    if by_table(job.config, model):
+        return gate_by_table(job, supernet, model)
+    return straight_through(job, supernet)
+
+
+def by_table(config: Config, model: DSNet) -> bool:
+    """Whether gates are trained on a table, as `gate.method` says; a warning, where they cannot."""
+    if config.gate.method != "table":
+        return False
+    if (paths := len(model.space.routes)) <= MAX_PATHS:
+        return True
+    logger.warning(
+        "gate.method table is for up to %d joint paths and %s has %d: straight_through is used",
+        MAX_PATHS,
+        model.architecture.name,
+        paths,
+    )
+    return False
+
+
+def straight_through(job: Job, supernet: Version) -> Version:
+    """The gated network, its gates trained as the paper does, through the network."""
     return trained(job, GATE, job.config.name, gate_stage.loop, {}, supernet)
 
 

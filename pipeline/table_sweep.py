@@ -1,31 +1,24 @@
-"""A sweep: what does each budget buy? One routing table, a gate for every target, one frontier."""
+"""A sweep by table: one routing table, and a gate on it for every target."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
-import dsnet
-from dsnet import DSNet
 from dsnet.routing import RoutingTable, choose, gate_logits
 from dsnet.target import Target
 from dsnet.training.table import TrainedGate
 from dsnet.tuned import fitted
-from pipeline import chain, cluster, registry, tracking
-from pipeline.config import Config, storage_dir
+from pipeline import registry, tracking
+from pipeline.asked import Asked
 from pipeline.data.loader import Loader
-from pipeline.dataset import ingest
-from pipeline.fingerprint import code_version
 from pipeline.promotion import champion, target_alias
 from pipeline.registry import CHAMPION, Version
 from pipeline.report import (
-    About,
     Results,
     Row,
     curve_rows,
@@ -34,24 +27,12 @@ from pipeline.report import (
     oracle_rows,
     static_rows,
     write_page,
-    write_results,
 )
-from pipeline.stage import GATE, Job, registered
+from pipeline.stage import GATE, registered
 from pipeline.table_gate import tuned
 from pipeline.tables import Tables, make_tables
 from pipeline.tracking import Run
-from pipeline.trials import EVERY, Trial, check_targets, run_trials
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """What a sweep has found."""
-
-    results: Results
-    parquet: Path
-    page: Path
-    version: Version
-    """One version with every target's gate in it, under every target's alias."""
+from pipeline.trials import EVERY, Trial, run_trials
 
 
 @dataclass(frozen=True)
@@ -70,37 +51,18 @@ class Best:
         return self.gate.outcomes[self.index].loss
 
 
-def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResult:
-    """Train a gate for every target on one table, register the best and draw the frontier.
+def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
+    """What the trials have found, and the version that was made of the best of them.
 
-    command: what makes these results again, for the report. Raises InputError, before any work, for
-    a target that the routing space cannot meet.
+    started: of the sweep, by `time.monotonic`.
     """
-    started = time.monotonic()
-    tracking.configure()
-    config = config.model_copy(update={"gate": config.gate.model_copy(update={"target": None})})
-    check_targets(targets, config)
-    given = chain.given_supernet(config)
-    dataset = ingest(config)
-    chain.check_classes(config, dataset)
-    cluster.connect(config.cluster)
-    with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
-        job = Job(config, dataset, run)
-        supernet = given or chain.calibrate(job, chain.supernet(job))
-        model = chain.gateless(job, supernet)
-        tables = make_tables(job, supernet, model)
-        key = job.fingerprint("sweep", [supernet], *map(str, targets))
-        trials = run_trials(config, targets, tables, key)
-        log_trials(run, trials)
-        found = Found(job, supernet, tables, best_gates(targets, trials))
-        results = found.results(trials, command, started)
-        folder = storage_dir(config) / "sweeps" / f"{config.name}-{key[:12]}"
-        parquet, page = folder / "frontier.parquet", folder / "frontier.html"
-        write_results(results, parquet)
-        write_page(results, page)
-        run.artifact(parquet)
-        run.artifact(page)
-        return SweepResult(results, parquet, page, found.register(model, key, results))
+    job = asked.job
+    tables = make_tables(job, asked.supernet, asked.model)
+    trials = run_trials(job.config, asked.targets, tables, asked.key)
+    log_trials(job.run, trials)
+    found = Found(asked, tables, best_gates(asked.targets, trials))
+    results = found.results(trials, started)
+    return results, [found.register(results)]
 
 
 def log_trials(run: Run, trials: Sequence[Trial]) -> None:
@@ -145,8 +107,7 @@ def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best
 class Found:
     """The gates that a sweep has found, and what they do with the test images."""
 
-    job: Job
-    supernet: Version
+    asked: Asked
     tables: Tables
     best: list[Best]
 
@@ -160,10 +121,10 @@ class Found:
         """The test images' table: judged by, never chosen by."""
         return self.tables.read("test")
 
-    def results(self, trials: Sequence[Trial], command: str, started: float) -> Results:
+    def results(self, trials: Sequence[Trial], started: float) -> Results:
         """Everything that the report shows."""
-        job, test = self.job, self.test
-        rows = static_rows(test, self._path_names)
+        test = self.test
+        rows = static_rows(test, self.asked.routes)
         rows += oracle_rows(test)
         for trial in trials:
             rows += self._rows_of(trial)
@@ -171,41 +132,27 @@ class Found:
         if every:
             heads = min(every, key=_loss).gate.heads  # type: ignore[union-attr]
             rows += curve_rows(self.holdout, test, *self._logits(heads))
-        model = dsnet.load(job.local(self.supernet))
-        about = About(
-            name=job.config.name,
-            supernet=self.supernet.uri,
-            arch=model.architecture.name,
-            source=job.config.data.source,
-            dataset=job.dataset.digest,
-            images=len(test),
-            resolution=job.config.data.resolution,
-            paths=tuple(self._path_names),
-            madds=tuple(int(count) for count in test.paths.madds),
-            command=command,
-            code=code_version(),
-            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            seconds=time.monotonic() - started,
-        )
         logits = [self._logits(best.gate.heads)[1] for best in self.best]
         prices = [best.gate.prices[best.index] for best in self.best]
         images = image_rows(
             test,
-            job.dataset.test.classes,
+            self.asked.job.dataset.test.classes,
             [str(best.target) for best in self.best],
             [choose(gate, test.paths, p) for gate, p in zip(logits, prices, strict=True)],
             logits[len(logits) // 2],
             self._pictures,
         )
+        about = self.asked.about(time.monotonic() - started)
         return Results(about, tuple(rows), images)
 
-    def register(self, model: DSNet, key: str, results: Results) -> Version:
+    def register(self, results: Results) -> Version:
         """One version with the gates of all targets, under every target's alias, with the report.
 
         Unless it is there already. Where nobody asks for a budget it runs at the middle target;
         where the name has no champion yet, it becomes it.
         """
-        job, name = self.job, self.job.config.name
+        job, key = self.asked.job, self.asked.key
+        name = job.config.name
         aliases = [target_alias(best.target) for best in self.best]
         version = registry.find(name, key)
         if version is None:
@@ -217,11 +164,11 @@ class Found:
                     job,
                     GATE,
                     name,
-                    fitted(model, gates[middle]),
+                    fitted(self.asked.model, gates[middle]),
                     {"top1": row.top1 or 0.0, "average_madds": row.madds or 0.0},
                     key,
                     run,
-                    self.supernet,
+                    self.asked.supernet,
                     gates=gates,
                     evaluated_on="test",
                     attach=lambda folder: write_page(results, folder / "report.html"),
@@ -240,7 +187,7 @@ class Found:
         for index, madds in enumerate(trial.gate.targets):
             best = next(b for b in self.best if abs(self._madds(b.target) - madds) < 0.5)
             chosen = best.trial is trial
-            name = f"models:/{self.job.config.name}@{target_alias(best.target)}"
+            name = f"models:/{self.asked.job.config.name}@{target_alias(best.target)}"
             rows.append(
                 gate_row(
                     label,
@@ -259,19 +206,15 @@ class Found:
         return rows
 
     def _madds(self, target: Target) -> float:
-        return target.madds([int(count) for count in self.test.paths.madds])
+        return target.madds(self.asked.madds)
 
     def _logits(self, heads: Sequence[Module]) -> tuple[list[Tensor], list[Tensor]]:
         return gate_logits(self.holdout, heads), gate_logits(self.test, heads)
 
-    @cached_property
-    def _path_names(self) -> list[str]:
-        return [f"width {route}" for route in range(len(self.test.paths))]
-
     def _pictures(self, indices: np.ndarray) -> np.ndarray:
-        config = self.job.config
+        config = self.asked.job.config
         loader = Loader(
-            self.job.dataset.test.beton,
+            self.asked.job.dataset.test.beton,
             batch_size=len(indices),
             recipe=config.data.recipe,
             train=False,

@@ -37,8 +37,9 @@ def parse_targets(text: str) -> "list[Target]":
 def command(config_file: str, targets: str, **flags: str | None) -> None:
     """Train a gate for every target on one routing table, register the best, draw the frontier.
 
-    The supernet and its table are made once, whatever the number of targets. A sweep that was
-    interrupted goes on where it stopped.
+    The supernet and its table are made once, whatever the number of targets. With
+    --gate.method straight_through, or more joint paths than a table is for, each target is trained
+    through the network, one after the other. A sweep that was interrupted goes on where it stopped.
 
     \b
     Examples:
@@ -70,12 +71,12 @@ def print_sweep(result: "SweepResult") -> None:
     first = next(row.uri for row in result.results.chosen)
     title = f"{about.name}: the best gate of each target, on {about.images} test images"
     print_table(("target", "top-1", "multiply-adds", "off target", "gate"), rows, title)
-    print_versions([result.version])
+    print_versions(result.versions)
     failed = [row for row in result.results.rows if row.error]
     for row in failed:
         click.echo(f"trial {row.label} failed: {row.error}", err=True)
     click.echo(
-        f"{about.seconds:.0f} s in all, table included\n"
+        f"{about.seconds:.0f} s in all\n"
         "Look further:\n"
         f"  {result.page}    the report, one page\n"
         f"  {result.parquet}    its figures\n"

@@ -149,8 +149,8 @@ class Supernet(Section):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Label smoothing, for what learns from the labels."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.997
-    """Decay per step of the teacher, the moving average of parameters and buffers. Less in the first
-    thousands of steps: at most (1 + step) / (10 + step)."""
+    """Decay per step of the teacher, the moving average of parameters and buffers; in the first
+    thousands of steps at most (1 + step) / (10 + step)."""
     random_widths: Annotated[int, Field(ge=0)] = 2
     """Random widths trained in each step, beside the largest and the smallest."""
     bootstrap: Literal["ensemble", "plain", "distill", "labels"] = "ensemble"

@@ -3,9 +3,19 @@
 from pipeline.report.frontier import curve_rows, gate_row, oracle_rows, static_rows
 from pipeline.report.images import Images, Picture, image_rows
 from pipeline.report.page import render, write_page
-from pipeline.report.results import About, Results, Row, read_results, write_results
+from pipeline.report.results import (
+    GATE,
+    STATIC,
+    About,
+    Results,
+    Row,
+    read_results,
+    write_results,
+)
 
 __all__ = [
+    "GATE",
+    "STATIC",
     "About",
     "Images",
     "Picture",

@@ -20,11 +20,14 @@ _CLASSES_SHOWN = 24
 
 @dataclass(frozen=True)
 class Gain:
-    """Points of top-1 between a gate and what it is held to, at equal multiply-adds."""
+    """Points of top-1 between a gate and what it is held to, at equal multiply-adds.
+
+    oracle: None where there was no routing table to tell it.
+    """
 
     static: float
     lot: float
-    oracle: float
+    oracle: float | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def render(results: Results) -> str:
         tiles=tiles(results, gains),
         trials=[row for row in results.rows if row.kind == GATE],
         paths=len(results.about.paths),
+        kinds={row.kind for row in results.rows},
         plots=[("wide", pareto(results, 1000, 440)), ("narrow", pareto(results, 380, 380))],
         above=[("wide", gains_plot(results, 1000, 260)), ("narrow", gains_plot(results, 380, 280))],
         shown=first_shown(images, chosen),
@@ -84,10 +88,11 @@ def render(results: Results) -> str:
 def gain(results: Results, row: Row) -> Gain:
     """What a gate gains, in shares of the test images."""
     madds, top1 = row.madds or 0.0, row.top1 or 0.0
+    oracle = results.of_kind(ORACLE)
     return Gain(
         static=top1 - (1 - best_static(results).at(madds)),
         lot=top1 - by_lot(results, row),
-        oracle=top1 - (1 - line_of(results.of_kind(ORACLE)).at(madds)),
+        oracle=top1 - (1 - line_of(oracle).at(madds)) if oracle else None,
     )
 
 
@@ -101,16 +106,15 @@ def tiles(results: Results, gains: Sequence[Gain]) -> list[Tile]:
         return Tile(signed(sum(values) / len(values), 2), text, span)
 
     trials = sum(row.kind == GATE for row in results.rows)
-    return [
+    oracle = [g.oracle for g in gains if g.oracle is not None]
+    found = [
         tile([g.static for g in gains], "points of top-1 over the best static width at equal cost"),
         tile([g.lot for g in gains], "points over random routing with the same shares"),
-        tile([g.oracle for g in gains], "points to the oracle, the best that any gate could do"),
-        Tile(
-            f"{results.about.seconds:.0f} s",
-            "for the whole sweep, its routing tables included",
-            f"{trials} trials, {len(gains)} targets",
-        ),
     ]
+    if oracle:
+        found.append(tile(oracle, "points to the oracle, the best that any gate could do"))
+    took, of = f"{results.about.seconds:.0f} s", f"{trials} trials, {len(gains)} targets"
+    return [*found, Tile(took, "for the whole sweep", of)]
 
 
 def first_shown(images: Images, chosen: Sequence[Row]) -> int:

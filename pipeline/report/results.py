@@ -92,7 +92,7 @@ class About:
     architecture, where the pictures come from, and the digest of their betons. images: test images.
     resolution: in pixels. paths: a name for each path. madds: multiply-adds of each. command: what
     makes these results again. code, created: version of the code, and the date. seconds: what the
-    sweep took, table included.
+    sweep took.
     """
 
     name: str

@@ -47,7 +47,7 @@ def prepared(worker: Worker) -> Training:
     """
     supernet = dsnet.load(worker.settings["model"], worker.device)
     model = restricted(supernet, worker.config.model.routes)
-    model = model.to(worker.device, memory_format=torch.channels_last)
+    model = model.to(worker.device).to(memory_format=torch.channels_last)
     freeze_trunk(model)
     return Training(model, make_optimizer(model.slimming_parameters(), worker.config.gate))
 

@@ -1,6 +1,5 @@
 """The chain with a gate from the table: what is registered does what the table said."""
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -37,25 +36,3 @@ def test_a_gate_from_the_table_meets_its_target_and_keeps_its_prices(
     # 360 test images; the target is met on the held-out ones.
     assert dynamic.share == pytest.approx(0.5, abs=0.06)
     assert found.version.metrics["average_madds"] == pytest.approx(dynamic.madds)
-
-
-def test_too_many_joint_paths_for_a_table_are_trained_straight_through_and_said(
-    result: ChainResult,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    tmp_path: Path,
-) -> None:
-    """And between the routes that the config allows, as a table would have had it."""
-    monkeypatch.setattr(chain, "MAX_PATHS", 2)
-    with caplog.at_level(logging.WARNING):
-        found = chain.run(
-            configured(
-                name="many",
-                model={"routes": [0, 1, 3]},
-                gate={"method": "table", "supernet": result.versions[1].uri},
-            )
-        )
-    assert "straight_through is used" in caplog.text
-    assert found.version.stage == "gate"
-    model = dsnet.load(registry.pull(found.version.uri, tmp_path / "model"))
-    assert list(model.space.routes) == [0, 1, 3]

@@ -1,0 +1,99 @@
+"""A sweep without a table: stage II straight through the network, once for each target."""
+
+import json
+import logging
+import time
+from dataclasses import replace
+
+from ray.train import TrainingFailedError
+
+import dsnet
+from dsnet.target import Target
+from pipeline import chain, registry, tracking
+from pipeline.asked import Asked
+from pipeline.config import Config
+from pipeline.evaluation import Evaluation
+from pipeline.promotion import champion, target_alias
+from pipeline.registry import CHAMPION, Version
+from pipeline.report import GATE, STATIC, Images, Results, Row
+
+logger = logging.getLogger(__name__)
+
+
+def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
+    """Train a gate for each target, register it under the target's alias, count on test images.
+
+    started: of the sweep, by `time.monotonic`. A gate that is registered already is not trained
+    again. A target whose training fails is reported, and the others go on; RuntimeError if all
+    fail. Without a table there is no oracle, no price curve and no image by image account.
+    """
+    rows: list[Row] = []
+    versions: list[Version] = []
+    for target in asked.targets:
+        try:
+            version = _gated(asked, target)
+        except TrainingFailedError as error:
+            logger.warning("target %s failed: %s", target, error)
+            reason = str(error).strip().splitlines()[-1]
+            rows.append(Row(GATE, f"target {target}", target=str(target), error=reason))
+            continue
+        if not versions:
+            rows += _static_rows(asked, _counts(version))
+        rows.append(_gate_row(asked, target, version))
+        versions.append(version)
+    if not versions:
+        raise RuntimeError(f"no target has a gate: {'; '.join(row.error or '' for row in rows)}")
+    name = asked.job.config.name
+    if not champion(name):
+        registry.set_alias(name, CHAMPION, versions[len(versions) // 2].version)
+    nothing = Images((), (), (), (), ())
+    results = Results(asked.about(time.monotonic() - started), tuple(rows), nothing)
+    return results, [registry.resolve(version.uri) for version in versions]
+
+
+def _gated(asked: Asked, target: Target) -> Version:
+    job = replace(asked.job, config=_aimed(asked.job.config, target))
+    version = chain.evaluate(job, chain.straight_through(job, asked.supernet))
+    registry.set_alias(version.name, target_alias(target), version.version)
+    return version
+
+
+def _aimed(config: Config, target: Target) -> Config:
+    return config.model_copy(update={"gate": config.gate.model_copy(update={"target": target})})
+
+
+def _counts(version: Version) -> Evaluation:
+    return Evaluation.from_dict(json.loads(version.tags["evaluation"]))
+
+
+def _static_rows(asked: Asked, counts: Evaluation) -> list[Row]:
+    """Every image at one width: a row for each route."""
+    routes = list(asked.model.space.routes)
+    return [
+        Row(
+            STATIC,
+            name,
+            madds=madds,
+            top1=counts.correct[route] / counts.images,
+            routes=tuple(float(other == route) for other in routes),
+        )
+        for name, madds, route in zip(asked.routes, asked.madds, routes, strict=True)
+    ]
+
+
+def _gate_row(asked: Asked, target: Target, version: Version) -> Row:
+    counts, model = _counts(version), dsnet.load(asked.job.local(version))
+    run = tracking.client().get_run(version.run_id).info
+    return Row(
+        GATE,
+        f"target {target}",
+        madds=counts.average_madds(model),
+        top1=counts.routed_correct / counts.images,
+        target=str(target),
+        target_madds=target.madds(asked.madds),
+        routes=tuple(counts.picked[route] / counts.images for route in model.space.routes),
+        price=model.metadata.price,
+        seconds=(run.end_time - run.start_time) / 1000,
+        chosen=True,
+        uri=f"models:/{version.name}@{target_alias(target)}",
+    )

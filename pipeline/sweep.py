@@ -1,0 +1,57 @@
+"""A sweep: what does each budget buy? A gate for every target, and one frontier."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsnet.target import Target
+from pipeline import chain, cluster, straight_sweep, table_sweep, tracking
+from pipeline.asked import Asked
+from pipeline.config import Config, storage_dir
+from pipeline.dataset import ingest
+from pipeline.registry import Version
+from pipeline.report import Results, write_page, write_results
+from pipeline.stage import Job
+from pipeline.trials import check_targets
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep has found."""
+
+    results: Results
+    parquet: Path
+    page: Path
+    versions: list[Version]
+    """What was registered, each under its targets' aliases: by table, one for all targets."""
+
+
+def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResult:
+    """Find a gate for every target, register the best and draw the frontier.
+
+    All on one routing table; straight through the network, one after the other, where the config
+    or the number of joint paths will have it so. command: what makes these results again, for the
+    report. Raises InputError, before any work, for a target that the routing space cannot meet.
+    """
+    started = time.monotonic()
+    tracking.configure()
+    config = config.model_copy(update={"gate": config.gate.model_copy(update={"target": None})})
+    check_targets(targets, config)
+    given = chain.given_supernet(config)
+    dataset = ingest(config)
+    chain.check_classes(config, dataset)
+    cluster.connect(config.cluster)
+    with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
+        job = Job(config, dataset, run)
+        supernet = given or chain.calibrate(job, chain.supernet(job))
+        asked = Asked(job, supernet, chain.gateless(job, supernet), tuple(targets), command)
+        way = table_sweep if chain.by_table(config, asked.model) else straight_sweep
+        results, versions = way.run(asked, started)
+        folder = storage_dir(config) / "sweeps" / f"{config.name}-{asked.key[:12]}"
+        parquet, page = folder / "frontier.parquet", folder / "frontier.html"
+        write_results(results, parquet)
+        write_page(results, page)
+        run.artifact(parquet)
+        run.artifact(page)
+        return SweepResult(results, parquet, page, versions)

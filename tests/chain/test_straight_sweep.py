@@ -1,0 +1,114 @@
+"""A sweep of more joint paths than a table is for: stage II straight through for each target."""
+
+import html
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dsnet
+from dsnet.target import parse_target
+from pipeline import chain, registry
+from pipeline.chain import ChainResult
+from pipeline.config import Config, config_from_dict
+from pipeline.report import read_results, render
+from pipeline.sweep import SweepResult, sweep
+from tests.chain.conftest import configured, training_workers
+
+TARGETS = [parse_target("0.4"), parse_target("0.7")]
+ROUTES = [0, 1, 3]
+
+
+def config_of(result: ChainResult) -> Config:
+    return configured(
+        name="straight",
+        model={"routes": ROUTES},
+        gate={"method": "table", "supernet": result.versions[1].uri},
+    )
+
+
+@pytest.fixture(scope="module")
+def few_paths() -> Iterator[None]:
+    """As if three paths were too many for a table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "MAX_PATHS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def swept(home: Path, result: ChainResult, few_paths: None) -> SweepResult:
+    return sweep(config_of(result), TARGETS, "dsnet sweep --targets 0.4,0.7")
+
+
+def test_each_target_has_a_version_whose_network_does_what_the_report_says(
+    swept: SweepResult, tmp_path: Path
+) -> None:
+    assert swept.results.about.paths == ("width 0", "width 1", "width 3")
+    for version, row in zip(swept.versions, swept.results.chosen, strict=True):
+        assert row.uri and registry.resolve(row.uri) == version
+        assert version.metrics == {"top1": row.top1, "average_madds": row.madds}
+        model = dsnet.load(registry.pull(row.uri, tmp_path / str(version.version)))
+        assert list(model.space.routes) == ROUTES
+        assert row.price == model.metadata.price
+        madds = [model.madds(route) for route in ROUTES]
+        assert row.madds == pytest.approx(sum(map(float.__mul__, row.routes, map(float, madds))))
+        # 360 test images; targets are met on the 144 held-out ones.
+        assert row.madds == pytest.approx(row.target_madds, abs=0.08 * madds[-1])
+
+
+def test_the_report_is_drawn_without_what_only_a_table_knows(swept: SweepResult) -> None:
+    page = swept.page.read_text()
+    assert page == render(read_results(swept.parquet))
+    assert "oracle" not in page.lower().partition("<main>")[2].partition("points to pull")[0]
+    assert [row.label for row in swept.results.of_kind("static")] == list(swept.results.about.paths)
+
+
+def test_the_first_sweep_of_a_name_gives_it_a_champion(swept: SweepResult) -> None:
+    assert registry.resolve("models:/straight@champion") == swept.versions[1]
+
+
+def test_what_is_registered_is_not_trained_again_and_the_method_is_said(
+    swept: SweepResult,
+    result: ChainResult,
+    few_paths: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a stage was run again")
+
+    monkeypatch.setattr("pipeline.stage.train", refuse)
+    with caplog.at_level(logging.WARNING):
+        again = sweep(config_of(result), TARGETS, "dsnet sweep")
+    assert again.versions == swept.versions
+    assert "straight_through is used" in caplog.text
+
+
+def test_a_target_that_fails_is_reported_and_the_others_go_on(
+    swept: SweepResult, result: ChainResult, few_paths: None
+) -> None:
+    """Its only worker left is killed, and not started again."""
+    values = config_of(result).as_dict()
+    values["cluster"]["max_failures"] = 0
+    targets = [TARGETS[0], parse_target("0.5"), TARGETS[1]]
+    found: list[SweepResult] = []
+    sweeping = threading.Thread(
+        target=lambda: found.append(sweep(config_from_dict(values), targets, "dsnet sweep"))
+    )
+    sweeping.start()
+    deadline = time.monotonic() + 120
+    while not (workers := training_workers()):
+        assert sweeping.is_alive() and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(workers[0], signal.SIGKILL)
+    sweeping.join()
+    (again,) = found
+    assert again.versions == swept.versions
+    (failed,) = (row for row in again.results.rows if row.error)
+    assert failed.target == "0.5" and failed.madds is None
+    assert f"failed: {failed.error}" in html.unescape(render(again.results))
