@@ -16,15 +16,16 @@ images, without a look at their labels. All are judged on one table of the test 
 say exactly what the network does. Seeds are those of augmentation, order and sampling; the supernet
 is the same one.
 
-At the targets each table gate is also held against what does not look at the image (the static
-widths and mixtures of two, the upper hull of their points) and against the oracle, both at the
-multiply-adds that it has on test images.
+At the targets each table gate is also held against what does not look at the image, which is the
+static widths and mixtures of two (the upper hull of their points) and its own shares of routes
+given to images by lot, and against the oracle: all at the multiply-adds that it has on test images.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+import dsnet
 from dsnet.routing import (
     Frontier,
     Outcome,
@@ -54,7 +55,7 @@ TARGETS = 3
 
 MADDS = "multiply-adds/image"
 STRAIGHT, TABLE = "straight-through", "table"
-STATIC, ORACLE = "static widths", "oracle"
+STATIC, RANDOM, ORACLE = "static widths", "random routing", "oracle"
 LEVEL = " at the same test MAdds"
 
 
@@ -99,7 +100,8 @@ def accuracy(setting: Setting, title: str, seeds: int) -> list[Record]:
                 pairs.append(versus.where_it_lands(heads))
             for target, pairs in held.items():
                 pairs.append(versus.best_at(target, rivals))
-    return _records(title, test, landed, held)
+    routes = dsnet.load(setting.model).space.routes
+    return _records(title, test, routes, landed, held)
 
 
 def straight_through(setting: Setting, complexity: float, widest: float) -> Sequence[Head]:
@@ -160,20 +162,28 @@ def points_over(line: Frontier, outcome: Outcome) -> float:
     return 100 * (outcome.top1 - (1 - line.at(outcome.madds)))
 
 
+def points_over_lot(table: RoutingTable, outcome: Outcome) -> float:
+    """Points of top-1 over what is expected if its shares of paths go to images by lot."""
+    each = table.top1.double().mean(0).tolist()
+    by_lot = sum(share * top1 for share, top1 in zip(outcome.shares, each, strict=True))
+    return 100 * (outcome.top1 - by_lot)
+
+
 # Records -----------------------------------------------------------------------------------------
 
 
 def _records(
     title: str,
     test: RoutingTable,
+    routes: Sequence[int],
     landed: dict[float, list[Pair]],
     held: dict[float, list[Pair]],
 ) -> list[Record]:
     records = []
-    for path, madds in enumerate(test.paths.madds.tolist()):
+    for path, (route, madds) in enumerate(zip(routes, test.paths.madds.tolist(), strict=True)):
         right = 100 * float(test.top1[:, path].double().mean())
-        records.append(summary(f"{title}: width {path} top-1", "%", [right]))
-        records.append(summary(f"{title}: width {path} MAdds", MADDS, [madds]))
+        records.append(summary(f"{title}: width {route} top-1", "%", [right]))
+        records.append(summary(f"{title}: width {route} MAdds", MADDS, [madds]))
     for complexity, pairs in landed.items():
         records += _compared(f"{title}: complexity {complexity:g}", pairs)
     widest = float(test.paths.madds.max())
@@ -181,8 +191,12 @@ def _records(
     for target, pairs in held.items():
         name = f"{title}: target {target / widest:.0%}"
         records += _compared(f"{name}, best of five", pairs)
-        for line, other in ((static, STATIC), (oracle, ORACLE)):
-            gains = [points_over(line, pair.table) for pair in pairs]
+        gates = [pair.table for pair in pairs]
+        for other, gains in {
+            STATIC: [points_over(static, gate) for gate in gates],
+            RANDOM: [points_over_lot(test, gate) for gate in gates],
+            ORACLE: [points_over(oracle, gate) for gate in gates],
+        }.items():
             records.append(summary(f"{name} {TABLE} minus {other}", "points", gains))
     records += _means(f"{title}: complexities", landed)
     return records + _means(f"{title}: targets, best of five", held)
