@@ -83,8 +83,9 @@ ARCHITECTURES = (
     _ds_mbnet("ds_mbnet", range(224, 641, 32), range(736, 1153, 32)),
     # And on to ratio 1.25, as the paper's text has it.
     _ds_mbnet("ds_mbnet_wide", range(224, 801, 32), range(736, 1313, 32)),
-    # 32x32 pixels, small enough for two CPU cores to train. The gate sits where features have seen
-    # the whole image, at 4x4, so that it can tell easy from hard.
+    # 32x32 pixels, small enough for two CPU cores to train. The gate sits at 4x4, where features
+    # have seen the whole image. Further back it would know more, and have less to choose: see
+    # docs/sweeps.md.
     Architecture(
         name="ds_mbnet_cifar",
         family="mbnet",
@@ -93,8 +94,8 @@ ARCHITECTURES = (
             Stage((32, 40)),
             Stage((48, 64), blocks=2, stride=2),
             Stage((96, 128), blocks=2, stride=2),
-            Stage((48, 96, 144, 208, 288), blocks=4, stride=2, gated=True),
-            Stage((96, 160, 240, 336, 448), blocks=2),
+            Stage((16, 48, 112, 288), blocks=4, stride=2, gated=True),
+            Stage((32, 112, 224, 448), blocks=2),
         ),
         num_classes=10,
         dropout=0.1,
