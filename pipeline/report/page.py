@@ -105,7 +105,8 @@ def tiles(results: Results, gains: Sequence[Gain]) -> list[Tile]:
         span = f"{signed(min(values), 2)} to {signed(max(values), 2)} by target"
         return Tile(signed(sum(values) / len(values), 2), text, span)
 
-    trials = sum(row.kind == GATE for row in results.rows)
+    # A gate that serves every target has a row for each.
+    trials = len({(r.label, str(r.config)) for r in results.rows if r.kind == GATE})
     oracle = [g.oracle for g in gains if g.oracle is not None]
     found = [
         tile([g.static for g in gains], "points of top-1 over the best static width at equal cost"),

@@ -241,6 +241,11 @@ def test_the_page_says_which_trials_failed_and_which_were_stopped(results: Resul
     assert words.count("stopped early") == 1
 
 
+def test_a_gate_that_serves_every_target_is_one_trial(results: Results) -> None:
+    """One, with a row for each target, beside one that failed and one that was stopped."""
+    assert f"3 trials, {len(TARGETS)} targets" in _Page(render(results)).words
+
+
 def test_names_from_outside_are_shown_and_not_obeyed(results: Results) -> None:
     evil = "<script>alert(1)</script>"
     hostile = replace(
