@@ -84,7 +84,7 @@ def _drawing(
     axes = _Axes(points, width, height, label)
     order = {"static": 0, "trial": 1, "gate": 2}
     kinds = [(_kind(row), row) for row in rows]
-    marks = [*axes.grid(), *(axes.line(kind, line) for kind, line in lines.items())]
+    marks = [*axes.grid(), *(axes.line(kind, line) for kind, line in lines.items() if line)]
     for kind, row in sorted(kinds, key=lambda pair: order[pair[0]]):
         if kind == "gate" and row.stderr is not None:
             marks.append(axes.whisker(row.stderr, *place(row)))

@@ -1,11 +1,6 @@
 """A sweep of more joint paths than a table is for: stage II straight through for each target."""
 
-import html
 import logging
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +10,10 @@ import dsnet
 from dsnet.target import parse_target
 from pipeline import chain, registry
 from pipeline.chain import ChainResult
-from pipeline.config import Config, config_from_dict
+from pipeline.config import Config
 from pipeline.report import read_results, render
 from pipeline.sweep import SweepResult, sweep
-from tests.chain.conftest import configured, training_workers
+from tests.chain.conftest import configured
 
 TARGETS = [parse_target("0.4"), parse_target("0.7")]
 ROUTES = [0, 1, 3]
@@ -87,28 +82,3 @@ def test_what_is_registered_is_not_trained_again_and_the_method_is_said(
         again = sweep(config_of(result), TARGETS, "dsnet sweep")
     assert again.versions == swept.versions
     assert "straight_through is used" in caplog.text
-
-
-def test_a_target_that_fails_is_reported_and_the_others_go_on(
-    swept: SweepResult, result: ChainResult, few_paths: None
-) -> None:
-    """Its only worker left is killed, and not started again."""
-    values = config_of(result).as_dict()
-    values["cluster"]["max_failures"] = 0
-    targets = [TARGETS[0], parse_target("0.5"), TARGETS[1]]
-    found: list[SweepResult] = []
-    sweeping = threading.Thread(
-        target=lambda: found.append(sweep(config_from_dict(values), targets, "dsnet sweep"))
-    )
-    sweeping.start()
-    deadline = time.monotonic() + 120
-    while not (workers := training_workers()):
-        assert sweeping.is_alive() and time.monotonic() < deadline
-        time.sleep(0.1)
-    os.kill(workers[0], signal.SIGKILL)
-    sweeping.join()
-    (again,) = found
-    assert again.versions == swept.versions
-    (failed,) = (row for row in again.results.rows if row.error)
-    assert failed.target == "0.5" and failed.madds is None
-    assert f"failed: {failed.error}" in html.unescape(render(again.results))
