@@ -6,10 +6,16 @@ from functools import cached_property
 
 from dsnet import DSNet
 from dsnet.target import Target
+from pipeline.config import Config
 from pipeline.fingerprint import code_version
 from pipeline.registry import Version
 from pipeline.report import About
 from pipeline.stage import Job
+
+
+def aimed(config: Config, target: Target | None) -> Config:
+    """`config` with another target, or none."""
+    return config.model_copy(update={"gate": config.gate.model_copy(update={"target": target})})
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,7 @@ def run(config: Config) -> ChainResult:
         job = Job(config, dataset, run)
         version = gate(job, given or calibrate(job, supernet(job)))
         version = promote(evaluate(job, version), config.gate.target)
-        counts = Evaluation.from_dict(json.loads(version.tags["evaluation"]))
-        rows = counts.rows(dsnet.load(job.local(version)))
+        rows = counts(version).rows(dsnet.load(job.local(version)))
         names = [version.name] if given else [job.supernet_name, version.name]
         return ChainResult(version, rows, [v for name in names for v in registry.versions(name)])
 
@@ -171,16 +170,21 @@ def evaluate(job: Job, version: Version) -> Version:
     directory = job.local(version)
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
         outcome = ran(job, "evaluate", evaluate_stage.loop, {"model": str(directory)}, key, run)
-    counts = Evaluation.from_dict(outcome.metrics["evaluation"])
-    if counts.images != job.dataset.test.samples:
-        raise RuntimeError(f"evaluated {counts.images} of {job.dataset.test.samples} images")
+    found = Evaluation.from_dict(outcome.metrics["evaluation"])
+    if found.images != job.dataset.test.samples:
+        raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")
     tags = {
         "evaluated_on": "test",
-        "evaluation": json.dumps(counts.to_dict()),
+        "evaluation": json.dumps(found.to_dict()),
         # Last: what it is found by next time must not be there before the counts are.
         "evaluate_fingerprint": key,
     }
-    return registry.annotate(version, tags, headline(counts, dsnet.load(directory)))
+    return registry.annotate(version, tags, headline(found, dsnet.load(directory)))
+
+
+def counts(version: Version) -> Evaluation:
+    """What `evaluate` counted of a version on the test images."""
+    return Evaluation.from_dict(json.loads(version.tags["evaluation"]))
 
 
 def check_model(config: Config) -> None:

@@ -23,6 +23,12 @@ def promote(version: Version, target: Target | None) -> Version:
     return registry.resolve(version.uri)
 
 
+def crown_first(version: Version) -> None:
+    """Make `version` champion if its name has none."""
+    if champion(version.name) is None:
+        registry.set_alias(version.name, CHAMPION, version.version)
+
+
 def champion(name: str) -> Version | None:
     """The present champion of a model that has versions."""
     return next((v for v in registry.versions(name) if CHAMPION in v.aliases), None)
@@ -41,6 +47,11 @@ def target_alias(target: Target) -> str:
     """The alias of a target: 0.5 -> target-50pct, 200M -> target-200M. Aliases have no dots."""
     share = f"{100 * target.fraction:g}pct" if target.fraction is not None else str(target)
     return f"{_TARGET}{share.replace('.', '_')}"
+
+
+def target_uri(name: str, target: Target) -> str:
+    """Where to pull the version of `name` for a target from: models:/NAME@target-50pct."""
+    return f"models:/{name}@{target_alias(target)}"
 
 
 def alias_target(uri: str) -> Target | None:

@@ -1,6 +1,5 @@
 """A sweep without a table: stage II straight through the network, once for each target."""
 
-import json
 import logging
 import time
 from dataclasses import replace
@@ -10,11 +9,10 @@ from ray.train import TrainingFailedError
 import dsnet
 from dsnet.target import Target
 from pipeline import chain, registry, tracking
-from pipeline.asked import Asked
-from pipeline.config import Config
+from pipeline.asked import Asked, aimed
 from pipeline.evaluation import Evaluation
-from pipeline.promotion import champion, target_alias
-from pipeline.registry import CHAMPION, Version
+from pipeline.promotion import crown_first, target_alias, target_uri
+from pipeline.registry import Version
 from pipeline.report import GATE, STATIC, Images, Results, Row
 
 logger = logging.getLogger(__name__)
@@ -38,32 +36,22 @@ def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
             rows.append(Row(GATE, f"target {target}", target=str(target), error=reason))
             continue
         if not versions:
-            rows += _static_rows(asked, _counts(version))
+            rows += _static_rows(asked, chain.counts(version))
         rows.append(_gate_row(asked, target, version))
         versions.append(version)
     if not versions:
         raise RuntimeError(f"no target has a gate: {'; '.join(row.error or '' for row in rows)}")
-    name = asked.job.config.name
-    if not champion(name):
-        registry.set_alias(name, CHAMPION, versions[len(versions) // 2].version)
+    crown_first(versions[len(versions) // 2])
     nothing = Images((), (), (), (), ())
     results = Results(asked.about(time.monotonic() - started), tuple(rows), nothing)
     return results, [registry.resolve(version.uri) for version in versions]
 
 
 def _gated(asked: Asked, target: Target) -> Version:
-    job = replace(asked.job, config=_aimed(asked.job.config, target))
+    job = replace(asked.job, config=aimed(asked.job.config, target))
     version = chain.evaluate(job, chain.straight_through(job, asked.supernet))
     registry.set_alias(version.name, target_alias(target), version.version)
     return version
-
-
-def _aimed(config: Config, target: Target) -> Config:
-    return config.model_copy(update={"gate": config.gate.model_copy(update={"target": target})})
-
-
-def _counts(version: Version) -> Evaluation:
-    return Evaluation.from_dict(json.loads(version.tags["evaluation"]))
 
 
 def _static_rows(asked: Asked, counts: Evaluation) -> list[Row]:
@@ -82,7 +70,7 @@ def _static_rows(asked: Asked, counts: Evaluation) -> list[Row]:
 
 
 def _gate_row(asked: Asked, target: Target, version: Version) -> Row:
-    counts, model = _counts(version), dsnet.load(asked.job.local(version))
+    counts, model = chain.counts(version), dsnet.load(asked.job.local(version))
     run = tracking.client().get_run(version.run_id).info
     return Row(
         GATE,
@@ -95,5 +83,5 @@ def _gate_row(asked: Asked, target: Target, version: Version) -> Row:
         price=model.metadata.price,
         seconds=(run.end_time - run.start_time) / 1000,
         chosen=True,
-        uri=f"models:/{version.name}@{target_alias(target)}",
+        uri=target_uri(version.name, target),
     )

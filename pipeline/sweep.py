@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dsnet.target import Target
 from pipeline import chain, cluster, straight_sweep, table_sweep, tracking
-from pipeline.asked import Asked
+from pipeline.asked import Asked, aimed
 from pipeline.config import Config, storage_dir
 from pipeline.dataset import ingest
 from pipeline.registry import Version
@@ -36,7 +36,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     """
     started = time.monotonic()
     tracking.configure()
-    config = config.model_copy(update={"gate": config.gate.model_copy(update={"target": None})})
+    config = aimed(config, None)
     check_targets(targets, config)
     given = chain.given_supernet(config)
     dataset = ingest(config)

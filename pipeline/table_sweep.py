@@ -16,8 +16,8 @@ from dsnet.tuned import fitted
 from pipeline import registry, tracking
 from pipeline.asked import Asked
 from pipeline.data.loader import Loader
-from pipeline.promotion import champion, target_alias
-from pipeline.registry import CHAMPION, Version
+from pipeline.promotion import crown_first, target_alias, target_uri
+from pipeline.registry import Version
 from pipeline.report import (
     Results,
     Row,
@@ -173,8 +173,9 @@ class Found:
                     evaluated_on="test",
                     attach=lambda folder: write_page(results, folder / "report.html"),
                 )
-        for alias in aliases if champion(name) else [*aliases, CHAMPION]:
+        for alias in aliases:
             registry.set_alias(name, alias, version.version)
+        crown_first(version)
         return registry.resolve(version.uri)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
@@ -187,7 +188,6 @@ class Found:
         for index, madds in enumerate(trial.gate.targets):
             best = next(b for b in self.best if abs(self._madds(b.target) - madds) < 0.5)
             chosen = best.trial is trial
-            name = f"models:/{self.asked.job.config.name}@{target_alias(best.target)}"
             rows.append(
                 gate_row(
                     label,
@@ -199,7 +199,7 @@ class Found:
                     target_madds=madds,
                     seconds=trial.gate.seconds,
                     chosen=chosen,
-                    uri=name if chosen else None,
+                    uri=target_uri(self.asked.job.config.name, best.target) if chosen else None,
                     config=trial.point,
                 )
             )

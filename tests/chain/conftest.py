@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray.util.state import list_actors
 
 from pipeline import chain
 from pipeline.chain import ChainResult
@@ -50,9 +49,3 @@ def configured(**sections: dict[str, object] | str) -> Config:
 def result(home: Path, ray_cluster: str) -> ChainResult:
     """What the small chain made on two workers."""
     return chain.run(configured())
-
-
-def training_workers() -> list[int]:
-    """Process ids of Ray Train's live workers."""
-    filters = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
-    return [int(actor.pid) for actor in list_actors(filters=filters, detail=True)]
