@@ -1,4 +1,4 @@
-"""The one exception that means: the input was wrong, and here is what to do about it."""
+"""What can go wrong that is no bug: wrong input, and a training that does not converge."""
 
 
 class InputError(ValueError):
@@ -6,4 +6,12 @@ class InputError(ValueError):
 
     The message is one line that names what was wrong, what was expected and what was found.
     The command line prints that line and exits with status 2.
+    """
+
+
+class DivergenceError(ArithmeticError):
+    """A loss or a weight is not finite any more.
+
+    The message is one line that names what and when. Every worker of a training raises it alike.
+    The command line prints that line and exits with status 1.
     """

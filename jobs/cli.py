@@ -109,13 +109,16 @@ def run(args: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
-    except ValueError as error:
-        # Looked up rather than imported: importing dsnet takes PyTorch's two seconds, and an
-        # InputError cannot have been raised where nothing imported it.
+    except (ValueError, ArithmeticError) as error:
+        # Looked up rather than imported: importing dsnet takes PyTorch's two seconds, and none of
+        # its errors can have been raised where nothing imported them.
         errors = sys.modules.get("dsnet.errors")
-        if errors is None or not isinstance(error, errors.InputError):
-            raise
-        return _refuse(str(error))
+        if errors is not None and isinstance(error, errors.InputError):
+            return _refuse(str(error))
+        if errors is not None and isinstance(error, errors.DivergenceError):
+            _say(str(error))
+            return 1
+        raise
     return status if isinstance(status, int) else 0
 
 

@@ -11,7 +11,6 @@ from dsnet import InputError, weights
 from dsnet.export import write_onnx
 from dsnet.tuned import TunedGate
 from pipeline import registry, tracking
-from pipeline.checkpoint import MODEL
 from pipeline.config import Config, storage_dir
 from pipeline.dataset import Dataset
 from pipeline.evaluation import Evaluation
@@ -19,6 +18,7 @@ from pipeline.fingerprint import code_version, fingerprint
 from pipeline.registry import Version
 from pipeline.tracking import Run
 from pipeline.trainer import Loop, Outcome, train
+from pipeline.training import MODEL
 from pipeline.worker import Settings
 
 logger = logging.getLogger(__name__)

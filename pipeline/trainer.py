@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.train import TrainingFailedError, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 # Ray Train V2's own modules: type checkers see the first version's under ray.train.
+from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from ray.train.v2.api.config import (
     CheckpointConfig,
     FailureConfig,
@@ -19,16 +21,14 @@ from ray.train.v2.api.config import (
     ScalingConfig,
 )
 
-from dsnet.errors import InputError
-from pipeline import board
+from dsnet.errors import DivergenceError, InputError
+from pipeline import board, checkpoint
 from pipeline.config import Config, storage_dir
 from pipeline.mlflow_callback import MLflowCallback
 from pipeline.tracking import Run
 from pipeline.worker import Settings, TrainWorker, Worker
 
 Loop = Callable[[Worker], None]
-
-CHECKPOINTS_KEPT = 2  # the newest, and one more in case that one is cut short
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Outcome:
 
     metrics: dict[str, Any]
     directory: Path
-    """The folder of the last checkpoint."""
+    """The folder of the final checkpoint."""
 
 
 def train(
@@ -52,43 +52,77 @@ def train(
     """Run `loop` on `config.cluster.workers` workers and wait for its end.
 
     The run's folder is named after the stage's fingerprint: started again after a crash, the same
-    stage goes on from its last checkpoint.
-    Raises InputError if a worker did, and Ray Train's error for anything else.
+    stage goes on from its newest whole checkpoint.
+    Raises InputError if a worker did, DivergenceError if the training came to nothing, and Ray
+    Train's error for anything else.
     """
     cluster = config.cluster
     callbacks: list[UserCallback] = [MLflowCallback(run.uri, run.id)] if run.id else []
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    name, storage = f"{config.name}-{stage}-{fingerprint[:12]}", storage_dir(config)
+    _forget_snapshot(storage / name)
     with board.shown(stage) as progress:
         trainer = TorchTrainer(
             partial(_on_worker, loop),
-            train_loop_config={**settings, "config": config.as_dict(), "board": progress},
+            train_loop_config={
+                **settings,
+                "config": config.as_dict(),
+                "board": progress,
+                "run_folder": str(storage / name),
+            },
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
                 resources_per_worker={key: n for key, n in resources.items() if n},
             ),
             run_config=RunConfig(  # type: ignore[arg-type]
-                name=f"{config.name}-{stage}-{fingerprint[:12]}",
-                storage_path=str(storage_dir(config)),
+                name=name,
+                storage_path=str(storage),
                 failure_config=FailureConfig(max_failures=cluster.max_failures),
-                checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+                checkpoint_config=CheckpointConfig(num_to_keep=checkpoint.KEPT),
                 callbacks=callbacks,
                 logging_config=LoggingConfig(log_level="WARNING"),
             ),
         )
         try:
-            result = trainer.fit()
+            trainer.fit()
         except TrainingFailedError as error:
             raise _users_mistake(error) or error from None
-    # Ray Train hands on the metrics that came with a checkpoint: every loop ends with one.
-    if result.checkpoint is None or result.metrics is None:
-        raise RuntimeError(f"stage {stage} ended without a checkpoint")
-    return Outcome(result.metrics, Path(result.checkpoint.path))
+        if reason := ray.get(progress.failure.remote()):
+            raise DivergenceError(f"stage {stage}: {reason}; nothing of it is registered")
+    return _outcome(stage, storage / name)
+
+
+def _forget_snapshot(run: Path) -> None:
+    """Let Ray Train start without its list of an earlier start's checkpoints.
+
+    It refuses to start where that list is cut short, or names one that is gone. Which checkpoint to
+    go on from, and which are old, is read off the checkpoints themselves.
+    """
+    (run / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).unlink(missing_ok=True)
+
+
+def _outcome(stage: str, run: Path) -> Outcome:
+    """What the run's final checkpoint holds."""
+    newest = checkpoint.newest_whole(run)
+    if newest is None or not newest.final:
+        found = f"{newest.folder.name}, which is not the last" if newest else "none"
+        raise RuntimeError(
+            f"stage {stage}: expected a whole final checkpoint in {run}, found {found}; run the "
+            "command again, and it goes on from there"
+        )
+    checkpoint.remove_old(run)
+    return Outcome(newest.metrics, newest.folder)
 
 
 def _on_worker(loop: Loop, settings: Settings) -> None:
     with closing(TrainWorker(settings)) as worker:
-        loop(worker)
+        try:
+            loop(worker)
+        except DivergenceError as error:
+            # Every worker ends here, and would again: not for Ray Train to start once more.
+            if worker.rank == 0:
+                ray.get(settings["board"].fail.remote(str(error)))
 
 
 def _users_mistake(error: TrainingFailedError) -> InputError | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import ray.train.v2._internal.execution.context
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dsnet import Metadata, normalize
 from dsnet.atomic import atomic_directory
+from pipeline import checkpoint
 from pipeline.config import Config, config_from_dict
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
@@ -49,13 +51,28 @@ class Worker(ABC):
 
     @abstractmethod
     def report(
-        self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
+        self,
+        metrics: dict[str, Any],
+        write: Callable[[Path], object] | None = None,
+        *,
+        final: bool = False,
     ) -> None:
-        """Report metrics; with `write`, a folder that it fills becomes a checkpoint."""
+        """Report metrics; with `write`, a folder that it fills becomes a checkpoint.
+
+        final: whether the checkpoint is what the stage hands on.
+        """
 
     @abstractmethod
     def resume(self, restore: Callable[[Path], None]) -> None:
-        """Call `restore` with the folder of the last checkpoint, if there is one."""
+        """Call `restore` with the folder of the newest whole checkpoint, if there is one."""
+
+    def seed(self, epoch: int) -> None:
+        """Seed torch for one epoch, each rank in its own way (dropout).
+
+        What an epoch draws thus depends on nothing that came before it, so that one that is trained
+        again after a failure is the same as before.
+        """
+        torch.manual_seed((self.config.seed * 1_000_003 + epoch) * self.world_size + self.rank)
 
     def loader(
         self,
@@ -124,7 +141,11 @@ class Worker(ABC):
 
 
 class TrainWorker(Worker):
-    """A worker of Ray Train. settings: "board" too, where rank 0 writes its progress."""
+    """A worker of Ray Train.
+
+    settings: "board" too, where rank 0 writes its progress, and "run_folder", where the run's
+    checkpoints are.
+    """
 
     def __init__(self, settings: Settings) -> None:
         context = ray.train.get_context()
@@ -141,19 +162,34 @@ class TrainWorker(Worker):
             self.settings["board"].write.remote(total, done, fields)
 
     def report(
-        self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
+        self,
+        metrics: dict[str, Any],
+        write: Callable[[Path], object] | None = None,
+        *,
+        final: bool = False,
     ) -> None:
         if write is None or self.rank > 0:
             ray.train.report(metrics)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder))
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write(folder)
+            checkpoint.seal(folder, metrics, final=final)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     def resume(self, restore: Callable[[Path], None]) -> None:
-        if checkpoint := ray.train.get_checkpoint():
-            with checkpoint.as_directory() as folder:
-                restore(Path(folder))
+        found = None
+        if self.rank == 0:
+            # A newer one than Ray Train knows was uploaded, but what it reports was not passed on:
+            # its epoch is done again.
+            known = ray.train.get_checkpoint()
+            newest = checkpoint.newest_whole(
+                Path(self.settings["run_folder"]), until=known and Path(known.path).name
+            )
+            found = newest and str(newest.folder)
+        # One looks and all follow: what is damaged must be so for every worker.
+        if folder := ray.train.collective.broadcast_from_rank_zero(found):
+            restore(Path(folder))
 
 
 class LocalWorker(Worker):
@@ -168,7 +204,11 @@ class LocalWorker(Worker):
         pass  # whoever runs several of these shows how many are done
 
     def report(
-        self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
+        self,
+        metrics: dict[str, Any],
+        write: Callable[[Path], object] | None = None,
+        *,
+        final: bool = False,
     ) -> None:
         self.metrics.append(metrics)
         if write is not None:

@@ -7,14 +7,17 @@ from dsnet.training.bootstrap import (
     random_widths,
 )
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
+from dsnet.training.finite import LossMeter, check_finite
 from dsnet.training.parallel import average_gradients
 from dsnet.training.recalibrate import recalibrate
 from dsnet.training.sparsify import GateLoss, freeze_trunk, gate_step
 
 __all__ = [
     "GateLoss",
+    "LossMeter",
     "average_gradients",
     "bootstrap_step",
+    "check_finite",
     "distill_step",
     "freeze_trunk",
     "gate_step",

@@ -28,3 +28,10 @@ def total(counts: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(counts)
     return counts
+
+
+def least(values: Tensor) -> Tensor:
+    """The element-wise least of `values` over all workers, in place."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values, dist.ReduceOp.MIN)
+    return values

@@ -164,10 +164,14 @@ class _Watched(TrainWorker):
             yield batch
 
     def report(
-        self, metrics: dict[str, Any], write: Callable[[Path], object] | None = None
+        self,
+        metrics: dict[str, Any],
+        write: Callable[[Path], object] | None = None,
+        *,
+        final: bool = False,
     ) -> None:
         self.marks.note("report")
-        super().report(metrics, write)
+        super().report(metrics, write, final=final)
         self.marks.note("reported")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 import dsnet
-from dsnet.training import recalibrate
+from dsnet.training import check_finite, recalibrate
 from pipeline.data.random_bits import permutation
 from pipeline.evaluation import evaluate
 from pipeline.worker import Worker
@@ -42,6 +42,7 @@ def loop(worker: Worker) -> None:
             worker.progress(done, len(loader))
 
     seen = recalibrate(model, images())
+    check_finite(dict(model.named_buffers()), "after recalibration")
     holdout = worker.holdout_loader(section.batch_size)
     counts = evaluate(model, worker.batches(holdout.epoch(0), model.metadata), routed=False)
     worker.report(
@@ -51,6 +52,7 @@ def loop(worker: Worker) -> None:
             "evaluation": counts.to_dict(),
         },
         lambda folder: dsnet.save(model, folder / "model"),
+        final=True,
     )
 
 

@@ -28,4 +28,5 @@ def loop(worker: Worker) -> None:
     worker.report(
         {"evaluation": counts},
         lambda folder: (folder / "evaluation.json").write_text(json.dumps(counts)),
+        final=True,
     )

@@ -4,16 +4,22 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import dsnet
 from dsnet import restricted
 from dsnet.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
-from dsnet.training import GateLoss, average_gradients, freeze_trunk, gate_step
-from pipeline.checkpoint import Training
+from dsnet.training import (
+    GateLoss,
+    LossMeter,
+    average_gradients,
+    check_finite,
+    freeze_trunk,
+    gate_step,
+)
 from pipeline.data.loader import Loader
 from pipeline.evaluation import evaluate
 from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.training import Training
 from pipeline.worker import Worker
 
 
@@ -37,7 +43,7 @@ def loop(worker: Worker) -> None:
         metrics["holdout"] = {row.name: row.top1 for row in counts.rows(state.model)}
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
-        worker.report(metrics, state.save)
+        worker.report(metrics, state.save, final=state.epoch == section.epochs)
 
 
 def prepared(worker: Worker) -> Training:
@@ -58,7 +64,7 @@ def train_epoch(
     """The next epoch's steps; the mean of what `gate_step` returned for each."""
     section = worker.config.gate
     steps = section.epochs * len(loader)
-    sums: dict[str, Tensor] = {}
+    meter = LossMeter()
     # Every worker samples its own routes.
     generator = torch.Generator(worker.device).manual_seed(
         (worker.config.seed * 1_000_003 + state.epoch) * worker.world_size + worker.rank
@@ -69,13 +75,14 @@ def train_epoch(
         now = state.epoch * len(loader) + index
         set_learning_rate(state.optimizer, learning_rate(now, steps, section.lr))
         state.optimizer.zero_grad()
-        terms = gate_step(state.model, images, labels, loss, generator)
+        meter.add(now + 1, gate_step(state.model, images, labels, loss, generator))
         average_gradients(state.model.slimming_parameters())
         state.optimizer.step()
-        sums = {name: sums.get(name, 0) + term for name, term in terms.items()}
         worker.progress(now + 1, steps)
     state.epoch += 1
-    return {name: float(value) / len(loader) for name, value in sums.items()}
+    meter.check(lambda name, _: f"the slimming heads ({name})")
+    check_finite(dict(state.model.named_parameters()), f"after step {now + 1}")
+    return meter.means()
 
 
 def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from dsnet import DSNet, create_model
+from dsnet.errors import DivergenceError
 from dsnet.training import (
+    LossMeter,
     average_gradients,
     bootstrap_step,
     distill_step,
@@ -18,11 +20,12 @@ from dsnet.training import (
     update_teacher,
     warmed_decay,
 )
+from dsnet.training.finite import first_not_finite
 from dsnet.training.parallel import average
-from pipeline.checkpoint import Training
 from pipeline.config import Supernet
 from pipeline.evaluation import evaluate
 from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.training import Training
 from pipeline.worker import Worker
 
 Step = Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]
@@ -48,33 +51,32 @@ def loop(worker: Worker) -> None:
     steps, warmup = section.epochs * len(loader), section.warmup_epochs * len(loader)
     student.train()
     while state.epoch < section.epochs:
-        sums: dict[str, Tensor] = {}
+        worker.seed(state.epoch)
+        meter = LossMeter()
         for index, (images, labels) in enumerate(
             worker.batches(loader.epoch(state.epoch), student.metadata)
         ):
             now = state.epoch * len(loader) + index
             lr = learning_rate(now, steps, section.lr, warmup, section.warmup_lr)
             set_learning_rate(state.optimizer, lr)
-            # The same widths on every worker: their gradients are summed into one step.
-            generator = torch.Generator().manual_seed(worker.config.seed * 1_000_003 + now)
-            widths = random_widths(student, section.random_widths, generator)
             state.optimizer.zero_grad()
             with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
-                losses = step(images, labels, widths)
+                meter.add(now + 1, step(images, labels, widths_of_step(worker, student, now)))
             average_gradients(learning)
             if section.clip_grad is not None:
                 torch.nn.utils.clip_grad_norm_(learning, section.clip_grad)
             state.optimizer.step()
             update_teacher(state.model, student, warmed_decay(section.ema, now))
-            sums = {name: sums.get(name, 0) + loss for name, loss in losses.items()}
             worker.progress(now + 1, steps)
         state.epoch += 1
         # Each worker has seen other images; from here on they agree on the statistics.
         average([*student.buffers(), *state.model.buffers()])
+        meter.check(lambda name, step: width_of_loss(worker, student, name, step - 1))
+        check_weights(student, state.model, images, now + 1)
         metrics: dict[str, Any] = {
             "epoch": state.epoch,
             "lr": lr,
-            "loss": {name: float(value) / len(loader) for name, value in sums.items()},
+            "loss": meter.means(),
         }
         if state.epoch % section.checkpoint_every == 0 or state.epoch == section.epochs:
             counts = evaluate(
@@ -83,9 +85,40 @@ def loop(worker: Worker) -> None:
             rows = counts.rows(state.model)
             metrics["holdout"] = {row.name: row.top1 for row in rows}
             metrics["evaluation"] = counts.to_dict()
-            worker.report(metrics, state.save)
+            worker.report(metrics, state.save, final=state.epoch == section.epochs)
         else:
             worker.report(metrics)
+
+
+def widths_of_step(worker: Worker, student: DSNet, step: int) -> list[int]:
+    """The random widths of a step, the same on every worker: gradients are summed into one step."""
+    generator = torch.Generator().manual_seed(worker.config.seed * 1_000_003 + step)
+    return random_widths(student, worker.config.supernet.random_widths, generator)
+
+
+def width_of_loss(worker: Worker, student: DSNet, loss: str, step: int) -> str:
+    """The width that a step's loss is of, for people: "random_0" -> "width 3"."""
+    if loss.startswith("random_"):
+        widths = widths_of_step(worker, student, step)
+        return f"width {widths[int(loss.removeprefix('random_'))]}"
+    return "the largest width" if loss == "largest" else "width 0, the smallest"
+
+
+@torch.no_grad()
+def check_weights(student: DSNet, teacher: DSNet, images: Tensor, step: int) -> None:
+    """Raise DivergenceError if a weight or statistic of either network is not finite.
+
+    It names the slimmest width whose output for `images` is not finite either.
+    """
+    for name, network in (("network", student), ("moving average", teacher)):
+        if (tensor := first_not_finite(network.state_dict())) is None:
+            continue
+        outputs = {f"width {i}": network(images, width=i) for i in range(len(network.space))}
+        outputs["the largest width"] = network(images, width=network.space.largest)
+        width = first_not_finite(outputs) or "no width's output yet"
+        raise DivergenceError(
+            f"{tensor} of the {name} is not finite after step {step} (it reaches {width})"
+        )
 
 
 def new_model(worker: Worker) -> DSNet:

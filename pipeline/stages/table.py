@@ -46,7 +46,9 @@ def loop(worker: Worker) -> None:
             threads=worker.config.cluster.threads,
             progress=show,
         )
-    worker.report({"rows": done}, lambda folder: (folder / "rows").write_text(str(done)))
+    worker.report(
+        {"rows": done}, lambda folder: (folder / "rows").write_text(str(done)), final=True
+    )
 
 
 def shares(sizes: Sequence[int], workers: int) -> list[list[int]]:
