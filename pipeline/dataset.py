@@ -9,7 +9,7 @@ from pipeline.config import Config, data_dir
 from pipeline.data.ingest import ingest as ingest_split
 from pipeline.data.manifest import Manifest
 from pipeline.data.recipes import get_recipe
-from pipeline.data.sources import open_source
+from pipeline.data.sources import open_source, other_classes
 
 SMALLEST_STD = 1e-3  # a channel that is the same everywhere must not be divided by zero
 
@@ -42,18 +42,20 @@ def ingest(config: Config) -> Dataset:
     """Write what is not there yet. Raises InputError for a source that is not as expected."""
     data = config.data
     name = Path(data.source).stem
-    sources = [open_source(data.source, split) for split in (data.train_split, data.test_split)]
-    train, test = (
-        ingest_split(
-            source,
-            data_dir(config) / f"{name}-{source.split}.beton",
-            max_resolution=data.max_resolution,
-        )
-        for source in sources
-    )
+    train, test = (open_source(data.source, split) for split in (data.train_split, data.test_split))
     if train.classes != test.classes:
+        differ = other_classes(train.classes, test.classes, data.train_split, data.test_split)
         raise InputError(
             f"data.source {data.source}: expected the same classes in {data.train_split} and "
-            f"{data.test_split}, found {len(train.classes)} and {len(test.classes)}"
+            f"{data.test_split}, found {differ}"
         )
-    return Dataset(train, test)
+    return Dataset(
+        *(
+            ingest_split(
+                source,
+                data_dir(config) / f"{name}-{source.split}.beton",
+                max_resolution=data.max_resolution,
+            )
+            for source in (train, test)
+        )
+    )

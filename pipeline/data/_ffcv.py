@@ -54,11 +54,22 @@ with torch_threads_kept(), _plain_dictionaries():
     from ffcv.pipeline.state import State
     from ffcv.reader import Reader
     from ffcv.traversal_order.base import TraversalOrder
+    from ffcv.types import (
+        ALLOC_TABLE_TYPE,
+        CURRENT_VERSION,
+        TYPE_ID_HANDLER,
+        FieldDescType,
+        HeaderType,
+        get_metadata_type,
+    )
     from ffcv.writer import DatasetWriter, MemoryAllocator
 
 
 class MappedFile(OSCacheManager):
-    """FFCV's memory-mapped file, without the tables that nobody reads, and types left alone."""
+    """FFCV's memory-mapped file, without the tables that nobody reads, and types left alone.
+
+    Mapped at once: what is opened and verified together stays so, should another take its name.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -66,6 +77,7 @@ class MappedFile(OSCacheManager):
         self.ptrs = reader.alloc_table["ptr"][order]
         self.sizes = reader.alloc_table["size"][order]
         self.context = OSCacheContext(self)
+        self.context.__enter__()
 
     def compile_reader(self) -> Callable[[int, tuple[np.ndarray, ...]], np.ndarray]:
         def read(address: int, state: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -80,13 +92,20 @@ ffcv.loader.loader.OSCacheManager = MappedFile
 
 LIBRARY: str = _libffcv.__file__
 JPEG: int = IMAGE_MODES["jpg"]
+RAW: int = IMAGE_MODES["raw"]
 
 __all__ = [
+    "ALLOC_TABLE_TYPE",
+    "CURRENT_VERSION",
     "JPEG",
     "LIBRARY",
+    "RAW",
+    "TYPE_ID_HANDLER",
     "AllocationQuery",
     "Compiler",
     "DatasetWriter",
+    "FieldDescType",
+    "HeaderType",
     "IntField",
     "Loader",
     "MappedFile",
@@ -97,5 +116,6 @@ __all__ = [
     "Reader",
     "State",
     "TraversalOrder",
+    "get_metadata_type",
     "torch_threads_kept",
 ]

@@ -24,7 +24,7 @@ from pipeline.data._ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
 Crop = tuple[int, int, int, int]  # top, left, height, width
 Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-# What the kernel writes for each picture.
+# What the kernel writes for each picture; OUTSIDE: it, or its crop, is not where it should be.
 DECODED, DAMAGED, OUTSIDE = 0, 1, 2
 
 _library = ctypes.CDLL(LIBRARY)
@@ -139,9 +139,29 @@ def _mirror(image: np.ndarray) -> None:
 
 
 @_jit
+def jpeg_size(data: np.ndarray) -> tuple[int, int]:
+    """Height and width that a JPEG, uint8 (n,), gives itself; (0, 0) where it does not say.
+
+    turbojpeg would scale a JPEG of another size than asked for to what fits, without a word.
+    """
+    at = 2  # after the start of image; then segments: 0xFF, a marker, two bytes of length
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fills up
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            height, width = data[at + 5] * 256 + data[at + 6], data[at + 7] * 256 + data[at + 8]
+            return height, width
+        elif marker < 0xC0 or 0xD0 <= marker <= 0xDA:  # what a header has not
+            return 0, 0
+        else:
+            at += 2 + data[at + 2] * 256 + data[at + 3]
+    return 0, 0
+
+
+@_jit
 def _place(
-    data: np.uintp,
-    size: np.uint64,
+    data: np.ndarray,
     is_jpeg: bool,
     height: int,
     width: int,
@@ -150,7 +170,15 @@ def _place(
     scratch: np.ndarray,
     image: np.ndarray,
 ) -> int:
-    """One picture, `size` bytes at address `data`, into `image`, uint8 (R, R, 3)."""
+    """One picture, stored as `data`, uint8 (n,), into `image`, uint8 (R, R, 3).
+
+    Whatever the numbers say, nothing is read outside `data` or written outside `scratch`.
+    """
+    needed = 3 * height * width
+    if height < 1 or width < 1 or needed > (len(scratch) if is_jpeg else len(data)):
+        return DAMAGED
+    if is_jpeg and jpeg_size(data) != (height, width):
+        return DAMAGED
     resolution = image.shape[0]
     reduced = 1
     if recipe[1] > 0:
@@ -162,10 +190,11 @@ def _place(
             reduced *= 2
     else:
         top, left, h, w = _middle_square(height, width, recipe[6])
+    pixels = np.uintp(data.ctypes.data)
     if is_jpeg:
         status = _imdecode(
-            data,
-            size,
+            pixels,
+            np.uint64(len(data)),
             np.uint32(height),
             np.uint32(width),
             np.uintp(scratch.ctypes.data),
@@ -180,15 +209,17 @@ def _place(
         )
         if status != 0:
             return DAMAGED
-        data = np.uintp(scratch.ctypes.data)
+        pixels = np.uintp(scratch.ctypes.data)
         height, width = -(-height // reduced), -(-width // reduced)  # turbojpeg rounds up
         bottom = min((top + h + reduced // 2) // reduced, height)
         right = min((left + w + reduced // 2) // reduced, width)
         top, left = (top + reduced // 2) // reduced, (left + reduced // 2) // reduced
         h, w = bottom - top, right - left
+    if min(top, left) < 0 or min(h, w) < 1 or top + h > height or left + w > width:
+        return OUTSIDE
     _resize(
         0,
-        np.int64(data),
+        np.int64(pixels),
         height,
         width,
         top,
@@ -227,18 +258,23 @@ def decode(
     """
     images, statuses, scratch, recipe, key = memory
     file, addresses, sizes = storage
-    base = np.uintp(file.ctypes.data)
+    end = np.uint64(len(file))
     for n in range(len(indices)):
         sample = indices[n]
         record = metadata[sample]
         address = record["data_ptr"]
         found = np.searchsorted(addresses, address)
-        if found >= len(addresses) or address + sizes[found] > np.uint64(len(file)):
+        if (
+            found >= len(addresses)
+            or addresses[found] != address
+            or sizes[found] > end
+            or address > end - sizes[found]
+        ):
             statuses[n] = OUTSIDE
             continue
+        first = np.int64(address)
         statuses[n] = _place(
-            base + np.uintp(address),
-            sizes[found],
+            file[first : first + np.int64(sizes[found])],
             record["mode"] == JPEG,
             int(np.int64(record["height"])),
             int(np.int64(record["width"])),

@@ -18,12 +18,14 @@ import numpy as np
 from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
 from pipeline.data._ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
+from pipeline.data.digest import sha256
+from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
 from pipeline.data.manifest import (
     FORMAT,
     Manifest,
     manifest_path,
     read_manifest,
-    sha256,
+    verify,
     write_manifest,
 )
 from pipeline.data.pictures import read_picture
@@ -35,7 +37,6 @@ logger = logging.getLogger(__name__)
 # "smart" stores pictures of up to 64x64 pixels as they are: JPEG would lose detail and gain little.
 SMART_THRESHOLD = 64 * 64 * 3
 WRITE_MODES = ("raw", "jpg", "smart")
-LONGEST_SIDE = 65535  # FFCV stores sides in 16 bits
 
 
 def ingest(
@@ -50,14 +51,15 @@ def ingest(
     """Write every picture of `source`, in order, to the beton `dest` and its manifest beside it.
 
     The same source and options give the same bytes, whatever the number of workers. If `dest`
-    already holds just that, nothing is done.
+    already holds just that, undamaged, nothing is done.
 
     max_resolution: pictures whose longer side has more pixels are shrunk to it (as FFCV does).
     quality: of JPEG, 1 to 100.
     write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above.
     workers: threads that decode and encode; by default one per core.
 
-    Raises InputError if an option is wrong or a picture does not decode; `dest` is then as it was.
+    Raises InputError if an option or a label is wrong or a picture does not decode; `dest` is then
+    as it was.
     """
     options = _options(max_resolution, quality, write_mode)
     dest = Path(dest)
@@ -111,11 +113,15 @@ def _options(max_resolution: int | None, quality: int, write_mode: str) -> dict[
 
 
 def _present(dest: Path, fingerprint: str) -> Manifest | None:
+    """What is there, if it was made from the same and is not damaged."""
+    if not dest.exists():
+        return None
     try:
         manifest = read_manifest(dest)
-    except InputError:
+        return verify(dest) if manifest.fingerprint == fingerprint else None
+    except InputError as error:
+        logger.warning("made again: %s", error)
         return None
-    return manifest if manifest.fingerprint == fingerprint else None
 
 
 @dataclass(frozen=True)
@@ -130,15 +136,22 @@ class _Encoded:
     square_mean: np.ndarray  # (3,), mean of the squares
 
 
-def _encode(sample: Sample, field: RGBImageField, max_resolution: int | None) -> _Encoded:
+def _encode(
+    sample: Sample, classes: int, field: RGBImageField, max_resolution: int | None
+) -> _Encoded:
+    if not 0 <= sample.label < classes:
+        raise InputError(
+            f"{sample.path}: expected a label from 0 to {classes - 1}, found {sample.label}"
+        )
     image = sample.image
     if isinstance(image, bytes):
         image = read_picture(image, sample.path)
     image = shrink(image, max_resolution)
-    if max(image.shape) > LONGEST_SIDE:
+    height, width = image.shape[:2]
+    if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
         raise InputError(
-            f"{sample.path}: expected sides of at most {LONGEST_SIDE} pixels, found "
-            f"{image.shape[1]}x{image.shape[0]}; set max_resolution"
+            f"{sample.path}: expected sides of at most {LONGEST_SIDE} pixels and at most "
+            f"{MOST_PIXELS} pixels in all, found {width}x{height}; set max_resolution"
         )
     header = np.zeros(1, field.metadata_type)
     stored = np.empty(0, np.uint8)
@@ -171,7 +184,7 @@ def _encoded(
     """Every picture, encoded, in order. Threads suffice: Pillow and OpenCV release the GIL."""
 
     def work(index: int) -> _Encoded:
-        return _encode(source[index], field, max_resolution)
+        return _encode(source[index], len(source.classes), field, max_resolution)
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
     pending: deque[Future[_Encoded]] = deque()
@@ -194,7 +207,8 @@ class _Writer:
     """
 
     def __init__(self, path: Path, field: RGBImageField, samples: int) -> None:
-        self._file = DatasetWriter(str(path), {"image": field, "label": IntField()})
+        fields = {"image": field, "label": IntField()}
+        self._file = DatasetWriter(str(path), fields, page_size=PAGE_SIZE)
         self._file.num_samples = samples
         self._done = 0
         self._sums = np.zeros((2, 3))

@@ -6,6 +6,7 @@ batches are overwritten two batches later, a damaged JPEG passes silently, an or
 is refused, evaluation repeats pictures, and constructing it sets torch's threads to its own.
 """
 
+import contextlib
 import queue
 import threading
 import weakref
@@ -20,6 +21,7 @@ import torch
 
 from dsnet.errors import InputError
 from pipeline.data._ffcv import (
+    JPEG,
     Compiler,
     PipelineSpec,
     TraversalOrder,
@@ -27,7 +29,9 @@ from pipeline.data._ffcv import (
 )
 from pipeline.data._ffcv import Loader as FFCVLoader
 from pipeline.data.decoder import PictureDecoder
-from pipeline.data.manifest import read_manifest
+from pipeline.data.digest import file_state
+from pipeline.data.headers import picture_pixels
+from pipeline.data.manifest import verify
 from pipeline.data.order import epoch_indices
 from pipeline.data.random_bits import random_key
 from pipeline.data.recipes import Recipe, get_recipe
@@ -97,7 +101,10 @@ class Loader:
             if `train`; by default `not train`.
         pin: page-locked memory, for copies to a GPU that do not block.
 
-        Raises InputError if the beton is missing, has no matching manifest or a number is wrong.
+        The beton is held to its manifest first, see `verify`.
+
+        Raises InputError if the beton is missing, has no manifest or not what it describes, or if
+        a number is wrong.
         """
         for name, value in (
             ("batch_size", batch_size),
@@ -106,7 +113,8 @@ class Loader:
         ):
             if value < 1:
                 raise InputError(f"loader {name}: expected 1 or more, found {value}")
-        self.manifest = read_manifest(beton)
+        state = file_state(beton) if Path(beton).is_file() else None
+        self.manifest = verify(beton)
         self.batch_size, self.resolution, self.seed = batch_size, resolution, seed
         self._threads, self._pin = threads, pin
         recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -123,7 +131,11 @@ class Loader:
             pad=not exact,
         )
         self._labels = self._ffcv.reader.metadata["f1"]
-        self._pictures = self._ffcv.reader.metadata["f0"]
+        pictures = self._ffcv.reader.metadata["f0"]
+        self._room = 3 * int(picture_pixels(pictures[pictures["mode"] == JPEG]).max(initial=0))
+        self._state = file_state(beton)
+        if self._state != state:
+            raise self._changed()
         share = len(self._order(0))
         whole = share // batch_size
         self._batches = max(whole, 1) if not exact else -(-share // batch_size)
@@ -177,6 +189,7 @@ class Loader:
 
     def _read(self, indices: np.ndarray, key: np.uint64, storage: Any) -> Batch:
         """Decode one batch, in parts that the threads share."""
+        self._check_unchanged()
         count, side = len(indices), self.resolution
         images = torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=self._pin)
         statuses = np.empty(count, np.uint8)
@@ -197,17 +210,30 @@ class Loader:
         if statuses.any():
             wrong = int(indices[np.flatnonzero(statuses)[0]])
             raise InputError(
-                f"{self.manifest.beton}, sample {wrong}: expected a picture that decodes, found a "
-                "damaged one; the file has changed since it was written: run `dsnet ingest` again"
+                f"{self.manifest.beton}, sample {wrong}: expected a picture that decodes to the "
+                "pixels that its header says, found a damaged one: run `dsnet ingest` again"
             )
         labels = torch.from_numpy(self._labels[indices].astype(np.int64))
         return Batch(images, labels, torch.from_numpy(indices.copy()))
 
+    def _check_unchanged(self) -> None:
+        """Refuse a file written to since it was verified; one that took its name is not read."""
+        with contextlib.suppress(FileNotFoundError):
+            now, then = file_state(self.manifest.beton), self._state
+            same = (now.device, now.inode) == (then.device, then.inode)
+            if same and (now.size, now.modified) != (then.size, then.modified):
+                raise self._changed()
+
+    def _changed(self) -> InputError:
+        return InputError(
+            f"{self.manifest.beton}: expected a file that nobody writes to, found it changed since "
+            "it was verified: start again when it is whole"
+        )
+
     def _thread_scratch(self) -> np.ndarray:
-        """This thread's room for the largest picture. Pages never written take no memory."""
+        """This thread's room for the largest JPEG. Pages never written take no memory."""
         if not hasattr(self._scratch, "array"):
-            size = 3 * self.manifest.max_height * self.manifest.max_width
-            self._scratch.array = np.empty(size, np.uint8)
+            self._scratch.array = np.empty(self._room, np.uint8)
         scratch: np.ndarray = self._scratch.array
         return scratch
 

@@ -1,6 +1,5 @@
 """What a beton holds: written last and beside it, so a beton without one is not whole."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,7 +9,8 @@ import numpy as np
 
 from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
-from pipeline.data._ffcv import Reader
+from pipeline.data.digest import check_digest
+from pipeline.data.headers import LONGEST_SIDE, read_headers
 
 FORMAT = 1
 
@@ -45,20 +45,18 @@ class Manifest:
     """Width of the widest picture stored, in pixels."""
 
     def labels(self) -> np.ndarray:
-        """Every sample's label, int64 (samples,), read from the beton."""
-        return np.array(Reader(str(self.beton)).metadata["f1"])
+        """Every sample's label, int64 (samples,), read from the beton.
+
+        Raises InputError if the beton is not what the manifest says, see `verify`.
+        """
+        check_digest(self.beton, self.digest)
+        return np.array(read_headers(self)["f1"])
 
 
 def manifest_path(beton: str | Path) -> Path:
     """NAME.beton.json, beside NAME.beton."""
     beton = Path(beton)
     return beton.with_name(beton.name + ".json")
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_manifest(manifest: Manifest) -> None:
@@ -70,7 +68,7 @@ def write_manifest(manifest: Manifest) -> None:
 
 
 def read_manifest(beton: str | Path) -> Manifest:
-    """The manifest of a beton, checked against the beton's size (`verify` checks its contents).
+    """The manifest of a beton, checked against the beton's size; `verify` checks its content.
 
     Raises InputError if the beton or its manifest is missing, unreadable or of another size.
     """
@@ -90,7 +88,7 @@ def read_manifest(beton: str | Path) -> Manifest:
         if found != FORMAT:
             raise ValueError(f"format {found}")
         manifest = Manifest(beton=beton, **_from_json(content))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: expected a manifest of format {FORMAT}, found something else ({error}); "
             f"{again}"
@@ -104,17 +102,15 @@ def read_manifest(beton: str | Path) -> Manifest:
 
 
 def verify(beton: str | Path) -> Manifest:
-    """`read_manifest`, and the beton's digest computed again: reads the whole file.
+    """`read_manifest`, and the beton held to it: its content by the digest, its headers by bounds.
 
-    Raises InputError also if the digest differs.
+    A file is read whole once per node, see `check_digest`; headers are checked every time.
+
+    Raises InputError also if the digest differs or a number in the headers is out of bounds.
     """
     manifest = read_manifest(beton)
-    digest = sha256(beton)
-    if digest != manifest.digest:
-        raise InputError(
-            f"{beton}: expected SHA-256 {manifest.digest} as its manifest says, found {digest}; "
-            "the file is damaged: run `dsnet ingest` again"
-        )
+    check_digest(manifest.beton, manifest.digest)
+    read_headers(manifest)
     return manifest
 
 
@@ -123,13 +119,17 @@ def _from_json(content: dict[str, Any]) -> dict[str, Any]:
     types = {field.name: field.type for field in fields(Manifest)} | {"beton": None}
     for name, value in content.items():
         kind = types.get(name)
-        if kind in (int, str):
-            good = type(value) is kind
+        if kind is str:
+            good = isinstance(value, str)
+        elif kind is int:
+            good = type(value) is int and value >= 1
+            good = good and (value <= LONGEST_SIDE or not name.startswith("max_"))
         elif name == "classes":
-            good = isinstance(value, list) and all(isinstance(item, str) for item in value)
+            good = isinstance(value, list) and len(value) > 0
+            good = good and all(isinstance(item, str) for item in value)
         elif name in ("mean", "std"):
             good = isinstance(value, list) and len(value) == 3
-            good = good and all(isinstance(item, int | float) for item in value)
+            good = good and all(isinstance(x, int | float) and 0 <= x <= 1 for x in value)
         else:
             raise ValueError(f"unknown field {name!r}")
         if not good:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,8 @@ import pyarrow.parquet as pq
 
 from dsnet.errors import InputError
 from pipeline.data.split import stratified
+from pipeline.data.walk import class_pictures, listed
 
-PICTURE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
 SPLIT_NAMES = frozenset(("train", "test", "val", "valid", "validation"))
 
 
@@ -103,6 +102,22 @@ def _refuse_other_split(spec: str, name: str, split: str) -> None:
         raise _unknown_split(spec, own, split)
 
 
+def other_classes(first: Sequence[str], second: Sequence[str], here: str, there: str) -> str:
+    """How two lists of classes, called `here` and `there`, differ, in words."""
+    alone = [
+        f"in {where} alone: {listed(sorted(names))}"
+        for where, names in (
+            (here, Counter(first) - Counter(second)),
+            (there, Counter(second) - Counter(first)),
+        )
+        if names
+    ]
+    if alone:
+        return "; ".join(alone)
+    label = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+    return f"label {label} is {first[label]} in {here} and {second[label]} in {there}"
+
+
 def _digest(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -142,28 +157,18 @@ class Digits:
 
 
 class ClassFolders:
-    """A folder with one folder of pictures per class; classes in the order of their names."""
+    """A folder with one folder of pictures per class; classes in the order of their names.
+
+    Which files and links count, see `class_pictures`.
+    """
 
     def __init__(self, folder: Path, split: str) -> None:
         self.name, self.split = str(folder), split
-        entries = sorted(e for e in folder.iterdir() if not e.name.startswith("."))
-        folders = [entry for entry in entries if entry.is_dir()]
-        members = [_pictures(child) for child in folders]
-        if not any(members):
-            loose = sum(entry.suffix.lower() in PICTURE_SUFFIXES for entry in entries)
-            raise InputError(
-                f"source {folder}: expected one folder of pictures per class, found "
-                + (f"{loose} pictures in no class folder" if loose else "no picture at all")
-            )
-        for child, pictures in zip(folders, members, strict=True):
-            if not pictures:
-                raise InputError(
-                    f"class folder {child}: expected at least one picture, found none; add some "
-                    "or remove the folder"
-                )
-        self.classes = tuple(child.name for child in folders)
-        self._paths = [path for pictures in members for path in pictures]
-        self._labels = np.repeat(np.arange(len(members)), [len(pictures) for pictures in members])
+        members = class_pictures(folder)
+        self.classes = tuple(members)
+        self._paths = [path for pictures in members.values() for path in pictures]
+        counts = [len(pictures) for pictures in members.values()]
+        self._labels = np.repeat(np.arange(len(members)), counts)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -187,19 +192,6 @@ class ClassFolders:
         return _digest(parts)
 
 
-def _pictures(folder: Path) -> list[str]:
-    """Every picture below a folder, hidden ones aside, sorted."""
-    found = []
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            os.path.join(root, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
-        ]
-    return sorted(found)
-
-
 def _parquet_folder(folder: Path, files: list[Path], split: str) -> "ParquetFiles":
     own = [path for path in files if path.stem == split or path.stem.startswith(f"{split}-")]
     if not own:
@@ -220,6 +212,7 @@ class ParquetFiles:
         self._ends: list[int] = []  # running count of rows at the end of each row group
         self._groups: list[tuple[int, int]] = []  # (file, row group)
         labels = []
+        names: tuple[str, ...] = ()
         for number, path in enumerate(self._paths):
             file = _open_parquet(path)
             metadata = file.metadata
@@ -228,8 +221,13 @@ class ParquetFiles:
                 self._ends.append(rows + (self._ends[-1] if self._ends else 0))
                 self._groups.append((number, group))
             labels.append(_labels(path, file))
-            if number == 0:
-                names = _class_names(file.schema_arrow)
+            own = _class_names(file.schema_arrow)
+            names = names or own
+            if own and own != names:
+                raise InputError(
+                    f"{path}: expected the classes of the files before it, found others: "
+                    f"{other_classes(names, own, 'the others', 'this one')}"
+                )
         self._labels = np.concatenate(labels)
         if not len(self._labels):
             raise InputError(f"source {self.name}: expected at least one row, found none")

@@ -1,14 +1,17 @@
 """Pictures and betons that several tests read."""
 
 import io
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data.digest import sha256
 from pipeline.data.ingest import ingest
-from pipeline.data.manifest import Manifest
+from pipeline.data.manifest import Manifest, manifest_path
 from pipeline.data.sources import open_source
 
 
@@ -26,6 +29,20 @@ def encoded(picture: np.ndarray | Image.Image, kind: str = "PNG", **options: obj
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
+
+
+def copy_of(manifest: Manifest, folder: Path, name: str = "x.beton") -> Path:
+    """A beton and its manifest, to damage."""
+    shutil.copy(manifest.beton, folder / name)
+    shutil.copy(manifest_path(manifest.beton), manifest_path(folder / name))
+    return folder / name
+
+
+def fit_manifest(beton: Path, **changes: object) -> None:
+    """Make the manifest describe the bytes that are there, so that only the bounds stand."""
+    content = json.loads(manifest_path(beton).read_text())
+    content |= {"digest": sha256(beton), "size": beton.stat().st_size} | changes
+    manifest_path(beton).write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="session")

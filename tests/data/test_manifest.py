@@ -1,7 +1,6 @@
 """A beton is taken for whole only with a manifest that matches it."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +11,13 @@ from dsnet.errors import InputError
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
 from pipeline.data.sources import open_source
 
+from .conftest import copy_of
+
 
 @pytest.fixture
 def beton(digits: Manifest, tmp_path: Path) -> Path:
     """A copy of the digits to damage."""
-    copy = tmp_path / "moved.beton"
-    shutil.copy(digits.beton, copy)
-    shutil.copy(manifest_path(digits.beton), manifest_path(copy))
-    return copy
+    return copy_of(digits, tmp_path, "moved.beton")
 
 
 def test_a_beton_and_its_manifest_may_be_moved_together(digits: Manifest, beton: Path) -> None:
@@ -68,6 +66,10 @@ def grow(beton: Path) -> None:
         (edit(samples="many"), "samples is 'many'"),
         (edit(classes="0123456789"), "classes is"),
         (edit(mean=[0.1]), "mean is"),
+        (edit(std=[0.1, float("nan"), 0.1]), "std is"),
+        (edit(samples=0), "samples is 0"),
+        (edit(max_width=65536), "max_width is 65536"),
+        (lambda beton: manifest_path(beton).write_text(99999 * "["), "expected a manifest"),
         (edit(surprise=1), "surprise"),
         (forget("digest"), "digest"),
     ],

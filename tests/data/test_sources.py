@@ -1,6 +1,7 @@
 """Sources give the pictures and labels that are there, and say what is wrong where they are not."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from dsnet.errors import InputError
-from pipeline.data.sources import ParquetFiles, open_source
+from pipeline.config import Config, Data
+from pipeline.data.pictures import read_picture
+from pipeline.data.sources import ParquetFiles, Source, open_source
+from pipeline.data.walk import picture_suffixes
+from pipeline.dataset import ingest
 
 from .conftest import encoded, smooth_picture
 
@@ -72,6 +78,115 @@ def test_classes_are_the_folders_in_order_and_other_files_are_ignored(tmp_path: 
     found = [(Path(source[i].path).name, source[i].label) for i in range(len(source))]
     assert found == [("x.png", 0), ("1.jpeg", 1), ("2.PNG", 1)]
     assert source[0].image == PNG
+
+
+def found(source: Source) -> list[tuple[str, str]]:
+    """(class, path within the source) of every picture."""
+    samples = [source[i] for i in range(len(source))]
+    return [(source.classes[s.label], os.path.relpath(s.path, source.name)) for s in samples]
+
+
+def link(path: Path, to: Path | str) -> None:
+    path.symlink_to(to)
+
+
+@pytest.mark.parametrize("to", ["..", "../..", ".", "../b", "../b/deep", "deeper", "../../.."])
+def test_a_link_that_leads_back_is_named_and_not_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, to: str
+) -> None:
+    root = folders(tmp_path / "in", "a/1.png", "a/deeper/2.png", "b/3.png", "b/deep/4.png")
+    link(root / "a" / "up", to)
+    assert found(open_source(str(root), "train")) == [
+        ("a", "a/1.png"),
+        ("a", "a/deeper/2.png"),
+        ("b", "b/3.png"),
+        ("b", "b/deep/4.png"),
+    ]
+    (said,) = caplog.messages
+    assert said == f"source {root}: not followed, since they lead back: {root / 'a' / 'up'}"
+
+
+def test_links_to_elsewhere_are_followed_and_each_folder_read_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = folders(tmp_path / "store", "cats/1.png", "more/sub/2.png", "3.png")
+    root = folders(tmp_path / "in", "dog/4.png")
+    link(root / "cat", store / "cats")
+    link(root / "dog" / "more", store / "more")
+    link(root / "dog" / "same", store / "more" / "sub")
+    link(root / "dog" / "5.png", store / "3.png")
+    link(store / "more" / "round", store / "more")
+    pictures = found(open_source(str(root), "train"))
+    assert [label for label, _ in pictures] == ["cat", "dog", "dog", "dog"]
+    assert {os.path.basename(path) for _, path in pictures} == {"1.png", "2.png", "4.png", "5.png"}
+    assert "lead back" in caplog.text
+
+
+def two_names(root: Path) -> None:
+    link(root / "c", root / "a")
+
+
+def two_links_to_one(root: Path) -> None:
+    store = folders(root.parent / "store", "5.png")
+    link(root / "a" / "x", store)
+    link(root / "b" / "y", store)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (two_names, r"class folders .*/a and .*/c: .* they share a folder"),
+        (two_links_to_one, r"class folders .*/a and .*/b: .* they share a folder"),
+        (
+            lambda root: link(root / "c", root / "a" / "deep"),
+            r"/a and .*/c: .* share a folder|/c and",
+        ),
+        (lambda root: link(root / "c", "."), r"class folder .*/c: .* around all classes"),
+        (lambda root: link(root / "c", ".."), r"class folder .*/c: .* around all classes"),
+        (lambda root: link(root / "a" / "7.png", "gone.png"), r"1 to what is not there: .*/7\.png"),
+        (lambda root: link(root / "a" / "part", "part"), r"1 to what is not there: .*/a/part"),
+    ],
+)
+def test_links_that_give_a_picture_two_classes_or_none_are_refused(
+    tmp_path: Path, change: Callable[[Path], None], words: str
+) -> None:
+    root = folders(tmp_path / "in", "a/1.png", "a/deep/2.png", "b/3.png")
+    change(root)
+    with pytest.raises(InputError, match=words):
+        open_source(str(root), "train")
+
+
+def test_what_is_not_used_is_counted_by_its_kind_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = folders(
+        tmp_path / "in", "a/1.png", "loose.png", "a/.DS_Store", "a/._1.png", "a/Thumbs.db"
+    )
+    for name in ("a/2.heic", "a/3.HEIC", "a/deep/4.heic", "a/notes.txt", "a/5", "README.txt"):
+        folders(root, name)
+    os.mkfifo(root / "a" / "6.png")
+    assert found(open_source(str(root), "train")) == [("a", "a/1.png")]
+    assert caplog.messages == [
+        f"source {root}: 8 files are not used: 3 .heic, 2 .txt, 1 without a suffix, "
+        "1 no regular files, 1 pictures in no class folder"
+    ]
+
+
+def test_every_kind_of_picture_that_pillow_writes_is_read(tmp_path: Path) -> None:
+    """Also by its less usual names. Pillow writes each of the kinds, whether lossy or not."""
+    expected = {".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+    expected |= {".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+    assert picture_suffixes() >= expected
+    picture = smooth_picture(64, 64, seed=0)
+    (tmp_path / "a").mkdir()
+    for suffix in picture_suffixes():
+        Image.fromarray(picture).save(tmp_path / "a" / f"x{suffix}")
+    source = open_source(str(tmp_path), "train")
+    assert len(source) == len(picture_suffixes())
+    for index in range(len(source)):
+        sample = source[index]
+        read = read_picture(sample.image, sample.path)
+        assert np.abs(read.astype(int) - picture).mean() < 10, sample.path
 
 
 def test_a_split_is_the_folder_of_that_name(tmp_path: Path) -> None:
@@ -167,6 +282,41 @@ def test_parquet_that_is_not_as_expected_is_refused(
     write(tmp_path / "train.parquet")
     with pytest.raises(InputError, match=words):
         open_source(str(tmp_path), "train")
+
+
+def test_files_of_a_split_with_other_classes_are_refused(tmp_path: Path) -> None:
+    parquet(tmp_path / "train-0.parquet", [0, 1], {"classes": '["x","y"]'})
+    parquet(tmp_path / "train-1.parquet", [0, 1], {"classes": '["y","x"]'})
+    with pytest.raises(
+        InputError, match=r"train-1\.parquet: .* label 0 is x in the others and y in"
+    ):
+        open_source(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (["cat", "dog"], ["cat", "eel"], "in train alone: dog; in test alone: eel"),
+        (["a", "b"], ["b", "a"], "label 0 is a in train and b in test"),
+        (["a", "a", "b"], ["a", "b"], "in train alone: a"),
+        (
+            [f"{i:02}" for i in range(15)],
+            ["14"],
+            "in train alone: 00, 01, 02, 03, 04, 05, 06, 07, 08, 09 and 4 more",
+        ),
+    ],
+)
+def test_a_test_split_with_other_classes_is_refused_by_their_names_before_anything_is_written(
+    tmp_path: Path, first: list[str], second: list[str], words: str
+) -> None:
+    for split, names in (("train", first), ("test", second)):
+        labels = list(range(len(names)))
+        parquet(tmp_path / f"{split}.parquet", labels, {"classes": json.dumps(names)})
+    where = {"source": str(tmp_path), "dir": str(tmp_path / "out")}
+    chosen = Data.model_construct(**Data().model_dump() | where)
+    with pytest.raises(InputError, match=f"{words}$"):
+        ingest(Config.model_construct(**dict(Config()) | {"data": chosen}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_fingerprint_changes_with_the_pictures_only(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""A beton's headers, held to bounds before anything trusts them: FFCV's reader trusts them all.
+
+A beton is FFCV's header, a description of each field, one record per sample, the pictures from the
+next page on, and a table of their places at the very end. What `ingest` writes is one form of it,
+so nearly every number is known beforehand.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dsnet.errors import InputError
+from pipeline.data._ffcv import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    JPEG,
+    RAW,
+    TYPE_ID_HANDLER,
+    FieldDescType,
+    HeaderType,
+    IntField,
+    RGBImageField,
+    get_metadata_type,
+)
+
+if TYPE_CHECKING:
+    from pipeline.data.manifest import Manifest
+
+FIELDS = {"image": RGBImageField, "label": IntField}
+SAMPLE_TYPE = get_metadata_type([field() for field in FIELDS.values()])
+METADATA_START = HeaderType.itemsize + len(FIELDS) * FieldDescType.itemsize
+PAGE_SIZE = 8 * 2**20  # bytes; no picture has more, once encoded
+LONGEST_SIDE = 65535  # pixels; FFCV stores sides in 16 bits
+MOST_PIXELS = 2**29 // 3  # of one picture, 512 MiB decoded; Pillow opens no larger ones either
+
+
+def read_headers(manifest: "Manifest") -> np.ndarray:
+    """FFCV's record of every sample, (samples,): f0 is the picture's, f1 the label.
+
+    Every number in them is within bounds: a label is one of the classes, a picture lies inside the
+    file where the table says, apart from the others, and its sides are the manifest's at most.
+
+    Raises InputError, naming file, sample and number, where one is not.
+    """
+    beton, samples = manifest.beton, manifest.samples
+    table = manifest.size - samples * ALLOC_TABLE_TYPE.itemsize
+    first = METADATA_START + samples * SAMPLE_TYPE.itemsize
+    if first > table:  # nothing is read, or memory reserved, for samples that cannot be there
+        least = first + manifest.size - table
+        raise _refusal(beton, f"at least {least} bytes for {samples} samples", manifest.size)
+    _check_file_header(beton, samples, table)
+    records = np.fromfile(beton, SAMPLE_TYPE, samples, offset=METADATA_START)
+    places = np.fromfile(beton, ALLOC_TABLE_TYPE, samples, offset=table)
+    if len(records) < samples or len(places) < samples:
+        raise _refusal(beton, f"{manifest.size} bytes", "fewer")
+    _check(beton, "sample_id", places["sample_id"], *(2 * [np.arange(samples, dtype=np.uint64)]))
+    _check(beton, "size", places["size"], 1, PAGE_SIZE)
+    _check(beton, "data_ptr", places["ptr"], first, table - 1)
+    size, address = places["size"].astype(np.int64), places["ptr"].astype(np.int64)
+    free = np.append(first, address[:-1] + size[:-1])  # the end of the picture before
+    _check(beton, "data_ptr", address, free, table - size)
+    pictures = records["f0"]
+    _check(beton, "data_ptr", pictures["data_ptr"], places["ptr"], places["ptr"])
+    _check(beton, "mode", pictures["mode"], min(JPEG, RAW), max(JPEG, RAW))
+    _check(beton, "width", pictures["width"], 1, manifest.max_width)
+    _check(beton, "height", pictures["height"], 1, manifest.max_height)
+    pixels = picture_pixels(pictures)
+    _check(beton, "pixels", pixels, 1, MOST_PIXELS)
+    stored = np.where(pictures["mode"] == RAW, 3 * pixels, size)
+    _check(beton, "size", size, stored, stored)
+    _check(beton, "label", records["f1"], 0, len(manifest.classes) - 1)
+    return records
+
+
+def picture_pixels(pictures: np.ndarray) -> np.ndarray:
+    """Pixels of each picture, int64, from FFCV's records of them."""
+    pixels: np.ndarray = pictures["height"].astype(np.int64) * pictures["width"]
+    return pixels
+
+
+def _check_file_header(beton: Path, samples: int, table: int) -> None:
+    (header,) = np.fromfile(beton, HeaderType, 1)
+    for name, expected in (
+        ("version", CURRENT_VERSION),
+        ("num_fields", len(FIELDS)),
+        ("page_size", PAGE_SIZE),
+        ("num_samples", samples),
+        ("alloc_table_ptr", table),
+    ):
+        if header[name] != expected:
+            raise _refusal(beton, str(expected), header[name], f", header, {name}")
+    fields = np.fromfile(beton, FieldDescType, len(FIELDS), offset=HeaderType.itemsize)
+    for field, (name, kind) in zip(fields, FIELDS.items(), strict=True):
+        found = (bytes(field["name"]).rstrip(b"\0"), TYPE_ID_HANDLER.get(int(field["type_id"])))
+        if found != (name.encode(), kind):
+            raise _refusal(beton, f"{name} of type {kind.__name__}", "another", ", header, field")
+
+
+def _check(
+    beton: Path, what: str, found: np.ndarray, least: int | np.ndarray, most: int | np.ndarray
+) -> None:
+    """Hold one number of every sample to its bounds, both included."""
+    wrong = np.flatnonzero((found < least) | (found > most))
+    if len(wrong):
+        number = wrong[0]
+        low, high = (np.broadcast_to(bound, found.shape)[number] for bound in (least, most))
+        expected = str(low) if low == high else f"{low} to {high}"
+        raise _refusal(beton, expected, found[number], f", sample {number}, {what}")
+
+
+def _refusal(beton: Path, expected: str, found: object, where: str = "") -> InputError:
+    return InputError(
+        f"{beton}{where}: expected {expected}, found {found}; the file is damaged: run "
+        "`dsnet ingest` again"
+    )
