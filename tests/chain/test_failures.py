@@ -95,7 +95,7 @@ def test_a_training_whose_driver_was_killed_goes_on_past_a_damaged_checkpoint(
     driver.wait()
     no_worker_is_left()
     # As a full disk or a lost cable leaves them: the newest altered, Ray Train's own list cut.
-    newest = max(folder.glob("checkpoint_*"))
+    newest = max(path for path in folder.glob("checkpoint_*") if path.is_dir())
     optimizer = newest / "optimizer.safetensors"
     optimizer.write_bytes(optimizer.read_bytes()[:-1] + b"?")
     snapshot = folder / "checkpoint_manager_snapshot.json"
@@ -110,7 +110,7 @@ def test_a_training_that_diverges_says_which_loss_when_and_registers_nothing(
     stage: str, home: Path, result: ChainResult
 ) -> None:
     config = configured(
-        name=f"diverging-{stage}",
+        name=f"diverging-{stage}s",
         supernet={"epochs": 2, "lr": 1e6 if stage == "supernet" else 0.1, "warmup_epochs": 0},
         gate={"lr": 1e30, "momentum": 0.99, "supernet": result.versions[1].uri},
     )
@@ -123,7 +123,7 @@ def test_a_training_that_diverges_says_which_loss_when_and_registers_nothing(
     assert "at step " in str(caught.value) or "after step " in str(caught.value)
     assert ("width" if stage == "supernet" else "slimming") in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not [v for v in registry.versions() if v.name.startswith(f"diverging-{stage}")]
+    assert not [v for v in registry.versions() if v.name.startswith("diverging-")]
 
 
 def no_worker_is_left() -> None:
