@@ -1,45 +1,23 @@
 """A chain gives its version aliases once: not again when it is repeated, and late if killed."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline import chain, registry, tracking
 from pipeline.chain import ChainResult
-from pipeline.registry import Version
-from tests.chain.conftest import configured
+from tests.chain.conftest import configured, overtaken
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
-@pytest.fixture
-def later(result: ChainResult, tmp_path: Path) -> Iterator[Version]:
-    """A version of the same name for the same target, champion since, as a sweep would leave it."""
-    first = result.version
-    version = registry.register(
-        first.name,
-        registry.pull(first.uri, tmp_path / "model"),
-        stage="gate",
-        run_id=None,
-        tags={k: first.tags[k] for k in registry.REQUIRED_TAGS} | {"fingerprint": "of a sweep"},
-        metrics=first.metrics,
-        aliases=("target-50pct", "champion"),
-    )
-    yield version
-    for alias in ("target-50pct", "champion"):
-        registry.set_alias(first.name, alias, first.version)
-    tracking.client().delete_model_version(version.name, str(version.version))
-
-
 def test_a_finished_chain_that_is_run_again_changes_nothing(
-    result: ChainResult, later: Version, caplog: pytest.LogCaptureFixture
+    result: ChainResult, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = registry.versions()
-    with caplog.at_level(logging.INFO):
+    with overtaken(result.version, tmp_path) as before, caplog.at_level(logging.INFO):
         again = chain.run(configured())
-    assert registry.versions() == before
+        assert registry.versions(result.version.name) == before
     assert again.version.version == result.version.version and not again.version.aliases
     assert f"{result.version.uri} is there already, no alias changes" in caplog.text
 
