@@ -23,6 +23,8 @@ COMMANDS = {
     "submit": "Run a chain on a Ray cluster, as a Ray job.",
     "ingest": "Write pictures to a .beton file, the format that training reads.",
     "models": "List the registered models.",
+    "promote": "Make a version the champion of its name, by hand.",
+    "rollback": "Make the champion before this one champion again.",
     "pull": "Copy a registered model into a folder.",
     "predict": "Classify image files.",
     "export": "Write a model as one ONNX file with the routing inside.",

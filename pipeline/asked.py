@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.fingerprint import code_version
 from pipeline.registry import Version
 from pipeline.report import About
+from pipeline.sanity import Labels
 from pipeline.stage import Job
 
 
@@ -39,6 +40,11 @@ class Asked:
     def madds(self) -> list[int]:
         """Multiply-adds of each route, at the resolution of the data."""
         return [self.model.madds(route) for route in self.model.space.routes]
+
+    @cached_property
+    def labels(self) -> Labels:
+        """How many images of each class there are."""
+        return Labels.of(self.job.dataset)
 
     @property
     def routes(self) -> list[str]:

@@ -2,18 +2,21 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dsnet
 from dsnet import DSNet, InputError, create_model, restricted
 from dsnet.routing import MAX_PATHS
+from dsnet.target import Target
 from dsnet.tuned import fitted
 from pipeline import cluster, registry, tracking
 from pipeline.config import Config
 from pipeline.dataset import Dataset, ingest
 from pipeline.evaluation import Evaluation, Row
-from pipeline.promotion import promote
+from pipeline.promotion import settle
 from pipeline.registry import Version
+from pipeline.sanity import Labels, Point, doubts
 from pipeline.stage import GATE, Job, headline, holdout_tag, ran, registered, trained
 from pipeline.stages import calibrate as calibrate_stage
 from pipeline.stages import evaluate as evaluate_stage
@@ -33,6 +36,8 @@ class ChainResult:
     """The gated network, registered and evaluated."""
     rows: list[Row]
     """Every sub-network and the dynamic network, on the test images."""
+    images: int
+    """Number of test images."""
     versions: list[Version]
     """Everything registered under the chain's names."""
 
@@ -48,14 +53,57 @@ def run(config: Config) -> ChainResult:
     given = given_supernet(config)
     dataset = ingest(config)
     check_classes(config, dataset)
+    announce(config, dataset, given)
     cluster.connect(config.cluster)
     with tracking.chain_run(config) as run:
         job = Job(config, dataset, run)
-        version = gate(job, given or calibrate(job, supernet(job)))
-        version = promote(evaluate(job, version), config.gate.target)
-        rows = counts(version).rows(dsnet.load(job.local(version)))
+        version = evaluate(job, gate(job, given or calibrate(job, supernet(job))))
+        model, labels = dsnet.load(job.local(version)), Labels.of(dataset)
+        rows = counts(version).rows(model)
+        warn(doubts(*points(rows, model, config.gate.target), labels))
+        targets = [] if config.gate.target is None else [config.gate.target]
+        version = settle(version, targets, labels)
         names = [version.name] if given else [job.supernet_name, version.name]
-        return ChainResult(version, rows, [v for name in names for v in registry.versions(name)])
+        versions = [v for name in names for v in registry.versions(name)]
+        return ChainResult(version, rows, labels.test_images, versions)
+
+
+def announce(config: Config, dataset: Dataset, given: Version | None) -> None:
+    """Say in one line what is trained on what; `given`: the supernet that the config names."""
+    data, side = config.data, config.data.resolution
+    logger.info(
+        "%s: %s on %s (%d classes, %s training and %s test images), recipe %s, %d x %d pixels",
+        config.name,
+        config.model.arch if given is None else f"the supernet {given.uri}",
+        data.source,
+        len(dataset.train.classes),
+        f"{dataset.train.samples:,}",
+        f"{dataset.test.samples:,}",
+        data.recipe,
+        side,
+        side,
+    )
+
+
+def points(
+    rows: Sequence[Row], model: DSNet, target: Target | None
+) -> tuple[list[Point], list[Point]]:
+    """What rows of `model` say of its routable widths, and of the dynamic network."""
+    wanted = None
+    if target is not None:
+        wanted = target.madds([model.madds(route) for route in model.space.routes])
+    routable = [rows[route] for route in model.space.routes]
+    dynamic = rows[len(model.space) :]
+    return (
+        [Point(row.name, row.top1, row.madds) for row in routable],
+        [Point(row.name, row.top1, row.madds, wanted) for row in dynamic],
+    )
+
+
+def warn(sentences: Sequence[str]) -> None:
+    """Each doubt about a result as a warning."""
+    for sentence in sentences:
+        logger.warning("%s", sentence)
 
 
 def given_supernet(config: Config) -> Version | None:

@@ -1,5 +1,6 @@
 """Accuracy and cost of every sub-network and of the dynamic network, as exact counts."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ class Row:
     name: str
     top1: float
     """Share of images classified correctly."""
+    stderr: float
+    """Standard error of `top1`, over images."""
     madds: float
     """Multiply-adds per image, on average."""
     share: float
@@ -41,13 +44,18 @@ class Evaluation:
         madds = [model.madds(width) for width in model.space]
         widest = madds[model.space.routes[-1]]
         rows = [
-            Row(f"width {index}", right / self.images, count, count / widest)
+            self._row(f"width {index}", right, count, widest)
             for index, (right, count) in enumerate(zip(self.correct, madds, strict=True))
         ]
         if any(self.picked):
-            mean = self.average_madds(model)
-            rows.append(Row("dynamic", self.routed_correct / self.images, mean, mean / widest))
+            rows.append(
+                self._row("dynamic", self.routed_correct, self.average_madds(model), widest)
+            )
         return rows
+
+    def _row(self, name: str, right: int, madds: float, widest: int) -> Row:
+        top1 = right / self.images
+        return Row(name, top1, standard_error(top1, self.images), madds, madds / widest)
 
     def average_madds(self, model: DSNet) -> float:
         """Multiply-adds per image that the gates chose."""
@@ -68,6 +76,11 @@ class Evaluation:
         return cls(
             data["images"], tuple(data["correct"]), data["routed_correct"], tuple(data["picked"])
         )
+
+
+def standard_error(share: float, images: int) -> float:
+    """Of a share of independent images: sqrt(p (1 - p) / n), the binomial proportion's."""
+    return math.sqrt(share * (1 - share) / images)
 
 
 @torch.inference_mode()

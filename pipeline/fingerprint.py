@@ -30,6 +30,7 @@ _WITHOUT_EFFECT = (
     "pipeline/promotion.py",
     "pipeline/registry.py",
     "pipeline/report",
+    "pipeline/sanity.py",
     "pipeline/tracking.py",
 )
 

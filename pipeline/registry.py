@@ -146,6 +146,12 @@ def set_alias(name: str, alias: str, version: int) -> None:
     _patiently(lambda: client.set_registered_model_alias(name, alias, str(version)))
 
 
+def remove_alias(name: str, alias: str) -> None:
+    """Let `alias` name no version any more."""
+    client = tracking.client()
+    _patiently(lambda: client.delete_registered_model_alias(name, alias))
+
+
 def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, float]) -> Version:
     """Add to a version what is measured after it was registered; what it has of it is replaced.
 

@@ -8,10 +8,10 @@ from ray.train import TrainingFailedError
 
 import dsnet
 from dsnet.target import Target
-from pipeline import chain, registry, tracking
+from pipeline import chain, tracking
 from pipeline.asked import Asked, aimed
 from pipeline.evaluation import Evaluation
-from pipeline.promotion import crown_first, target_alias, target_uri
+from pipeline.promotion import settle, target_uri
 from pipeline.registry import Version
 from pipeline.report import GATE, STATIC, Images, Results, Row
 
@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
-    """Train a gate for each target, register it under the target's alias, count on test images.
+    """Train a gate for each target, register it, count on test images, give it its aliases.
 
     started: of the sweep, by `time.monotonic`. A gate that is registered already is not trained
     again. A target whose training fails is reported, and the others go on; RuntimeError if all
     fail. Without a table there is no oracle, no price curve and no image by image account.
     """
     rows: list[Row] = []
-    versions: list[Version] = []
+    versions: dict[Target, Version] = {}
     for target in asked.targets:
         try:
             version = _gated(asked, target)
@@ -38,20 +38,21 @@ def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
         if not versions:
             rows += _static_rows(asked, chain.counts(version))
         rows.append(_gate_row(asked, target, version))
-        versions.append(version)
+        versions[target] = version
     if not versions:
         raise RuntimeError(f"no target has a gate: {'; '.join(row.error or '' for row in rows)}")
-    crown_first(versions[len(versions) // 2])
+    # The middle target's first: where a name has no champion yet, it becomes it.
+    middle = list(versions)[len(versions) // 2]
+    for target in sorted(versions, key=lambda target: target != middle):
+        versions[target] = settle(versions[target], [target], asked.labels)
     nothing = Images((), (), (), (), ())
     results = Results(asked.about(time.monotonic() - started), tuple(rows), nothing)
-    return results, [registry.resolve(version.uri) for version in versions]
+    return results, list(versions.values())
 
 
 def _gated(asked: Asked, target: Target) -> Version:
     job = replace(asked.job, config=aimed(asked.job.config, target))
-    version = chain.evaluate(job, chain.straight_through(job, asked.supernet))
-    registry.set_alias(version.name, target_alias(target), version.version)
-    return version
+    return chain.evaluate(job, chain.straight_through(job, asked.supernet))
 
 
 def _static_rows(asked: Asked, counts: Evaluation) -> list[Row]:

@@ -11,7 +11,8 @@ from pipeline.asked import Asked, aimed
 from pipeline.config import Config, storage_dir
 from pipeline.dataset import ingest
 from pipeline.registry import Version
-from pipeline.report import Results, write_page, write_results
+from pipeline.report import STATIC, Results, Row, write_page, write_results
+from pipeline.sanity import Point, doubts
 from pipeline.stage import Job
 from pipeline.trials import check_targets
 
@@ -41,6 +42,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     given = chain.given_supernet(config)
     dataset = ingest(config)
     chain.check_classes(config, dataset)
+    chain.announce(config, dataset, given)
     cluster.connect(config.cluster)
     with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
         job = Job(config, dataset, run)
@@ -48,6 +50,8 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         asked = Asked(job, supernet, chain.gateless(job, supernet), tuple(targets), command)
         way = table_sweep if chain.by_table(config, asked.model) else straight_sweep
         results, versions = way.run(asked, started)
+        static, chosen = (map(_point, rows) for rows in (results.of_kind(STATIC), results.chosen))
+        chain.warn(doubts(list(static), list(chosen), asked.labels))
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{asked.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
@@ -55,3 +59,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         run.artifact(parquet)
         run.artifact(page)
         return SweepResult(results, parquet, page, versions)
+
+
+def _point(row: Row) -> Point:
+    return Point(row.label, row.top1 or 0.0, row.madds or 0.0, row.target_madds)

@@ -16,7 +16,7 @@ from dsnet.tuned import fitted
 from pipeline import registry, tracking
 from pipeline.asked import Asked
 from pipeline.data.loader import Loader
-from pipeline.promotion import crown_first, target_alias, target_uri
+from pipeline.promotion import settle, target_alias, target_uri
 from pipeline.registry import Version
 from pipeline.report import (
     Results,
@@ -148,18 +148,18 @@ class Found:
     def register(self, results: Results) -> Version:
         """One version with the gates of all targets, under every target's alias, with the report.
 
-        Unless it is there already. Where nobody asks for a budget it runs at the middle target;
-        where the name has no champion yet, it becomes it.
+        Unless it is there already. Where nobody asks for a budget it runs at the middle target.
         """
         job, key = self.asked.job, self.asked.key
         name = job.config.name
-        aliases = [target_alias(best.target) for best in self.best]
+        targets = [best.target for best in self.best]
         version = registry.find(name, key)
         if version is None:
             gates = [tuned(best.gate, self.holdout, best.index) for best in self.best]
             middle = len(gates) // 2
             row = next(r for r in results.chosen if r.target == str(self.best[middle].target))
-            with tracking.stage_run(job.run, GATE, {"targets": ",".join(aliases)}) as run:
+            aliases = ",".join(map(target_alias, targets))
+            with tracking.stage_run(job.run, GATE, {"targets": aliases}) as run:
                 version = registered(
                     job,
                     GATE,
@@ -173,10 +173,7 @@ class Found:
                     evaluated_on="test",
                     attach=lambda folder: write_page(results, folder / "report.html"),
                 )
-        for alias in aliases:
-            registry.set_alias(name, alias, version.version)
-        crown_first(version)
-        return registry.resolve(version.uri)
+        return settle(version, targets, self.asked.labels)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
         label = "every budget" if trial.target == EVERY else f"target {trial.target}"

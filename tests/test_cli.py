@@ -367,6 +367,23 @@ def test_what_is_not_registered_is_refused_and_nothing_is_pulled(
     assert "no-model" in command("predict", tmp_path / "no-model", picture).refusal
 
 
+def test_promote_and_rollback_refuse_what_is_not_there_and_change_nothing(
+    command: Command, registered: Path
+) -> None:
+    before = command("models", "--json").stdout
+    assert "expected a version of digits (1), found 7" in command("promote", "digits", 7).refusal
+    assert "nearest is digits" in command("promote", "digts", 1).refusal
+    assert "'first'" in command("promote", "digits", "first").refusal
+    line = command("rollback", "digits").refusal
+    assert "model digits: expected a version with the alias previous" in line
+    assert "dsnet promote digits VERSION" in line
+    assert "nearest is digits" in command("rollback", "digts").refusal
+    outcome = command("promote", "digits", 1)
+    assert outcome.status == 0
+    assert outcome.stdout == "models:/digits/1 is champion already, nothing changes\n"
+    assert command("models", "--json").stdout == before
+
+
 def test_pull_leaves_other_peoples_folders_alone(
     command: Command, registered: Path, picture: Path
 ) -> None:

@@ -176,6 +176,58 @@ def test_values_that_do_not_go_together_are_refused(overrides: dict[str, str], l
     assert refusal(overrides) == line
 
 
+PHOTOS = "name: photos\ndata: {source: photos%s}\n%s"
+
+
+@pytest.mark.parametrize(
+    ("text", "missing", "small", "large"),
+    [
+        (
+            PHOTOS % ("", ""),
+            "data.recipe and model.arch",
+            "data.recipe cifar and model.arch ds_mbnet_cifar",
+            "data.recipe imagenet and model.arch ds_mbnet",
+        ),
+        (
+            PHOTOS % (", resolution: 64", "model: {dropout: 0}"),
+            "data.recipe and model.arch",
+            "data.recipe cifar and model.arch ds_mbnet_cifar",
+            "data.recipe imagenet and model.arch ds_mbnet",
+        ),
+        (
+            PHOTOS % (", recipe: imagenet", ""),
+            "model.arch",
+            "model.arch ds_mbnet_cifar",
+            "model.arch ds_mbnet",
+        ),
+        (
+            PHOTOS % ("", "model: {arch: ds_resnet50}"),
+            "data.recipe",
+            "data.recipe cifar",
+            "data.recipe imagenet",
+        ),
+    ],
+)
+def test_pictures_of_ones_own_are_not_trained_with_the_digits_recipe_or_network(
+    config_file: Any, text: str, missing: str, small: str, large: str
+) -> None:
+    path = config_file(text)
+    assert refusal(path=path) == (
+        f"{path}: {missing}: expected with data.source photos, found none; for small pictures "
+        f"(32 pixels) write {small}, for photographs (224 pixels) {large}"
+    )
+
+
+def test_a_source_given_as_a_flag_is_no_exception() -> None:
+    line = refusal({"data.source": "photos", "data.recipe": "cifar"})
+    assert line.startswith("config: model.arch: expected with data.source photos, found none")
+
+
+def test_pictures_of_ones_own_have_the_recipes_resolution(config_file: Any) -> None:
+    path = config_file(PHOTOS % (", recipe: imagenet", "model: {arch: ds_mbnet}"))
+    assert load_config(path).data.resolution == 224
+
+
 @pytest.mark.parametrize(
     ("text", "part"),
     [
@@ -209,9 +261,16 @@ targets = st.builds(
 configs = st.fixed_dictionaries(
     {
         "name": st.text(string.ascii_letters + string.digits, min_size=1, max_size=20),
-        "data": st.fixed_dictionaries({"source": texts, "dir": st.none() | texts}),
+        "data": st.fixed_dictionaries(
+            {
+                "source": texts,
+                "dir": st.none() | texts,
+                "recipe": st.sampled_from(["digits", "cifar", "imagenet"]),
+            }
+        ),
         "model": st.fixed_dictionaries(
             {
+                "arch": texts,
                 "routes": st.none()
                 | st.lists(st.integers(0, 20), min_size=1, unique=True).map(sorted),
                 "num_classes": st.none() | st.integers(2, 10**5),

@@ -13,7 +13,8 @@ GATE = {"stage": "gate", "inputs": ["parent"], "dataset_digest": "d"}
 
 
 def of(arguments: dict[str, object], **overrides: str) -> str:
-    config = load_config(None, {k.replace("__", "."): v for k, v in overrides.items()})
+    values = {"data__recipe": "digits", "model__arch": "ds_mbnet_digits", **overrides}
+    config = load_config(None, {k.replace("__", "."): v for k, v in values.items()})
     return fingerprint(config=config, **arguments)  # type: ignore[arg-type]
 
 

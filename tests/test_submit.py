@@ -350,7 +350,8 @@ def test_the_submitted_command_runs_the_code_sent_with_it(
     monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
     monkeypatch.setenv("DSNET_HOME", str(tmp_path / "home"))
     config = tmp_path / "outside.yaml"
-    config.write_text("name: mine\ndata:\n  source: /no/such/folder\n")
+    data = "data: {source: /no/such/folder, recipe: cifar}"
+    config.write_text(f"name: mine\n{data}\nmodel: {{arch: ds_mbnet_cifar}}\n")
     command = ["submit", "run", "--config", str(config), "--address", cluster.url, "--follow"]
     assert cli.run(command) == 2
     out, err = capsys.readouterr()

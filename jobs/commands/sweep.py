@@ -57,20 +57,24 @@ def command(config_file: str, targets: str, **flags: str | None) -> None:
 
 def print_sweep(result: "SweepResult") -> None:
     """The best gate of each target, what was registered, and where the report is."""
+    from pipeline.evaluation import standard_error
+
+    about = result.results.about
     rows = [
         (
             row.target,
             f"{row.top1 or 0:.2%}",
+            f"{standard_error(row.top1 or 0, about.images):.2%}",
             f"{row.madds or 0:,.0f}",
             f"{(row.madds or 0) / (row.target_madds or 1) - 1:+.1%}",
             row.label,
         )
         for row in result.results.chosen
     ]
-    about = result.results.about
     first = next(row.uri for row in result.results.chosen)
-    title = f"{about.name}: the best gate of each target, on {about.images} test images"
-    print_table(("target", "top-1", "multiply-adds", "off target", "gate"), rows, title)
+    title = f"{about.name}: the best gate of each target, on {about.images:,} test images"
+    columns = ("target", "top-1", "standard error", "multiply-adds", "off target", "gate")
+    print_table(columns, rows, title)
     print_versions(result.versions)
     failed = [row for row in result.results.rows if row.error]
     for row in failed:

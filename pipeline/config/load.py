@@ -198,6 +198,8 @@ def _sentence(error: ErrorDetails, where: str, flags: Mapping[str, str]) -> str:
     leaves = dict(_leaves(Config))
     parts = [str(part) for part in error["loc"]]
     name = ".".join(parts)
+    if not parts and error["type"] == "value_error":
+        return f"{where}: {error['ctx']['error']}"  # of fields that do not go together
     known = next((n for n in leaves if name == n or name.startswith(n + ".")), None)
     if known is None:
         if error["type"] == "extra_forbidden":

@@ -21,6 +21,7 @@ from dsnet.target import Target, parse_target
 from pipeline.config import dialect
 
 NATIVE_RESOLUTION = {"digits": 8, "cifar": 32, "imagenet": 224}
+DIGITS = "digits"
 
 Recipe = Literal["digits", "cifar", "imagenet"]
 Positive = Annotated[int, Field(ge=1)]
@@ -56,9 +57,10 @@ class Section(BaseModel):
 class Data(Section):
     """Where the pictures come from and what becomes of them."""
 
-    source: Annotated[str, Field(min_length=1)] = "digits"
+    source: Annotated[str, Field(min_length=1)] = DIGITS
     """`digits` (scikit-learn's handwritten digits), a folder with one folder per class, or a
-    .parquet file or a folder of them in the layout of Hugging Face image datasets."""
+    .parquet file or a folder of them in the layout of Hugging Face image datasets. Any but the
+    digits asks for data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
     """Name of the split to train on."""
     test_split: Annotated[str, Field(min_length=1)] = "test"
@@ -66,7 +68,8 @@ class Data(Section):
     dir: str | None = None
     """Folder for the .beton files; null: `data` in $DSNET_HOME."""
     recipe: Recipe = "digits"
-    """What happens to a picture on its way in: augmentation in training, cropping in evaluation."""
+    """What happens to a picture on its way in: augmentation in training, cropping in evaluation.
+    cifar is for small pictures, imagenet for photographs."""
     resolution: Annotated[int, Field(ge=8, le=4096)] = Field(
         default_factory=lambda data: NATIVE_RESOLUTION[data["recipe"]]
     )
@@ -90,7 +93,8 @@ class Model(Section):
     """Which network."""
 
     arch: Annotated[str, Field(min_length=1)] = "ds_mbnet_digits"
-    """Name for dsnet.create_model, such as ds_mbnet or ds_mbnet_digits."""
+    """Name for dsnet.create_model: ds_mbnet_digits, ds_mbnet_cifar for small pictures, ds_mbnet
+    for photographs, or another."""
     num_classes: Annotated[int, Field(ge=2)] | None = None
     """Number of classes; null: as many as the data has."""
     routes: Routes | None = None
@@ -300,6 +304,26 @@ class Config(Section):
         if not isinstance(values, dict):
             return values
         return {key: {} if value is None else value for key, value in values.items()}
+
+    @model_validator(mode="after")
+    def _digits_alone_have_defaults(self) -> "Config":
+        # The defaults of these two are the digits': on photographs they train, and badly.
+        asked = {
+            "data.recipe": ("recipe" in self.data.model_fields_set, "cifar", "imagenet"),
+            "model.arch": ("arch" in self.model.model_fields_set, "ds_mbnet_cifar", "ds_mbnet"),
+        }
+        missing = {name: advice for name, (given, *advice) in asked.items() if not given}
+        if self.data.source == DIGITS or not missing:
+            return self
+        small, large = (
+            " and ".join(f"{name} {advice[which]}" for name, advice in missing.items())
+            for which in (0, 1)
+        )
+        raise ValueError(
+            f"{' and '.join(missing)}: expected with data.source {self.data.source}, found none; "
+            f"for small pictures ({NATIVE_RESOLUTION['cifar']} pixels) write {small}, for "
+            f"photographs ({NATIVE_RESOLUTION['imagenet']} pixels) {large}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values."""

@@ -1,13 +1,15 @@
 """One small chain on a real Ray cluster and an embedded MLflow store, run once for all tests."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pipeline import chain
+from pipeline import chain, registry, tracking
 from pipeline.chain import ChainResult
 from pipeline.config import Config, config_from_dict
+from pipeline.registry import Version
 
 SMALL = {
     "name": "small",
@@ -15,9 +17,9 @@ SMALL = {
     "model": {"arch": "ds_mbnet_digits", "dropout": 0.0},
     "cluster": {"workers": 2, "max_failures": 1},
     "supernet": {
-        "epochs": 2,
-        "batch_size": 64,
-        "lr": 0.1,
+        "epochs": 3,  # fewer are at chance level, and nothing of that becomes champion
+        "batch_size": 32,
+        "lr": 0.3,
         "warmup_epochs": 1,
         "ema": 0.9,
         "checkpoint_every": 1,
@@ -43,6 +45,24 @@ def configured(**sections: dict[str, object] | str) -> Config:
         before = SMALL.get(name)
         values[name] = {**before, **value} if isinstance(before, dict) else value  # type: ignore[dict-item]
     return config_from_dict(values)
+
+
+@contextmanager
+def overtaken(version: Version, folder: Path) -> Iterator[list[Version]]:
+    """While a newer version has its aliases, as another sweep would leave it; all of the name."""
+    newer = registry.register(
+        version.name,
+        registry.pull(version.uri, folder / "overtaken"),
+        stage="gate",
+        run_id=None,
+        tags={tag: version.tags[tag] for tag in registry.REQUIRED_TAGS} | {"fingerprint": "newer"},
+        metrics=version.metrics,
+        aliases=version.aliases,
+    )
+    yield registry.versions(version.name)
+    for alias in version.aliases:
+        registry.set_alias(version.name, alias, version.version)
+    tracking.client().delete_model_version(version.name, str(newer.version))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pipeline.chain import ChainResult
 from pipeline.config import Config
 from pipeline.report import read_results, render
 from pipeline.sweep import SweepResult, sweep
-from tests.chain.conftest import configured
+from tests.chain.conftest import configured, overtaken
 
 TARGETS = [parse_target("0.4"), parse_target("0.7")]
 ROUTES = [0, 1, 3]
@@ -67,18 +67,20 @@ def test_the_first_sweep_of_a_name_gives_it_a_champion(swept: SweepResult) -> No
     assert registry.resolve("models:/straight@champion") == swept.versions[1]
 
 
-def test_what_is_registered_is_not_trained_again_and_the_method_is_said(
+def test_what_is_registered_is_not_trained_again_moves_no_alias_and_the_method_is_said(
     swept: SweepResult,
     result: ChainResult,
     few_paths: None,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a stage was run again")
 
     monkeypatch.setattr("pipeline.stage.train", refuse)
-    with caplog.at_level(logging.WARNING):
+    with overtaken(swept.versions[0], tmp_path) as before, caplog.at_level(logging.WARNING):
         again = sweep(config_of(result), TARGETS, "dsnet sweep")
-    assert again.versions == swept.versions
+        assert registry.versions("straight") == before
+    assert [v.uri for v in again.versions] == [v.uri for v in swept.versions]
     assert "straight_through is used" in caplog.text

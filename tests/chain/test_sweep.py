@@ -25,7 +25,7 @@ from pipeline.report import read_results, render
 from pipeline.stage import Job
 from pipeline.sweep import SweepResult, sweep
 from pipeline.tables import Tables, make_tables
-from tests.chain.conftest import configured
+from tests.chain.conftest import configured, overtaken
 
 TARGETS = ("0.3", "0.5", "0.8")
 
@@ -107,12 +107,15 @@ def test_the_alias_of_a_target_is_a_budget(swept: SweepResult) -> None:
     assert asked.metadata.price == slim.price
 
 
-def test_a_sweep_that_is_there_already_is_not_registered_again(
-    swept: SweepResult, result: ChainResult
+def test_a_sweep_that_is_there_already_is_not_registered_again_and_moves_no_alias(
+    swept: SweepResult, result: ChainResult, tmp_path: Path
 ) -> None:
     targets = [parse_target(text) for text in TARGETS]
-    again = sweep(sweep_config(result), targets, "dsnet sweep")
-    assert again.versions == swept.versions
+    (version,) = swept.versions
+    with overtaken(version, tmp_path) as before:
+        again = sweep(sweep_config(result), targets, "dsnet sweep")
+        assert registry.versions(version.name) == before
+    assert [v.uri for v in again.versions] == [version.uri]
 
 
 def test_a_table_of_another_supernet_is_refused_by_name(
