@@ -94,14 +94,16 @@ def register(
     The version exists only once every file has arrived. Several processes may register at once.
     Without a run (`run_id` None: the store was out of reach when the stage began) one is made.
     `tags` must have REQUIRED_TAGS, `metrics` REQUIRED_METRICS, all finite (ValueError). Raises
-    InputError for a damaged directory or an alias that cannot be one; and what MLflow raises, after
-    a few attempts, where the store fails.
+    InputError for a directory that is damaged or that `dsnet.load` would refuse, and for an alias
+    that cannot be one; and what MLflow raises, after a few attempts, where the store fails.
     """
     aliases = tuple(aliases)
     for alias in aliases:
         _check_alias(alias)
     directory = Path(directory)
     content = _content(directory)
+    weights.load(directory)  # what others wrote may hold numbers that are not finite
+    weights.load_gates(directory)
     all_tags = {**tags, **_as_tags(stage, tags, metrics), "content": content}
 
     client = tracking.client()
