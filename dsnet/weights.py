@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dsnet.architecture import Architecture
 from dsnet.atomic import atomic_directory
+from dsnet.budget import average_of
 from dsnet.errors import InputError
 from dsnet.gate import head_from
 from dsnet.metadata import Metadata
@@ -53,10 +54,16 @@ def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def write(model: DSNet, directory: Path, gates: Sequence[TunedGate] = ()) -> None:
+def write(
+    model: DSNet,
+    directory: Path,
+    gates: Sequence[TunedGate] = (),
+    source: Mapping[str, str] | None = None,
+) -> None:
     """Write weights and description into an existing folder, without checksums.
 
-    Raises InputError for tensors that are not finite.
+    source: where the model comes from, kept in the description. Raises InputError for tensors that
+    are not finite.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     check_tensors(state, "the model to save")
@@ -66,6 +73,8 @@ def write(model: DSNet, directory: Path, gates: Sequence[TunedGate] = ()) -> Non
         "architecture": model.architecture.to_dict(),
         "metadata": asdict(model.metadata),
         "gates": to_facts(gates),
+        "runs_at": runs_at(model),
+        "source": dict(source or {}),
     }
     if gates:
         heads = to_tensors(gates)
@@ -73,6 +82,18 @@ def write(model: DSNet, directory: Path, gates: Sequence[TunedGate] = ()) -> Non
         save_file(heads, directory / GATES)
     text = json.dumps(description, indent=1, allow_nan=False)
     (directory / MODEL).write_text(text + "\n")
+
+
+def runs_at(model: DSNet) -> dict[str, Any]:
+    """What `model` does where nobody asks for a budget, for those who read model.json.
+
+    gates_trained: whether its gates choose; where not, every image takes the widest route.
+    average_madds: multiply-adds per image on held-out images; share: of the widest route's. Both
+    None where that is not known.
+    """
+    average = average_of(model)
+    share = None if average is None else average / model.madds(model.space.routes[-1])
+    return {"gates_trained": model.gates_trained, "average_madds": average, "share": share}
 
 
 def check_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
@@ -114,7 +135,7 @@ def load(
     """
     directory = Path(directory)
     verify(directory)
-    description = _read_description(directory / MODEL)
+    description = read_description(directory)
     model = DSNet(
         Architecture.from_dict(description["architecture"]),
         _metadata(description["metadata"], directory / MODEL),
@@ -131,7 +152,7 @@ def load_gates(directory: str | Path) -> list[TunedGate]:
     Raises InputError for a damaged file and for numbers that are not finite.
     """
     directory = Path(directory)
-    facts = _read_description(directory / MODEL)["gates"]
+    facts = read_description(directory)["gates"]
     if not facts:
         return []
     tensors = _tensors(directory / GATES)
@@ -189,7 +210,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_description(directory: str | Path) -> dict[str, Any]:
+    """What model.json says: architecture, metadata, gates, and where the model comes from.
+
+    The values are plain JSON, unchecked. Raises InputError for a file that is no description.
+    """
+    path = Path(directory, MODEL)
     parts: dict[str, Any] = {}
     try:
         description = json.loads(path.read_text(), parse_constant=_refuse_constant)
@@ -197,6 +223,7 @@ def _read_description(path: Path) -> dict[str, Any]:
         if found == FORMAT:
             parts = {key: dict(description[key]) for key in ("architecture", "metadata")}
             parts["gates"] = list(description.get("gates", ()))
+            parts["source"] = dict(description.get("source", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a model description: {error!r}") from error
     if not parts:
