@@ -1,6 +1,11 @@
-"""Files and folders that are either whole or not there: written aside, synced, renamed."""
+"""Files and folders that are either whole or not there: written aside, synced, renamed.
+
+They are as readable as anything that the process makes: 0666 and 0777 less its umask, whatever
+wrote them. `mkstemp`, `mkdtemp` and safetensors make files and folders for their owner alone.
+"""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +31,6 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp creates files for their owner alone; what replaces a file should look like one.
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
         os.replace(temporary, path)
@@ -44,7 +48,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
     old = temporary.with_name(temporary.name + ".old")
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        share(temporary)
         for root, _, files in os.walk(temporary):
             for name in files:
                 _sync(Path(root, name))
@@ -58,7 +62,25 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def share(folder: str | Path) -> None:
+    """Give a folder, and all in it, the modes that the process's umask leaves."""
+    mask = _umask()
+    for root, _, files in os.walk(folder):
+        os.chmod(root, 0o777 & ~mask)
+        for path in (Path(root, name) for name in files):
+            if not path.is_symlink():  # what it points to is not ours
+                path.chmod(0o666 & ~mask)
+
+
 def _umask() -> int:
-    mask = os.umask(0)
+    """The umask of this process."""
+    # os.umask tells it by setting another for a moment, under which other threads may make files.
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    if found := re.search(r"^Umask:\s*([0-7]+)$", status, re.MULTILINE):
+        return int(found[1], 8)
+    mask = os.umask(0o077)
     os.umask(mask)
     return mask

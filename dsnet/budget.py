@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import InputError
+from dsnet.gate import pick
 from dsnet.metadata import Prices
 from dsnet.network import DSNet
 from dsnet.target import Target, parse_target
@@ -35,10 +36,7 @@ def price_for(model: DSNet, budget: Target | float | str) -> float:
     madds = target.madds([model.madds(route) for route in model.space.routes])
     prices = model.metadata.prices
     if not prices:
-        raise InputError(
-            f"budget {target}: this model has no calibrated prices, "
-            "run dsnet.budget.calibrate_prices on held-out images first"
-        )
+        raise InputError(f"budget {target}: {_why_no_prices(model)}")
     # Averages fall along the curve; search wants them rising.
     rising = prices[::-1]
     if madds >= rising[-1][1]:
@@ -49,6 +47,37 @@ def price_for(model: DSNet, budget: Target | float | str) -> float:
     (price_below, below), (price_above, above) = rising[index - 1], rising[index]
     share = (madds - below) / (above - below)
     return price_below + share * (price_above - price_below)
+
+
+def average_of(model: DSNet) -> float | None:
+    """Average multiply-adds per image that `model` spends where nobody asks for a budget.
+
+    On the images that it was calibrated on; of the widest route, where its gates are not trained.
+    None without gates, and where trained gates have no calibrated prices to tell it.
+    """
+    prices, price = model.metadata.prices, model.metadata.price
+    if not prices:
+        untrained = model.architecture.gates and not model.gates_trained
+        return float(model.madds(model.space.routes[-1])) if untrained else None
+    index = bisect.bisect_left([each for each, _ in prices], price)
+    if index in (0, len(prices)):
+        return prices[min(index, len(prices) - 1)][1]
+    (before, above), (after, below) = prices[index - 1], prices[index]
+    return above + (price - before) / (after - before) * (below - above)
+
+
+def _why_no_prices(model: DSNet) -> str:
+    if not model.architecture.gates:
+        return f"{model.architecture.name} has no gate, so nothing in it could spend less"
+    if not model.gates_trained:
+        return (
+            "the gates of this model are not trained (it is a supernet), so nothing in it could "
+            "meet a budget; train them with dsnet run, or ask for one width"
+        )
+    return (
+        "this model has no calibrated prices, run dsnet.budget.calibrate_prices on held-out "
+        "images first"
+    )
 
 
 def gate_logits(model: DSNet, images: Tensor) -> Tensor:
@@ -74,7 +103,7 @@ def prices_from_logits(model: DSNet, logits: Tensor) -> Prices:
     (cost,) = model.gate_costs(logits.device)
 
     def average(price: float) -> float:
-        return float(madds[(logits - price * cost).argmax(1)].mean())
+        return float(madds[pick(logits - price * cost)].mean())
 
     return price_curve(average, float(madds.min()), float(madds.max()))
 

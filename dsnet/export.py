@@ -14,6 +14,7 @@ from torch import Tensor
 from dsnet import weights
 from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
+from dsnet.gate import pick
 from dsnet.images import normalize
 from dsnet.inference.fold import fold
 from dsnet.inference.onnx_backend import OnnxBackend
@@ -41,10 +42,15 @@ def export(
 ) -> Path:
     """Write `model`, which is in eval mode whatever its flag says, as one ONNX file.
 
-    Inputs: `images`, uint8 (N, R, R, 3) with R the model's resolution, and `price`, float (), the
-    price of multiply-adds on the gates' logits, 0 for their own choice. Outputs: `logits`, float
-    (N, classes), and `widths`, int64 (N,). With `width` the file holds that sub-network alone, with
-    no gate and no price.
+    Inputs: `images`, uint8 (N, R, R, 3) with R the model's resolution, and `price`, float (), what
+    multiply-adds cost in units of the gates' logits. `price` may be left out: the file then spends
+    what the model was tuned to (`metadata.price`); 0 is the plain argmax of the logits, which
+    spends more than that. Outputs: `logits`, float (N, classes), and `widths`, int64 (N,). With
+    `width` the file holds that sub-network alone, with no gate and no price.
+
+    Its metadata property `dsnet.description` is JSON: what turns a budget into a price (the curve
+    `metadata.prices`, `madds` of every sub-network, `routes` that the gates may pick), class names
+    and the architecture. docs/inference.md shows how with NumPy alone.
 
     float16: store weights in half precision; they are computed with in single. check: load the
     file, run it on random images and compare it with the model.
@@ -69,14 +75,20 @@ def write_onnx(model: DSNet, directory: str | Path) -> Path | None:
     Without the `export` extra, or for a network without gates, the directory stays as it is and
     the answer is None.
     """
-    missing = [m for m in ("onnx", "onnxruntime") if importlib.util.find_spec(m) is None]
+    missing = missing_extra()
     if missing or not model.architecture.gates:
-        reason = f"without {missing[0]}" if missing else "the network has no gate"
+        reason = f"without {missing}" if missing else "the network has no gate"
         logger.info("no %s in %s: %s", ONNX, directory, reason)
         return None
     path = export(model, Path(directory, ONNX))
     weights.write_sums(Path(directory))
     return path
+
+
+def missing_extra() -> str | None:
+    """The first package of the `export` extra that is not installed; None where all are."""
+    names = ("onnx", "onnxruntime")
+    return next((name for name in names if importlib.util.find_spec(name) is None), None)
 
 
 def to_bytes(
@@ -89,11 +101,12 @@ def to_bytes(
     """What `export` writes."""
     if opset not in OPSETS:
         raise InputError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}, found {opset}")
-    proto = build(fold(model, width), opset, float16)
+    proto = build(fold(model, width), opset, float16, model.metadata.price)
     description = {
         "architecture": model.architecture.to_dict(),
         "metadata": asdict(model.metadata),
         "madds": [model.madds(index) for index in range(len(model.space))],
+        "routes": model.space.routes,
     }
     for key, value in (
         (FINGERPRINT, fingerprint(model)),
@@ -105,7 +118,10 @@ def to_bytes(
 
 
 def fingerprint(model: DSNet) -> str:
-    """SHA-256 of all that decides what a file computes: weights, routes, normalisation."""
+    """SHA-256 of all that decides what a file computes at a price: weights, routes, normalisation.
+
+    Not of its default price, which whoever gives one does without.
+    """
     digest = hashlib.sha256()
     metadata = model.metadata
     rest = (metadata.mean, metadata.std, metadata.resolution)
@@ -136,6 +152,7 @@ def compare(
     try:
         for images, price in _random(model, batches):
             logits, widths = backend(images, price)
+            price = model.metadata.price if price is None else price
             x = normalize(images, model.metadata.mean, model.metadata.std)
             x = x.to(model.classifier.weight.device)
             if width is None:
@@ -164,15 +181,15 @@ def _compare_routes(
             )
 
 
-def _random(model: DSNet, batches: tuple[int, ...]) -> Iterator[tuple[Tensor, float]]:
-    """Images and prices: contrasts of all kinds, and prices that lead to either end."""
+def _random(model: DSNet, batches: tuple[int, ...]) -> Iterator[tuple[Tensor, float | None]]:
+    """Images and prices: contrasts of all kinds; no price, 0, and two that lead to either end."""
     generator = torch.Generator().manual_seed(0)
     size = model.metadata.resolution
     for count in batches:
         noise = torch.randint(0, 256, (count, size, size, 3), generator=generator)
         dim = torch.linspace(0.1, 1, count)[:, None, None, None]
         images = (noise * dim).to(torch.uint8)
-        for price in (0.0, 1e4, -1e4):
+        for price in (None, 0.0, 1e4, -1e4):
             yield images, price
 
 
@@ -193,7 +210,7 @@ def _decide(model: DSNet, image: Tensor, price: float, noise: float) -> tuple[in
         assert reduced is not None
         moves = torch.randn(64, *reduced.shape[1:], generator=generator, device=image.device)
         moves[0] = 0
-        choices = (gate.logits(reduced * (1 + noise * moves)) - price * cost).argmax(1)
+        choices = pick(gate.logits(reduced * (1 + noise * moves)) - price * cost)
         clear &= bool((choices == choices[0]).all())
         path += (entries[int(choices[0])],)
     return model.space.index_of(path), clear

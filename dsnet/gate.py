@@ -48,6 +48,21 @@ class Gate(nn.Module):
         return channels * size**2 + 2 * channels * self.reduce.out_features
 
 
+def pick(scores: Tensor) -> Tensor:
+    """scores: (N, routes) -> int64 (N,): the route of the highest score, of equals the widest.
+
+    So a head that was never trained, all of whose logits are 0, picks the widest.
+    """
+    # argmax names the first of equals.
+    return scores.shape[-1] - 1 - scores.flip(-1).argmax(-1)
+
+
+def is_trained(head: nn.Module) -> bool:
+    """Whether a slimming head tells routes apart: `make_head` leaves its last layer at zero."""
+    *_, last = head.parameters()
+    return bool(last.any())
+
+
 def make_head(
     reduced: int, routes: int, hidden: int = 0, generator: torch.Generator | None = None
 ) -> nn.Module:

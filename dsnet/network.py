@@ -8,7 +8,7 @@ from dsnet.architecture import Architecture
 from dsnet.block import Block
 from dsnet.errors import InputError
 from dsnet.families import family
-from dsnet.gate import Gate
+from dsnet.gate import Gate, is_trained, pick
 from dsnet.layers import SlimLinear, global_average
 from dsnet.metadata import Metadata
 from dsnet.width import RoutingSpace, Width
@@ -53,6 +53,11 @@ class DSNet(nn.Module):
         """The gates with a slimming head, in the order they run."""
         blocks = [self.block(stage, 0) for stage in self.architecture.gates]
         return [block.gate for block in blocks if block.gate is not None]
+
+    @property
+    def gates_trained(self) -> bool:
+        """Whether its gates tell images apart; where not (a supernet), it routes to the widest."""
+        return any(is_trained(gate.slimming) for gate in self.gates if gate.slimming)
 
     def slimming_parameters(self) -> list[nn.Parameter]:
         """What stage II trains: the slimming heads' weights and nothing else."""
@@ -133,7 +138,8 @@ class DSNet(nn.Module):
         """The width picked for each image: int64 (N,), indices into `space`.
 
         The choice of a gate is argmax(logits - price * cost), where a route's cost is its
-        multiply-adds as a fraction of the widest routable sub-network's. Price 0 is the plain
+        multiply-adds as a fraction of the widest routable sub-network's; of equals it is the
+        widest, so a network whose gates are not trained runs at its widest. Price 0 is the plain
         argmax; None is the price that the model was calibrated to, `metadata.price`.
         """
         return self._route(images, price, classify=False)[1]
@@ -229,6 +235,6 @@ def _groups(scores: Tensor) -> tuple[Tensor, ...]:
 
     One host synchronisation, to learn the sizes, however many routes there are.
     """
-    choice = scores.argmax(1)
+    choice = pick(scores)
     sizes = choice.bincount(minlength=scores.shape[1]).tolist()
     return choice.argsort(stable=True).split(sizes)

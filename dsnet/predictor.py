@@ -30,8 +30,8 @@ class Predictor:
 
     model: a DSNet, which is copied and left alone, or a model directory.
     budget: average multiply-adds wanted, as a fraction of the widest (0.5) or a count ("200M");
-        None for what the model was calibrated to. price: instead of a budget, the price itself, 0
-        for the gates' own choice.
+        None for what the model was tuned to. price: instead of a budget, the price itself, 0 for
+        the plain argmax of the gates' logits.
     backend: "torch" or "onnxruntime"; the latter reads the directory's model.onnx where there is
         one, and else writes the same graph in memory.
     width: run this sub-network alone, with no gate.

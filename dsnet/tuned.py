@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dsnet.budget import price_for
 from dsnet.errors import InputError
 from dsnet.gate import heads_from_tensors, heads_to_tensors
-from dsnet.metadata import Prices
+from dsnet.metadata import Prices, check_finite, check_prices
 from dsnet.network import DSNet
 from dsnet.target import Target, parse_target
 
@@ -25,13 +25,18 @@ class TunedGate:
     """Slimming heads with the prices that held-out images gave them.
 
     heads: one for each gate of the network. target: average multiply-adds per image that they were
-    trained for. price: what meets it. prices: see `Metadata`.
+    trained for. price: what meets it. prices: see `Metadata`. Raises InputError for a number that
+    is not finite.
     """
 
     heads: tuple[nn.Module, ...]
     target: float
     price: float
     prices: Prices
+
+    def __post_init__(self) -> None:
+        check_finite("gates.target", [self.target])
+        check_prices("gates", self.price, self.prices)
 
 
 def at_budget(model: DSNet, gates: Sequence[TunedGate], budget: Target | float | str) -> DSNet:
@@ -118,5 +123,7 @@ def from_parts(
             )
             for index, values in enumerate(facts)
         ]
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise InputError(f"expected tuned gates, found something else: {error!r}") from error

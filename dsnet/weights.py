@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dsnet.architecture import Architecture
 from dsnet.atomic import atomic_directory
+from dsnet.budget import average_of
 from dsnet.errors import InputError
 from dsnet.gate import head_from
 from dsnet.metadata import Metadata
@@ -34,7 +35,8 @@ def save(model: DSNet, directory: str | Path, gates: Sequence[TunedGate] = ()) -
     """Write `model` as a model directory, whole or not at all.
 
     gates: those that `load` may put in for a budget, the one in place among them. A model directory
-    that was there is replaced. Raises InputError if anything else is in the way.
+    that was there is replaced. Raises InputError if anything else is in the way, and for a model
+    whose weights or statistics are not finite.
     """
     directory = Path(directory)
     if directory.exists() and not (directory / MODEL).is_file() and not _is_empty(directory):
@@ -52,19 +54,64 @@ def _is_empty(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def write(model: DSNet, directory: Path, gates: Sequence[TunedGate] = ()) -> None:
-    """Write weights and description into an existing folder, without checksums."""
+def write(
+    model: DSNet,
+    directory: Path,
+    gates: Sequence[TunedGate] = (),
+    source: Mapping[str, str] | None = None,
+) -> None:
+    """Write weights and description into an existing folder, without checksums.
+
+    source: where the model comes from, kept in the description. Raises InputError for tensors that
+    are not finite.
+    """
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    check_tensors(state, "the model to save")
     save_file(state, directory / WEIGHTS)
     description = {
         "format": FORMAT,
         "architecture": model.architecture.to_dict(),
         "metadata": asdict(model.metadata),
         "gates": to_facts(gates),
+        "runs_at": runs_at(model),
+        "source": dict(source or {}),
     }
     if gates:
-        save_file(to_tensors(gates), directory / GATES)
-    (directory / MODEL).write_text(json.dumps(description, indent=1) + "\n")
+        heads = to_tensors(gates)
+        check_tensors(heads, "the gates to save")
+        save_file(heads, directory / GATES)
+    text = json.dumps(description, indent=1, allow_nan=False)
+    (directory / MODEL).write_text(text + "\n")
+
+
+def runs_at(model: DSNet) -> dict[str, Any]:
+    """What `model` does where nobody asks for a budget, for those who read model.json.
+
+    gates_trained: whether its gates choose; where not, every image takes the widest route.
+    average_madds: multiply-adds per image on held-out images; share: of the widest route's. Both
+    None where that is not known.
+    """
+    average = average_of(model)
+    share = None if average is None else average / model.madds(model.space.routes[-1])
+    return {"gates_trained": model.gates_trained, "average_madds": average, "share": share}
+
+
+def check_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise InputError, naming the first, for a tensor that is not finite or a negative variance.
+
+    where: what to say they are in.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        wrong, expected = ~tensor.isfinite(), "finite values"
+        if name.endswith("running_var"):
+            wrong, expected = wrong | (tensor < 0), "finite values of 0 or more"
+        if count := int(wrong.sum()):
+            raise InputError(
+                f"{name} in {where}: expected {expected}, found {count:,} of {tensor.numel():,} "
+                f"that are not, the first {float(tensor[wrong][0])}"
+            )
 
 
 def write_sums(directory: Path) -> None:
@@ -83,14 +130,15 @@ def load(
 
     budget: average multiply-adds that it spends where nobody asks for anything else, as
     `dsnet.budget.price_for` reads it, with the gate that was trained nearest to it; None: as
-    the model was tuned. Raises InputError if something is missing, damaged or of another format,
-    and for a budget out of range. Nothing in the folder is executed.
+    the model was tuned. Raises InputError if something is missing, damaged, not finite or of
+    another format, and for a budget out of range. Nothing in the folder is executed.
     """
     directory = Path(directory)
     verify(directory)
-    description = _read_description(directory / MODEL)
+    description = read_description(directory)
     model = DSNet(
-        Architecture.from_dict(description["architecture"]), _metadata(description["metadata"])
+        Architecture.from_dict(description["architecture"]),
+        _metadata(description["metadata"], directory / MODEL),
     )
     _fill(model, directory / WEIGHTS)
     if budget is not None:
@@ -101,11 +149,17 @@ def load(
 def load_gates(directory: str | Path) -> list[TunedGate]:
     """The gates of a model directory that a budget chooses from, none if there is but one.
 
-    Raises InputError for a damaged file.
+    Raises InputError for a damaged file and for numbers that are not finite.
     """
     directory = Path(directory)
-    facts = _read_description(directory / MODEL)["gates"]
-    return from_parts(facts, _tensors(directory / GATES)) if facts else []
+    facts = read_description(directory)["gates"]
+    if not facts:
+        return []
+    tensors = _tensors(directory / GATES)
+    try:
+        return from_parts(facts, tensors)
+    except InputError as error:
+        raise InputError(f"{directory / MODEL}: {error}") from error
 
 
 def _fill(model: DSNet, path: Path) -> None:
@@ -126,9 +180,11 @@ def _fill(model: DSNet, path: Path) -> None:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except safetensors.SafetensorError as error:
         raise InputError(f"{path} is not a safetensors file: {error}") from error
+    check_tensors(tensors, str(path))
+    return tensors
 
 
 def verify(directory: Path) -> None:
@@ -154,14 +210,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_description(directory: str | Path) -> dict[str, Any]:
+    """What model.json says: architecture, metadata, gates, and where the model comes from.
+
+    The values are plain JSON, unchecked. Raises InputError for a file that is no description.
+    """
+    path = Path(directory, MODEL)
     parts: dict[str, Any] = {}
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(), parse_constant=_refuse_constant)
         found = description["format"]
         if found == FORMAT:
             parts = {key: dict(description[key]) for key in ("architecture", "metadata")}
             parts["gates"] = list(description.get("gates", ()))
+            parts["source"] = dict(description.get("source", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a model description: {error!r}") from error
     if not parts:
@@ -169,11 +231,18 @@ def _read_description(path: Path) -> dict[str, Any]:
     return parts
 
 
-def _metadata(data: dict[str, Any]) -> Metadata:
+def _refuse_constant(name: str) -> None:
+    """JSON knows no NaN and no Infinity; Python's reader takes them."""
+    raise ValueError(f"{name} is no number")
+
+
+def _metadata(data: dict[str, Any], path: Path) -> Metadata:
     try:
         return Metadata(**{key: _tuples(value) for key, value in data.items()})
-    except TypeError as error:
-        raise InputError(f"model.json's metadata is not readable: {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (TypeError, OverflowError) as error:
+        raise InputError(f"{path}: its metadata is not readable: {error}") from error
 
 
 def _tuples(value: Any) -> Any:

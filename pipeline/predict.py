@@ -1,5 +1,6 @@
 """Image files in, classes out: each at the width that the model's gate picks for it."""
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from dsnet.predictor import Predictor
 from dsnet.target import Target
 from pipeline.data.pictures import read_picture
 from pipeline.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 BATCH = 64  # images per forward: enough to share the work, little enough to hold in memory
 
@@ -53,8 +56,21 @@ def open_model(model: str, budget: Target | str | None = None) -> DSNet:
 
     budget: average multiply-adds for it to spend, as `dsnet.load` reads it; None: the target that
     the URI's alias names, else what the model was tuned to. Raises InputError if it is not
-    registered, if the folder does not hold a whole model, and for a budget out of range.
+    registered, if the folder does not hold a whole model, and for a budget out of range. Warns of a
+    model whose gates are not trained: it runs at its widest for every image.
     """
+    opened = _open(model, budget)
+    if opened.architecture.gates and not opened.gates_trained:
+        logger.warning(
+            "%s has gates that are not trained (it is a supernet): every image runs at width %d, "
+            "the widest that they could pick",
+            model,
+            opened.space.routes[-1],
+        )
+    return opened
+
+
+def _open(model: str, budget: Target | str | None) -> DSNet:
     if not model.startswith("models:"):
         return dsnet.load(model, budget=budget)
     from pipeline import (  # MLflow takes seconds to import, and a folder needs none of it
@@ -65,7 +81,7 @@ def open_model(model: str, budget: Target | str | None = None) -> DSNet:
 
     tracking.configure()
     with tempfile.TemporaryDirectory(prefix="dsnet-") as folder:
-        directory = registry.pull(model, Path(folder, "model"))
+        directory = registry.pull(registry.resolve(model).uri, Path(folder, "model"))
         return dsnet.load(directory, budget=budget or promotion.alias_target(model))
 
 

@@ -28,6 +28,9 @@ from mlflow.exceptions import MlflowException
 from dsnet import weights
 from dsnet.atomic import atomic_directory
 from dsnet.errors import InputError
+from dsnet.export import ONNX, missing_extra
+from dsnet.retune import retune
+from dsnet.target import Target
 from pipeline import tracking
 
 logger = logging.getLogger(__name__)
@@ -41,7 +44,7 @@ ALLOWED = (
     weights.GATES,
     weights.MODEL,
     weights.SUMS,
-    "model.onnx",
+    ONNX,
     "report.html",
 )
 
@@ -94,14 +97,16 @@ def register(
     The version exists only once every file has arrived. Several processes may register at once.
     Without a run (`run_id` None: the store was out of reach when the stage began) one is made.
     `tags` must have REQUIRED_TAGS, `metrics` REQUIRED_METRICS, all finite (ValueError). Raises
-    InputError for a damaged directory or an alias that cannot be one; and what MLflow raises, after
-    a few attempts, where the store fails.
+    InputError for a directory that is damaged or that `dsnet.load` would refuse, and for an alias
+    that cannot be one; and what MLflow raises, after a few attempts, where the store fails.
     """
     aliases = tuple(aliases)
     for alias in aliases:
         _check_alias(alias)
     directory = Path(directory)
     content = _content(directory)
+    weights.load(directory)  # what others wrote may hold numbers that are not finite
+    weights.load_gates(directory)
     all_tags = {**tags, **_as_tags(stage, tags, metrics), "content": content}
 
     client = tracking.client()
@@ -280,11 +285,16 @@ def resolve(uri: str) -> Version:
 def pull(uri: str, dest: Path) -> Path:
     """Copy a version's model directory to `dest`, whole or not at all, checked against its sums.
 
-    Where `dest` is this version already nothing is done; another model directory is replaced.
-    Raises InputError where anything else is in the way, where the version holds a file that a model
-    directory may not hold, or where its content is damaged.
+    By the alias of a target (`models:/NAME@target-30pct`) the directory runs at that target where
+    nobody asks for a budget (`dsnet.retune`), and its model.json names the version under `source`;
+    by any other URI it is the version's, byte for byte.
+    Where `dest` is this already nothing is done; another model directory is replaced. Raises
+    InputError where anything else is in the way, where the version holds a file that a model
+    directory may not hold, where its content is damaged, or where it cannot meet the target.
     """
-    version = resolve(uri)
+    from pipeline.promotion import alias_target  # which imports this module
+
+    version, target = resolve(uri), alias_target(uri)
     dest = Path(dest)
     if dest.exists() and not dest.is_dir():
         raise InputError(f"{dest}: expected a folder or nothing, found a file")
@@ -293,7 +303,7 @@ def pull(uri: str, dest: Path) -> Path:
         raise InputError(
             f"{dest}: expected an empty or a model directory, found other files; name another one"
         )
-    if occupied and _is_already(version, dest):
+    if occupied and _is_already(version, target, dest):
         return dest
     files = _list(version.source)
     _check_names(version, files)
@@ -306,9 +316,11 @@ def pull(uri: str, dest: Path) -> Path:
                     f"{version.uri}: expected the content that was registered, found other; "
                     "its artifacts were changed"
                 )
+            if target is not None:
+                retune(temporary, target, _source(version, target))
     except OSError:
         # Another process may have put the same version there just now.
-        if not _is_already(version, dest):
+        if not _is_already(version, target, dest):
             raise
     return dest
 
@@ -324,11 +336,31 @@ def _download(version: Version, name: str, folder: Path) -> None:
     )
 
 
-def _is_already(version: Version, folder: Path) -> bool:
+def _is_already(version: Version, target: Target | None, folder: Path) -> bool:
+    """Whether `folder` is what pulling `version` for `target` gives."""
     try:
-        return _content(folder) == version.tags["content"]
+        content = _content(folder)
+        if target is None:
+            return content == version.tags["content"]
+        if weights.read_description(folder)["source"] != _source(version, target):
+            return False
     except (InputError, OSError):
         return False
+    # It may have been pulled where no ONNX file could be written.
+    return (
+        (folder / ONNX).is_file()
+        or missing_extra() is not None
+        or ONNX not in _list(version.source)
+    )
+
+
+def _source(version: Version, target: Target) -> dict[str, str]:
+    """Where a directory that runs at a target comes from."""
+    return {
+        "version": version.uri,
+        "content": version.tags["content"],
+        "target": str(target),
+    }
 
 
 def _check_names(version: Version, names: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import dsnet
 from dsnet import weights
@@ -330,6 +331,42 @@ def test_what_is_not_a_whole_model_directory_is_not_registered(
     shutil.copytree(make_model(1), model)
     change(model)
     with pytest.raises(InputError):
+        register(name, model)
+    assert name not in registry._names()
+
+
+def spoil_weights(model: Path) -> None:
+    state = load_file(model / weights.WEIGHTS)
+    state["classifier.weight"][0, 0] = float("nan")
+    save_file(state, model / weights.WEIGHTS)
+
+
+def spoil_description(model: Path) -> None:
+    text = (model / weights.MODEL).read_text()
+    assert '"price": 0.0' in text
+    (model / weights.MODEL).write_text(text.replace('"price": 0.0', '"price": 1e999'))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (spoil_weights, r"classifier\.weight in .*weights\.safetensors: expected finite"),
+        (spoil_description, r"model\.json: metadata\.price: expected finite"),
+    ],
+)
+def test_a_model_that_is_not_finite_is_not_registered(
+    embedded: Path,
+    name: str,
+    make_model: Make,
+    tmp_path: Path,
+    spoil: Callable[[Path], None],
+    says: str,
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(make_model(1), model)
+    spoil(model)
+    rewrite_sums(model)
+    with pytest.raises(InputError, match=says):
         register(name, model)
     assert name not in registry._names()
 

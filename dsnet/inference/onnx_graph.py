@@ -35,12 +35,12 @@ from dsnet.inference.fold import (
 IMAGES, PRICE, LOGITS, WIDTHS = "images", "price", "logits", "widths"
 
 
-def build(folded: Folded, opset: int, float16: bool) -> Any:
+def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     """The graph of `folded`, an onnx.ModelProto.
 
-    Inputs: images, uint8 (N, size, size, 3), and where there is a choice, price, one float.
-    Outputs: logits, float (N, classes), and widths, int64 (N,). float16: weights are stored in half
-    precision, and computed with in single.
+    Inputs: images, uint8 (N, size, size, 3), and where there is a choice, price, one float, which
+    may be left out and then is `price`. Outputs: logits, float (N, classes), and widths, int64
+    (N,). float16: weights are stored in half precision, and computed with in single.
     """
     onnx: Any = import_optional("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
@@ -65,6 +65,9 @@ def build(folded: Folded, opset: int, float16: bool) -> Any:
     ]
     if isinstance(end, Fork):
         inputs.append(helper.make_tensor_value_info(PRICE, kinds.FLOAT, []))
+        # An input that has an initializer too is one with a default.
+        default = onnx.numpy_helper.from_array(np.array(price, np.float32), PRICE)
+        graph.initializers.append(default)
     proto = helper.make_graph(
         graph.nodes,
         "dsnet",
@@ -234,7 +237,7 @@ def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
         scores = graph.op("Gemm", scores, *weights, transB=1)
     cost = graph.constant(fork.cost.cpu().numpy()[None])
     scores = graph.op("Sub", scores, graph.op("Mul", cost, PRICE))
-    choice = graph.op("ArgMax", scores, axis=1, keepdims=0)
+    choice = graph.op("ArgMax", scores, axis=1, keepdims=0, select_last_index=1)
     # Rows by rising choice, and how many there are of each.
     graph.role = "group"
     count = graph.op("Shape", choice)

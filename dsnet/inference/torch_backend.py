@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsnet.gate import pick
 from dsnet.inference import fold
 from dsnet.inference.fold import Folded, Layer
 
@@ -64,7 +65,7 @@ class _Fork(nn.Module):
         x, scores = self.attention.weigh(x)
         for index, linear in enumerate(self.head):
             scores = linear(F.relu(scores) if index else scores)
-        choice = (scores - price * self.cost).argmax(1)
+        choice = pick(scores - price * self.cost)
         order = choice.argsort(stable=True)
         # How large each group is: the one thing that the host has to wait for. (On a GPU bincount
         # would wait twice more, to look for the largest value.)

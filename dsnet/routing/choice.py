@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dsnet.gate import pick
 from dsnet.routing.table import Paths, RoutingTable
 
 Head = Callable[[Tensor], Tensor]
@@ -53,10 +54,10 @@ def choose(logits: Sequence[Tensor], paths: Paths, price: float = 0.0) -> Tensor
 
     The same decisions as `DSNet.route`, which counts sub-networks: `space.routes[path]`.
     """
-    path = (logits[0][:, 0] - paths.costs[0] * price).argmax(1)
+    path = pick(logits[0][:, 0] - paths.costs[0] * price)
     for gate, cost in zip(logits[1:], paths.costs[1:], strict=True):
         here = gate[torch.arange(len(path)), path]
-        path = path * gate.shape[2] + (here - cost * price).argmax(1)
+        path = path * gate.shape[2] + pick(here - cost * price)
     return path
 
 

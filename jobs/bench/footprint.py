@@ -20,8 +20,6 @@ options.log_severity_level = 3
 session = onnxruntime.InferenceSession(content, options)
 del content
 feed = {"images": np.zeros((1, 224, 224, 3), np.uint8)}
-if len(session.get_inputs()) > 1:
-    feed["price"] = np.array(0, np.float32)
 session.run(None, feed)
 print(resident() - before)
 """

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,9 +102,7 @@ def _floor(case: Routed, route: int) -> str:
 def _onnx_rows(mixes: dict[str, Routed], files: dict[str, bytes], threads: int) -> Iterator[Row]:
     def run(name: str) -> Callable[[Tensor], object]:
         session = OnnxBackend(files[name], threads=threads).session
-        names = {value.name for value in session.get_inputs()}
-        price = {"price": np.array(0, np.float32)} if "price" in names else {}
-        return lambda images: session.run(None, {"images": images.numpy(), **price})
+        return lambda images: session.run(None, {"images": images.numpy()})
 
     yield from _rows("onnxruntime", mixes, run)
     for name, case in mixes.items():

@@ -33,9 +33,9 @@ def command(
     """Write MODEL, a models:/ URI or a model directory, as an ONNX file.
 
     The file runs in plain ONNX Runtime. Inputs: images, uint8 (N, R, R, 3) where R is the model's
-    resolution, and price, one float: what multiply-adds cost in units of the gate's logits, 0 for
-    its own choice. Outputs: logits (N, classes) and widths (N). Once written it is loaded, run and
-    compared with the model.
+    resolution, and price, one float: what multiply-adds cost in units of the gate's logits. Left
+    out, the file spends what --budget, MODEL's alias or its tuning says. Outputs: logits (N,
+    classes) and widths (N). Once written it is loaded, run and compared with the model.
 
     \b
     Examples:

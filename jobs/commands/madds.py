@@ -17,6 +17,10 @@ from jobs.output import print_json, print_table
 def command(arch: str, resolution: int | None, as_json: bool) -> None:
     """Print the multiply-adds per image of every sub-network of ARCH, slimmest first.
 
+    Shares are of the widest sub-network that gates may pick, as in targets and budgets. The largest
+    is the widest of everything, from the first layer on: it teaches the others in training, and
+    where gates keep the first layers slim they cannot pick it.
+
     \b
     Examples:
       dsnet madds ds_mbnet
@@ -33,9 +37,13 @@ def command(arch: str, resolution: int | None, as_json: bool) -> None:
             {"arch": arch, "resolution": resolution, "largest": largest, "subnetworks": counts}
         )
         return
-    rows = [(index, count, count / largest) for index, count in enumerate(counts)]
+    widest = counts[model.space.routes[-1] if model.space.routes else -1]
+    name = "largest" if model.space.largest in model.space else "largest, which no gate picks"
     print_table(
-        ("sub-network", "multiply-adds", "of the largest"),
-        [*rows, ("largest", largest, 1.0)],
+        ("sub-network", "multiply-adds", "of the widest routable"),
+        [
+            (str(label), count, f"{count / widest:.1%}")
+            for label, count in [*enumerate(counts), (name, largest)]
+        ],
         title=f"{arch} at {resolution}x{resolution} pixels",
     )

@@ -15,11 +15,14 @@ def command(model_uri: str, directory: str) -> None:
 
     DIR then holds weights.safetensors, model.json and their SHA256SUMS, and nothing executable;
     `dsnet.load(DIR)` reads it where only torch, numpy and safetensors are installed. MODEL_URI is
-    models:/NAME/VERSION, models:/NAME@ALIAS or models:/NAME, which is the champion.
+    models:/NAME/VERSION, models:/NAME@ALIAS or models:/NAME, which is the champion. By a target's
+    alias the folder runs at that target, its ONNX file too; else as the version was tuned. Either
+    way `dsnet.load(DIR, budget=...)` takes another.
 
     \b
     Examples:
       dsnet pull models:/digits@champion ./digits
+      dsnet pull models:/digits@target-30pct ./digits-30pct
       dsnet pull models:/digits/3 ./digits-3
     """
     from pipeline import registry, tracking
@@ -27,4 +30,21 @@ def command(model_uri: str, directory: str) -> None:
     with working():
         tracking.configure()
         path = registry.pull(model_uri, Path(directory))
+        click.echo(f"{path} {_runs_at(path)}", err=True)
     click.echo(path)
+
+
+def _runs_at(directory: Path) -> str:
+    """What the model in `directory` does where nobody asks for a budget, in words."""
+    import dsnet
+    from dsnet.weights import runs_at
+
+    model = dsnet.load(directory)
+    facts = runs_at(model)
+    average, share = facts["average_madds"], facts["share"]
+    if average is None:
+        return "runs as its gates choose" if facts["gates_trained"] else "has no gate to choose by"
+    spent = f"{average:,.0f} multiply-adds per image ({share:.1%} of the widest)"
+    if not facts["gates_trained"]:
+        return f"has gates that are not trained: it runs at {spent}"
+    return f"runs at {spent} on average over held-out images"

@@ -21,7 +21,8 @@ def find_report(source: str, out: Path) -> None:
 
         tracking.configure()
         with tempfile.TemporaryDirectory() as folder:
-            _from_folder(registry.pull(source, Path(folder, "model")), source, out)
+            version = registry.resolve(source)
+            _from_folder(registry.pull(version.uri, Path(folder, "model")), source, out)
         return
     path = Path(source)
     if path.is_file():

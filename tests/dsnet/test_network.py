@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import dsnet
 from dsnet import DSNet, InputError
+from dsnet.budget import price_for
 from dsnet.layers import SlimBatchNorm2d
 
 Build = Callable[..., DSNet]
@@ -162,9 +163,32 @@ def test_the_models_own_price_holds_unless_another_is_asked_for(
     assert torch.equal(gated.route(images, price=0.0), free)
 
 
-def test_untrained_gates_take_the_slimmest_route() -> None:
+@pytest.mark.parametrize("routes", [None, (0, 2)])
+def test_untrained_gates_take_the_widest_route(routes: tuple[int, ...] | None) -> None:
+    model = dsnet.create_model("ds_mbnet_digits", routes=routes).eval()
+    widest = model.space.routes[-1]
+    images = torch.randn(5, 3, 8, 8)
+    assert not model.gates_trained
+    assert model.route(images).tolist() == [widest] * 5
+    with torch.no_grad():
+        assert torch.equal(model(images), model(images, width=widest))
+    with torch.no_grad():
+        model.slimming_parameters()[0][0, 0] = 1e-3
+    assert model.gates_trained
+
+
+def test_untrained_gates_of_several_stages_take_the_widest_of_each() -> None:
+    model = dsnet.create_model("ds_resnet_cifar", gates=[1, 2]).eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert model.route(images).tolist() == [len(model.space) - 1] * 2
+    restricted = dsnet.restricted(model, [0, 1])
+    assert restricted.route(images).tolist() == [restricted.space.routes[-1]] * 2
+
+
+def test_a_budget_of_an_untrained_gate_is_refused_with_the_reason() -> None:
     model = dsnet.create_model("ds_mbnet_digits").eval()
-    assert model.route(torch.randn(5, 3, 8, 8)).tolist() == [0] * 5
+    with pytest.raises(InputError, match=r"budget 0\.5: the gates of this model are not trained"):
+        price_for(model, 0.5)
 
 
 def test_no_images_give_no_logits_and_no_widths(gated: DSNet) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import dsnet
-from dsnet import DSNet, InputError
-from dsnet.weights import write_sums
+from dsnet import DSNet, InputError, Metadata
+from dsnet.tuned import TunedGate
+from dsnet.weights import load_gates, write_sums
 
 Build = Callable[..., DSNet]
 
@@ -173,4 +175,110 @@ def test_a_pickle_in_the_place_of_the_weights_is_refused_unread(directory: Path)
     torch.save({"weights": Trap()}, directory / "weights.safetensors")
     write_sums(directory)
     with pytest.raises(InputError, match="is not a safetensors file"):
+        dsnet.load(directory)
+
+
+# Nothing that is not finite ----------------------------------------------------------------------
+
+NAN, INF = float("nan"), float("inf")
+SPOILT = [
+    ("classifier.weight", NAN, "finite values, found 1 of 100 that are not, the first nan"),
+    ("classifier.bias", INF, "finite values, found 1 of 5"),
+    ("stem.bn.running_mean", -INF, "finite values, found 1 of"),
+    ("stem.bn.running_var", NAN, "finite values of 0 or more, found 1 of"),
+    ("stem.bn.running_var", -0.5, "finite values of 0 or more, found 1 of .* the first -0.5"),
+    ("stages.1.0.gate.slimming.weight", NAN, "finite values, found 1 of"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "problem"), SPOILT)
+def test_a_tensor_that_is_not_finite_is_not_saved(
+    directory: Path, name: str, value: float, problem: str
+) -> None:
+    model = dsnet.load(directory)
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    model.state_dict()[name].view(-1)[0] = value
+    with pytest.raises(InputError, match=f"{name} in the model to save: expected {problem}"):
+        dsnet.save(model, directory)
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+    assert list(directory.parent.iterdir()) == [directory]
+
+
+@pytest.mark.parametrize(("name", "value", "problem"), SPOILT)
+def test_a_tensor_that_is_not_finite_is_not_loaded(
+    directory: Path, name: str, value: float, problem: str
+) -> None:
+    state = load_file(directory / "weights.safetensors")
+    state[name].view(-1)[0] = value
+    save_file(state, directory / "weights.safetensors")
+    write_sums(directory)
+    with pytest.raises(InputError, match=rf"{name} in .*weights\.safetensors: expected {problem}"):
+        dsnet.load(directory)
+
+
+def test_gates_that_are_not_finite_are_neither_saved_nor_loaded(
+    directory: Path, tmp_path: Path
+) -> None:
+    model = dsnet.load(directory)
+    (head,) = (gate.slimming for gate in model.gates)
+    assert head is not None
+    gates = [TunedGate((head,), 1e5, 0.5, ((0.0, 2e5), (1.5, 1e5)))]
+    folder = dsnet.save(model, tmp_path / "gates", gates)
+    heads = load_file(folder / "gates.safetensors")
+    heads["0.0.weight"][0, 0] = NAN
+    save_file(heads, folder / "gates.safetensors")
+    with pytest.raises(InputError, match=r"0\.0\.weight in .*gates\.safetensors: expected finite"):
+        load_gates(folder)
+    with torch.no_grad():
+        gates[0].heads[0].weight[0, 0] = INF  # type: ignore[index]
+    with pytest.raises(InputError, match=r"0\.0\.weight in the gates to save: expected finite"):
+        dsnet.save(dsnet.load(directory), folder, gates)
+
+
+NUMBERS = [
+    ("mean", (0.5, NAN, 0.5), "finite numbers, found nan"),
+    ("std", (0.2, 0.0, 0.2), "finite numbers above 0, found 0.0"),
+    ("std", (0.2, 0.2, -0.1), "finite numbers above 0, found -0.1"),
+    ("std", (INF, 0.2, 0.2), "finite numbers above 0, found inf"),
+    ("crop", 0.0, "finite numbers above 0, found 0.0"),
+    ("price", INF, "finite numbers, found inf"),
+    ("prices", ((0.0, 2e5), (NAN, 1e5)), "finite numbers, found nan"),
+    ("prices", ((0.0, -INF),), "finite numbers, found -inf"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "problem"), NUMBERS)
+def test_metadata_that_are_no_numbers_are_refused_by_name(
+    field: str, value: Any, problem: str
+) -> None:
+    with pytest.raises(InputError, match=rf"metadata\.{field}: expected {problem}"):
+        Metadata(**{field: value})
+
+
+@pytest.mark.parametrize("field", ["target", "price", "prices"])
+def test_a_tuned_gate_has_finite_numbers(field: str) -> None:
+    facts: dict[str, Any] = {"target": 1e5, "price": 0.5, "prices": ((0.0, 2e5),)}
+    facts[field] = ((0.0, NAN),) if field == "prices" else NAN
+    with pytest.raises(InputError, match=rf"gates\.{field}: expected finite numbers, found nan"):
+        TunedGate((), **facts)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("NaN", r"model\.json is not a model description.*NaN is no number"),
+        ("-Infinity", r"model\.json is not a model description.*-Infinity is no number"),
+        ("1e999", r"model\.json: metadata\.price: expected finite numbers, found inf"),
+        ('"0"', r"model\.json: its metadata is not readable"),
+    ],
+)
+def test_a_description_with_a_number_that_is_none_is_refused(
+    directory: Path, value: str, problem: str
+) -> None:
+    path = directory / "model.json"
+    text = path.read_text()
+    assert '"price": 0.0' in text
+    path.write_text(text.replace('"price": 0.0', f'"price": {value}'))
+    write_sums(directory)
+    with pytest.raises(InputError, match=problem):
         dsnet.load(directory)

@@ -123,8 +123,24 @@ def test_the_file_has_standard_operators_alone_and_the_inputs_and_outputs_it_pro
     onnx.checker.check_model(proto, full_check=True)
     assert {opset.domain for opset in proto.opset_import} == {""}
     assert [value.name for value in proto.graph.input] == ["images", "price"]
+    assert "price" in {value.name for value in proto.graph.initializer}
     assert [value.name for value in proto.graph.output] == ["logits", "widths"]
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+@pytest.mark.parametrize("routes", [None, ((0, 1),)])
+def test_gates_that_are_not_trained_run_the_widest_everywhere(
+    routes: tuple[tuple[int, ...], ...] | None,
+) -> None:
+    model = network(replace(EXAMPLE, routes=routes), 0)
+    images = pictures(model, 5)
+    for parameter in model.slimming_parameters():
+        torch.nn.init.zeros_(parameter)
+    widest = model.space.routes[-1]
+    for backend in BACKENDS:
+        assert Predictor(model, backend=backend)(images)[1].tolist() == [widest] * 5
+    session = onnxruntime.InferenceSession(to_bytes(model))
+    assert session.run(["widths"], {"images": images.numpy()})[0].tolist() == [widest] * 5
 
 
 def test_a_fixed_width_runs_no_gate() -> None:

@@ -1,7 +1,13 @@
 """A budget becomes a price, and the price meets the budget."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +18,8 @@ import dsnet
 from dsnet import DSNet, InputError, Predictor, normalize
 from dsnet.architecture import Stage
 from dsnet.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
+from dsnet.export import to_bytes
+from dsnet.tuned import at_budget
 from tests.inference.networks import network, pictures
 from tests.inference.test_agreement import EXAMPLE
 
@@ -89,6 +97,54 @@ def test_without_a_budget_the_predictor_pays_the_price_the_model_was_trained_to(
         expected = other.eval().route(x)
     assert torch.equal(Predictor(other)(images)[1], expected)
     assert not torch.equal(Predictor(other, price=0.0)(images)[1], expected)
+
+
+def test_a_file_spends_what_the_model_was_tuned_to_unless_a_price_is_given(
+    case: tuple[DSNet, Tensor],
+) -> None:
+    model, images = case
+    high = max(model.madds(i) for i in model.space.routes)
+
+    def spent(session: onnxruntime.InferenceSession, **feed: np.ndarray) -> float:
+        (widths,) = session.run(["widths"], {"images": images.numpy(), **feed})
+        return sum(model.madds(i) for i in widths.tolist()) / len(images)
+
+    for share in (0.6, 0.8):
+        other = at_budget(model, [], share)
+        content = to_bytes(other)
+        onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+        session = onnxruntime.InferenceSession(content)
+        assert [value.name for value in session.get_inputs()] == ["images"]
+        assert spent(session) == pytest.approx(share * high, rel=0.015)
+        for price in (0.0, price_for(model, 0.9)):
+            given = spent(session, price=np.array(price, np.float32))
+            assert given == pytest.approx(average_madds(model, images, price), rel=0.01)
+            assert given != spent(session)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.75, 1.0])
+def test_the_page_turns_a_budget_into_a_price_with_numpy_and_the_file_alone(
+    case: tuple[DSNet, Tensor], tmp_path: Path, share: float
+) -> None:
+    model, images = case
+    model.metadata = replace(model.metadata, classes=tuple("abcde"))
+    page = Path(__file__).parents[2] / "docs" / "inference.md"
+    blocks = page.read_text().split("```python\n")[1:]
+    (script,) = (code for block in blocks if "onnxruntime" in (code := block.split("```")[0]))
+    (tmp_path / "model.onnx").write_bytes(to_bytes(model))
+    np.save(tmp_path / "images.npy", images.numpy())
+    script += "assert not {'torch', 'dsnet', 'onnx'} & set(sys.modules)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "model.onnx", "images.npy", str(share)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    average, labels = done.stdout.splitlines()
+    assert float(average.split()[0]) == pytest.approx(share, rel=0.015)
+    logits = Predictor(model, budget=share)(images)[0]
+    assert labels.split() == ["abcde"[label] for label in logits.argmax(1).tolist()]
 
 
 def test_logits_gathered_from_workers_calibrate_like_the_batches(
