@@ -164,7 +164,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         "sample 9: expected a picture that decodes to",
     ),
     "too low": (lambda b: sample(b, 9, height=max_height(b)), "sample 9: expected a picture that"),
-    "short": (lambda b: os.truncate(b, 20), "expected at least 2826 bytes for 15 samples, found 20"),
+    "short": (
+        lambda b: os.truncate(b, 20),
+        "expected at least 2826 bytes for 15 samples, found 20",
+    ),
 }
 
 READ = """
