@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -122,6 +123,21 @@ def test_a_damaged_picture_among_good_ones_is_named_and_nothing_is_left(tmp_path
     images[37] = good[: len(good) // 2]
     with pytest.raises(InputError, match=r"^picture 37: expected a picture that decodes"):
         ingest(Pictures(*images), tmp_path / "x.beton", workers=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("label", [-3, 2, 99])
+def test_a_label_that_is_no_class_is_refused_and_nothing_is_left(
+    tmp_path: Path, label: int
+) -> None:
+    class Mislabelled(Pictures):
+        def __getitem__(self, index: int) -> Sample:
+            return replace(super().__getitem__(index), label=label)
+
+    with pytest.raises(
+        InputError, match=f"^picture 0: expected a label from 0 to 1, found {label}"
+    ):
+        ingest(Mislabelled(np.zeros((4, 4, 3), np.uint8)), tmp_path / "x.beton")
     assert list(tmp_path.iterdir()) == []
 
 
