@@ -90,9 +90,11 @@ def test_a_training_whose_driver_was_killed_goes_on_past_a_damaged_checkpoint(
     command = [sys.executable, "-m", "jobs.cli", "run", "--config", str(file)]
     environment = os.environ | {"RAY_ADDRESS": ray_cluster}
     driver = subprocess.Popen(command, env=environment, start_new_session=True)
-    wait_for_checkpoint(folder)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    try:
+        wait_for_checkpoint(folder)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
     no_worker_is_left()
     # As a full disk or a lost cable leaves them: the newest altered, Ray Train's own list cut.
     newest = max(path for path in folder.glob("checkpoint_*") if path.is_dir())
