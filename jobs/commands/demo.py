@@ -27,9 +27,9 @@ def command() -> None:
         from pipeline.predict import open_model, predict
 
         result = chain.run(load_config(CONFIG))
-        champion = f"models:/{result.version.name}@champion"
-        predictions = predict(open_model(champion), write_pictures(home() / "demo"))
-    print_predictions(predictions, title=f"{champion} on scans it was not trained on")
+        model = f"models:/{result.version.name}"
+        predictions = predict(open_model(model), write_pictures(home() / "demo"))
+    print_predictions(predictions, title=f"{model} on scans it was not trained on")
     print_result(result)
 
 
