@@ -56,9 +56,10 @@ def average_of(model: DSNet) -> float | None:
     None without gates, and where trained gates have no calibrated prices to tell it.
     """
     prices, price = model.metadata.prices, model.metadata.price
+    if not model.architecture.gates:
+        return None
     if not prices:
-        untrained = model.architecture.gates and not model.gates_trained
-        return float(model.madds(model.space.routes[-1])) if untrained else None
+        return None if model.gates_trained else float(model.madds(model.space.routes[-1]))
     index = bisect.bisect_left([each for each, _ in prices], price)
     if index in (0, len(prices)):
         return prices[min(index, len(prices) - 1)][1]

@@ -72,17 +72,20 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         metadata = Metadata(resolution=8, classes=tuple("0123456789"))
         model = dsnet.create_model("ds_mbnet_digits", metadata=metadata).eval()
+        dsnet.save(model, folder / "supernet")
+        with torch.no_grad():
+            model.slimming_parameters()[0].normal_()
         prices = calibrate_prices(model, [torch.randn(16, 3, 8, 8)])
         model.metadata = Metadata(resolution=8, classes=metadata.classes, prices=prices)
         dsnet.save(model, folder / "model")
-        for name, stage, aliases in (
-            ("digits-supernet", "supernet", ()),
-            ("digits", "gate", ("champion", "target-50pct")),
+        for name, stage, source, aliases in (
+            ("digits-supernet", "supernet", "supernet", ()),
+            ("digits", "gate", "model", ("champion", "target-50pct")),
         ):
             tags = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
             registry.register(
                 name,
-                folder / "model",
+                folder / source,
                 stage=stage,
                 run_id=None,
                 tags=tags,
@@ -122,6 +125,33 @@ def test_madds_prints_the_published_numbers(command: Command) -> None:
     }
     table = command("madds", "ds_mbnet").stdout
     assert all(f"{count:,}" in table for count in [*DS_MBNET, DS_MBNET_LARGEST])
+
+
+def test_madds_shares_are_of_the_whole_that_targets_are_of(command: Command) -> None:
+    table = command("madds", "ds_mbnet").stdout
+    shares = [float(share) for share in re.findall(r"([\d.]+)%", table)]
+    widest = DS_MBNET[-1]
+    whole = [100 * count / widest for count in (*DS_MBNET, DS_MBNET_LARGEST)]
+    assert shares == pytest.approx(whole, abs=0.05)
+    assert "of the widest routable" in table
+    assert "largest, which no gate picks" in table
+    assert "no gate" not in command("madds", "ds_resnet50").stdout  # there it is the last of them
+
+
+def test_predict_on_a_supernet_runs_the_widest_and_says_so(
+    command: Command, registered: Path, picture: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = command("predict", "models:/digits-supernet", picture, "--json")
+    (prediction,) = json.loads(outcome.stdout)
+    assert prediction["width"] == 3
+    (line,) = [record.getMessage() for record in caplog.records if "gates" in record.message]
+    assert line.startswith("models:/digits-supernet has gates that are not trained")
+    assert "width 3, the widest" in line and "\n" not in line
+    caplog.clear()
+    command("predict", "models:/digits", picture)
+    assert "not trained" not in caplog.text
+    refusal = command("predict", "models:/digits-supernet", picture, "--budget", "0.5").refusal
+    assert "gates of this model are not trained" in refusal
 
 
 def test_models_lists_what_is_registered(command: Command, registered: Path) -> None:

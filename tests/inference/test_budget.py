@@ -130,7 +130,9 @@ def test_the_page_turns_a_budget_into_a_price_with_numpy_and_the_file_alone(
     model.metadata = replace(model.metadata, classes=tuple("abcde"))
     page = Path(__file__).parents[2] / "docs" / "inference.md"
     blocks = page.read_text().split("```python\n")[1:]
-    (script,) = (code for block in blocks if "onnxruntime" in (code := block.split("```")[0]))
+    (script,) = (
+        code for block in blocks if "import onnxruntime" in (code := block.split("```")[0])
+    )
     (tmp_path / "model.onnx").write_bytes(to_bytes(model))
     np.save(tmp_path / "images.npy", images.numpy())
     script += "assert not {'torch', 'dsnet', 'onnx'} & set(sys.modules)\n"
