@@ -28,7 +28,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from dsnet.errors import InputError
 from pipeline.config import Config
-from pipeline.fingerprint import code_version
+from pipeline.store.code_version import code_version
 
 logger = logging.getLogger(__name__)
 for _name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
@@ -166,7 +166,7 @@ def environment() -> dict[str, str]:
     """The variables that the job gets. Raises InputError for a password in the tracking URI."""
     passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
     if "MLFLOW_TRACKING_URI" in passed:
-        from pipeline import tracking  # imports MLflow
+        from pipeline.store import tracking  # imports MLflow
 
         passed["MLFLOW_TRACKING_URI"] = tracking.uri()
     return passed

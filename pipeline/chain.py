@@ -8,22 +8,23 @@ from dataclasses import dataclass
 import dsnet
 from dsnet import DSNet, InputError, create_model, restricted
 from dsnet.routing import MAX_PATHS
-from dsnet.target import Target
-from dsnet.tuned import fitted
-from pipeline import cluster, registry, tracking
+from dsnet.routing.target import Target
+from dsnet.routing.tuned import fitted
+from pipeline.cluster import ray_cluster
 from pipeline.config import Config
-from pipeline.dataset import Dataset, ingest
-from pipeline.evaluation import Evaluation, Row
-from pipeline.promotion import settle
-from pipeline.registry import Version
-from pipeline.sanity import Labels, Point, doubts
-from pipeline.stage import GATE, Job, headline, holdout_tag, ran, registered, trained
+from pipeline.data.dataset import Dataset, ingest
+from pipeline.routing_table.tables import make_tables
+from pipeline.runner import GATE, Job, headline, holdout_tag, ran, registered, trained
 from pipeline.stages import calibrate as calibrate_stage
 from pipeline.stages import evaluate as evaluate_stage
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import supernet as supernet_stage
-from pipeline.table_gate import train_on, tuned
-from pipeline.tables import make_tables
+from pipeline.stages import table_gate as table_gate_stage
+from pipeline.store import registry, tracking
+from pipeline.store.promotion import settle
+from pipeline.store.registry import Version
+from pipeline.training.evaluation import Evaluation, Row
+from pipeline.training.sanity import Labels, Point, doubts
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def run(config: Config) -> ChainResult:
     dataset = ingest(config)
     check_classes(config, dataset)
     announce(config, dataset, given)
-    cluster.connect(config.cluster)
+    ray_cluster.connect(config.cluster)
     with tracking.chain_run(config) as run:
         job = Job(config, dataset, run)
         version = evaluate(job, gate(job, given or calibrate(job, supernet(job))))
@@ -130,12 +131,12 @@ def given_supernet(config: Config) -> Version | None:
 def supernet(job: Job) -> Version:
     """The supernet as stage I leaves it."""
     settings = {"metadata": job.dataset.metadata(job.config)}
-    return trained(job, "supernet", job.supernet_name, supernet_stage.loop, settings)
+    return trained(job, supernet_stage.SPEC, job.supernet_name, supernet_stage.loop, settings)
 
 
 def calibrate(job: Job, supernet: Version) -> Version:
     """The same supernet with recalibrated statistics."""
-    return trained(job, "calibrate", job.supernet_name, calibrate_stage.loop, {}, supernet)
+    return trained(job, calibrate_stage.SPEC, job.supernet_name, calibrate_stage.loop, {}, supernet)
 
 
 def gate(job: Job, supernet: Version) -> Version:
@@ -163,7 +164,7 @@ def by_table(config: Config, model: DSNet) -> bool:
 
 def straight_through(job: Job, supernet: Version) -> Version:
     """The gated network, its gates trained as the paper does, through the network."""
-    return trained(job, GATE, job.config.name, gate_stage.loop, {}, supernet)
+    return trained(job, gate_stage.SPEC, job.config.name, gate_stage.loop, {}, supernet)
 
 
 def gateless(job: Job, supernet: Version) -> DSNet:
@@ -184,15 +185,15 @@ def gateless(job: Job, supernet: Version) -> DSNet:
 
 def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
     """The gated network, its gates trained on the supernet's routing table."""
-    key = job.fingerprint(GATE, [supernet])
+    key = job.fingerprint(table_gate_stage.SPEC, [supernet])
     if found := registry.find(job.config.name, key):
         return found
     tables = make_tables(job, supernet, model)
     with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
         train, holdout = tables.read("train"), tables.read("holdout")
-        trained_gate = train_on(job.config, train, holdout)
+        trained_gate = table_gate_stage.train_on(job.config, train, holdout)
         (outcome,) = trained_gate.outcomes
-        ours = tuned(trained_gate, holdout)
+        ours = table_gate_stage.tuned(trained_gate, holdout)
         metrics = {"top1": outcome.top1, "average_madds": outcome.madds}
         return registered(
             job,
@@ -212,12 +213,13 @@ def evaluate(job: Job, version: Version) -> Version:
 
     Returns it with the counts and the headline figures among its tags.
     """
-    key = job.fingerprint("evaluate", [version])
+    key = job.fingerprint(evaluate_stage.SPEC, [version])
     if version.tags.get("evaluate_fingerprint") == key:
         return version
     directory = job.local(version)
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
-        outcome = ran(job, "evaluate", evaluate_stage.loop, {"model": str(directory)}, key, run)
+        settings = {"model": str(directory)}
+        outcome = ran(job, evaluate_stage.SPEC, evaluate_stage.loop, settings, key, run)
     found = Evaluation.from_dict(outcome.metrics["evaluation"])
     if found.images != job.dataset.test.samples:
         raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")

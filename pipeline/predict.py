@@ -13,10 +13,10 @@ import torch
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
-from dsnet.predictor import Predictor
-from dsnet.target import Target
+from dsnet.inference.predictor import Predictor
+from dsnet.routing.target import Target
+from pipeline.cluster.progress import Progress
 from pipeline.data.pictures import read_picture
-from pipeline.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def open_model(model: str, budget: Target | str | None = None) -> DSNet:
 def _open(model: str, budget: Target | str | None) -> DSNet:
     if not model.startswith("models:"):
         return dsnet.load(model, budget=budget)
-    from pipeline import (  # MLflow takes seconds to import, and a folder needs none of it
+    from pipeline.store import (  # MLflow takes seconds to import, and a folder needs none of it
         promotion,
         registry,
         tracking,

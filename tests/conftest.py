@@ -26,9 +26,9 @@ def ray_cluster() -> Iterator[str]:
     """
     import ray
 
-    from pipeline import cluster
+    from pipeline.cluster import ray_cluster
 
-    yield cluster.start(cpus=4)
+    yield ray_cluster.start(cpus=4)
     ray.shutdown()
 
 

@@ -16,14 +16,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dsnet.block import Block, Stem
 from dsnet.errors import InputError
-from dsnet.gate import Gate
-from dsnet.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwiseConv2d
-from dsnet.mbnet import MBNetStem, SeparableBlock
-from dsnet.network import DSNet
-from dsnet.resnet import EXPANSION, Bottleneck, ResNetStem
-from dsnet.width import Width
+from dsnet.models.block import Block, Stem
+from dsnet.models.mbnet import MBNetStem, SeparableBlock
+from dsnet.models.network import DSNet
+from dsnet.models.resnet import EXPANSION, Bottleneck, ResNetStem
+from dsnet.models.width import Width
+from dsnet.nn.gate import Gate
+from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwiseConv2d
 
 MAX_PATHS = 64  # joint paths of several gates: each is a copy of every segment behind its gate
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsnet.gate import pick
 from dsnet.inference import fold
 from dsnet.inference.fold import Folded, Layer
+from dsnet.nn.gate import pick
 
 
 class TorchBackend(nn.Module):

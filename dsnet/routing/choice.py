@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dsnet.gate import pick
+from dsnet.nn.gate import pick
 from dsnet.routing.table import Paths, RoutingTable
 
 Head = Callable[[Tensor], Tensor]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.errors import InputError
-from dsnet.network import DSNet
+from dsnet.models.network import DSNet
 
 MAX_PATHS = 64
 

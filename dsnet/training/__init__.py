@@ -6,11 +6,11 @@ from dsnet.training.bootstrap import (
     labels_step,
     random_widths,
 )
+from dsnet.training.distributed import average_gradients
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
 from dsnet.training.finite import LossMeter, check_finite
-from dsnet.training.parallel import average_gradients
+from dsnet.training.gate import GateLoss, freeze_trunk, gate_step
 from dsnet.training.recalibrate import recalibrate
-from dsnet.training.sparsify import GateLoss, freeze_trunk, gate_step
 
 __all__ = [
     "GateLoss",

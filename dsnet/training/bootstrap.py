@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.errors import InputError
-from dsnet.layers import BATCHNORM_MOMENTUM
-from dsnet.network import DSNet
+from dsnet.models.network import DSNet
+from dsnet.models.width import Width
+from dsnet.nn.layers import BATCHNORM_MOMENTUM
 from dsnet.training.losses import probabilities, soft_cross_entropy
-from dsnet.width import Width
 
 Losses = dict[str, Tensor]
 Criterion = Callable[[Tensor], Tensor]

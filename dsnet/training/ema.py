@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from dsnet.network import DSNet
+from dsnet.models.network import DSNet
 
 
 def make_teacher(model: DSNet) -> DSNet:

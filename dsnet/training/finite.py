@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import DivergenceError
-from dsnet.training.parallel import least
+from dsnet.training.distributed import least
 
 _NEVER = 2**62
 

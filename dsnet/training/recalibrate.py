@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from dsnet.layers import BATCHNORM_MOMENTUM, SlimBatchNorm2d
-from dsnet.network import DSNet
-from dsnet.training.parallel import total
+from dsnet.models.network import DSNet
+from dsnet.nn.layers import BATCHNORM_MOMENTUM, SlimBatchNorm2d
+from dsnet.training.distributed import total
 
 
 @torch.no_grad()

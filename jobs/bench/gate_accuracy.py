@@ -38,14 +38,14 @@ from dsnet.routing import (
     random_errors,
 )
 from dsnet.routing.choice import Head
-from dsnet.training.table import train_gate
+from dsnet.training.table_gate import train_gate
 from jobs.bench.gate_cost import spread_targets
 from jobs.bench.gate_setting import Setting
 from jobs.bench.interleaved import summary
 from jobs.bench.record import Record
+from pipeline.cluster.progress import Progress
 from pipeline.config import Config
-from pipeline.progress import Progress
-from pipeline.table_gate import how
+from pipeline.stages.table_gate import how
 
 # What lambda_2 (mean multiply-adds / 1e9)^2 comes to if every image takes the widest route: only
 # so is it the same for a network of a thousandth of DS-MBNet's size. The official 0.5 is 0.16 on

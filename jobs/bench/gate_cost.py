@@ -5,11 +5,11 @@ from dataclasses import replace
 from functools import partial
 
 from dsnet.routing import Paths, RoutingTable
-from dsnet.training.table import train_gate
+from dsnet.training.table_gate import train_gate
 from jobs.bench.gate_setting import Setting
 from jobs.bench.interleaved import Figure, Measure, clocked, summary, take_turns
 from jobs.bench.record import Record
-from pipeline.table_gate import how
+from pipeline.stages.table_gate import how
 
 TARGETS = 8
 Rounds = Sequence[Mapping[str, Sequence[Figure]]]

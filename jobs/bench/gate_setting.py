@@ -13,17 +13,20 @@ import ray
 import dsnet
 from dsnet import DSNet
 from dsnet.routing import RoutingTable
-from pipeline import chain, cluster, tracking
+from pipeline import chain
+from pipeline.cluster import ray_cluster
 from pipeline.config import Config, config_from_dict
+from pipeline.data.dataset import Dataset, ingest
 from pipeline.data.random_bits import permutation
 from pipeline.data.split import holdout
-from pipeline.dataset import Dataset, ingest
-from pipeline.registry import Version
-from pipeline.stage import Job
+from pipeline.routing_table.build import build, pending
+from pipeline.routing_table.read import read_table
+from pipeline.routing_table.tables import all_of, described
+from pipeline.runner import Job
 from pipeline.stages import gate
-from pipeline.table import build, pending, read_table
-from pipeline.tables import all_of, described
-from pipeline.worker import LocalWorker, Worker, alone
+from pipeline.store import tracking
+from pipeline.store.registry import Version
+from pipeline.training.worker import LocalWorker, Worker, alone
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def prepare(config: Config, images: int | None, threads: int) -> Iterator[Settin
 
 def _made(job: Job) -> Version:
     """Made on a cluster that ends before anything is measured, which should have no company."""
-    cluster.connect(job.config.cluster)
+    ray_cluster.connect(job.config.cluster)
     try:
         return chain.calibrate(job, chain.supernet(job))
     finally:

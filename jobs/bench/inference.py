@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dsnet import Predictor
-from dsnet.export import to_bytes
+from dsnet.inference.export import to_bytes
 from dsnet.inference.fold import fold
 from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.onnx_graph import build

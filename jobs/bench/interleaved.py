@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from jobs.bench.record import Record
-from pipeline.progress import Progress
+from pipeline.cluster.progress import Progress
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsnet.export import to_bytes
+from dsnet.inference.export import to_bytes
 from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.onnx_graph import build
 from jobs.bench import eager, rivals

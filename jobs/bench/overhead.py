@@ -20,13 +20,14 @@ from dsnet import Metadata
 from jobs.bench.interleaved import Figure, compare
 from jobs.bench.options import Options
 from jobs.bench.record import Record
-from pipeline import cluster, tracking
+from pipeline.cluster import ray_cluster
 from pipeline.config import Config, config_from_dict, home
+from pipeline.data.dataset import ingest
 from pipeline.data.loader import Batch
-from pipeline.dataset import ingest
 from pipeline.stages import supernet
-from pipeline.trainer import train
-from pipeline.worker import Settings, TrainWorker, Worker
+from pipeline.store import tracking
+from pipeline.training.trainer import train
+from pipeline.training.worker import Settings, TrainWorker, Worker
 
 CONFIG: dict[str, Any] = {
     "name": "overhead",
@@ -117,7 +118,7 @@ class Marks:
 def _measured(config: Config, work: Callable[[Marks], None]) -> list[Figure]:
     marks = Marks(home() / f"{uuid.uuid4().hex}.marks")
     marks.note("start")
-    cluster.connect(config.cluster)
+    ray_cluster.connect(config.cluster)
     marks.note("connected")
     work(marks)
     marks.note("ended")

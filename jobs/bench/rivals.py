@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from dsnet.inference.fold import Classifier, Conv, Folded, Linear, Trunk, Weight
-from dsnet.metadata import IMAGENET_MEAN, IMAGENET_STD
+from dsnet.models.metadata import IMAGENET_MEAN, IMAGENET_STD
 
 # MobileNetV1 (arXiv 1704.04861, table 1): output channels and stride of each separable block.
 MOBILENET_V1: tuple[tuple[int, int], ...] = (

@@ -15,7 +15,7 @@ from jobs.bench.interleaved import compare, throughput
 from jobs.bench.options import Options
 from jobs.bench.record import Record
 from pipeline.config import Supernet
-from pipeline.optimization import make_optimizer
+from pipeline.training.optimization import make_optimizer
 
 SECTION = Supernet()
 

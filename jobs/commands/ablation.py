@@ -10,7 +10,7 @@ from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import working
 
 if TYPE_CHECKING:
-    from pipeline.ablation import Trial
+    from jobs.ablation import Trial
 
 
 @click.command("ablation", cls=ConfigCommand)
@@ -30,13 +30,13 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
     """
     config = configuration(config_file, flags)
     with working():
-        from dsnet.atomic import atomic_file
-        from pipeline import cluster
-        from pipeline.ablation import ablate, grouped
-        from pipeline.dataset import ingest
+        from dsnet.files import atomic_file
+        from jobs.ablation import ablate, grouped
+        from pipeline.cluster import ray_cluster
+        from pipeline.data.dataset import ingest
 
         dataset = ingest(config)
-        cluster.connect(config.cluster)
+        ray_cluster.connect(config.cluster)
         groups = list(grouped(ablate(config, dataset, seeds)))
     lines = [
         f"Config `{config_file}`, {seeds} seeds from {config.seed}, "

@@ -126,7 +126,7 @@ def command(
       dsnet bench supernet --runs 9 --json supernet.json
       dsnet bench gate --config jobs/configs/cifar10.yaml --images 2000 --gate.epochs 5
     """
-    from dsnet.atomic import atomic_file
+    from dsnet.files import atomic_file
     from jobs.bench.options import Options
 
     options = Options(runs, quick, source, threads, images=images, seeds=seeds)

@@ -22,7 +22,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
       dsnet doctor
       MLFLOW_TRACKING_URI=http://mlflow:5000 dsnet doctor --json
     """
-    from pipeline.doctor import examine
+    from jobs.doctor import examine
 
     parts = []
     examined = examine()

@@ -43,7 +43,7 @@ def command(
       dsnet export ./digits digits-slim.onnx --width 0
       dsnet export ./digits digits-half.onnx --float16
     """
-    from dsnet.export import OPSETS, export
+    from dsnet.inference.export import OPSETS, export
     from pipeline.predict import open_model
 
     with working():

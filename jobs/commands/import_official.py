@@ -30,7 +30,7 @@ def command(checkpoint: str, directory: str, resolution: int, as_json: bool) -> 
       dsnet import-official model_best.pth.tar ./ds-mbnet
       dsnet predict ./ds-mbnet photo.jpg
     """
-    from dsnet.official import import_official
+    from dsnet.io.official import import_official
 
     with working():
         model = import_official(checkpoint, directory, resolution=resolution)

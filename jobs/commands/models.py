@@ -8,7 +8,7 @@ import click
 from jobs.output import print_json, print_table, working
 
 if TYPE_CHECKING:
-    from pipeline.registry import Version
+    from pipeline.store.registry import Version
 
 
 @click.command("models")
@@ -24,7 +24,7 @@ def command(name: str | None, as_json: bool) -> None:
       dsnet models
       dsnet models digits --json
     """
-    from pipeline import registry, tracking
+    from pipeline.store import registry, tracking
 
     with working():
         tracking.configure()

@@ -25,7 +25,7 @@ def command(model_uri: str, directory: str) -> None:
       dsnet pull models:/digits@target-30pct ./digits-30pct
       dsnet pull models:/digits/3 ./digits-3
     """
-    from pipeline import registry, tracking
+    from pipeline.store import registry, tracking
 
     with working():
         tracking.configure()
@@ -37,7 +37,7 @@ def command(model_uri: str, directory: str) -> None:
 def _runs_at(directory: Path) -> str:
     """What the model in `directory` does where nobody asks for a budget, in words."""
     import dsnet
-    from dsnet.weights import runs_at
+    from dsnet.io.weights import runs_at
 
     model = dsnet.load(directory)
     facts = runs_at(model)

@@ -53,7 +53,7 @@ def print_result(result: "ChainResult") -> None:
 
 def _look_at_runs() -> str:
     """How to open MLflow's pages."""
-    from pipeline import tracking
+    from pipeline.store import tracking
 
     store = tracking.uri()
     if store.startswith("http"):

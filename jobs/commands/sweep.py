@@ -11,8 +11,8 @@ from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import print_table, program, working
 
 if TYPE_CHECKING:
-    from dsnet.target import Target
-    from pipeline.sweep import SweepResult
+    from dsnet.routing.target import Target
+    from pipeline.sweep.run import SweepResult
 
 
 targets_flag = click.option(
@@ -26,7 +26,7 @@ targets_flag = click.option(
 
 def parse_targets(text: str) -> "list[Target]":
     """`0.3,0.5,200M` as targets. Raises InputError for anything else."""
-    from dsnet.target import parse_target
+    from dsnet.routing.target import parse_target
 
     return [parse_target(part) for part in text.split(",") if part.strip()]
 
@@ -49,7 +49,7 @@ def command(config_file: str, targets: str, **flags: str | None) -> None:
     config = configuration(config_file, flags)
     wanted = parse_targets(targets)
     with working():
-        from pipeline.sweep import sweep
+        from pipeline.sweep.run import sweep
 
         result = sweep(config, wanted, shlex.join(["dsnet", *sys.argv[1:]]))
     print_sweep(result)
@@ -57,7 +57,7 @@ def command(config_file: str, targets: str, **flags: str | None) -> None:
 
 def print_sweep(result: "SweepResult") -> None:
     """The best gate of each target, what was registered, and where the report is."""
-    from pipeline.evaluation import standard_error
+    from pipeline.training.evaluation import standard_error
 
     about = result.results.about
     rows = [

@@ -1,6 +1,6 @@
 """The configuration of a chain: typed, frozen, validated once at the edge."""
 
-from dsnet.target import Target, parse_target
+from dsnet.routing.target import Target, parse_target
 from pipeline.config.load import Field, config_from_dict, fields, load_config
 from pipeline.config.paths import data_dir, home, storage_dir
 from pipeline.config.schema import (

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dsnet.errors import InputError
-from dsnet.target import EXPECTED, Target
+from dsnet.routing.target import EXPECTED, Target
 from pipeline.config import dialect
 from pipeline.config.schema import Config
 

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from dsnet.target import Target, parse_target
+from dsnet.routing.target import Target, parse_target
 from pipeline.config import dialect
 
 NATIVE_RESOLUTION = {"digits": 8, "cifar": 32, "imagenet": 224}

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
+from dsnet.files import atomic_file
 
 logger = logging.getLogger(__name__)
 

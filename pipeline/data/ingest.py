@@ -15,8 +15,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
+from dsnet.files import atomic_file
+from pipeline.cluster.progress import Progress
 from pipeline.data._ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
 from pipeline.data.digest import sha256
 from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
@@ -30,7 +31,6 @@ from pipeline.data.manifest import (
 )
 from pipeline.data.pictures import read_picture
 from pipeline.data.sources import Sample, Source
-from pipeline.progress import Progress
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
+from dsnet.files import atomic_file
 from pipeline.data.digest import check_digest
 from pipeline.data.headers import LONGEST_SIDE, read_headers
 

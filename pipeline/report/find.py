@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
-from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
+from dsnet.files import atomic_file
 from pipeline.report.page import write_page
 from pipeline.report.results import read_results
 
@@ -17,7 +17,7 @@ def find_report(source: str, out: Path) -> None:
     Raises InputError if `source` has none.
     """
     if source.startswith("models:"):
-        from pipeline import registry, tracking  # MLflow takes seconds to import
+        from pipeline.store import registry, tracking  # MLflow takes seconds to import
 
         tracking.configure()
         with tempfile.TemporaryDirectory() as folder:

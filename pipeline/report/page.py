@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jinja2
 
-from dsnet.atomic import atomic_file
+from dsnet.files import atomic_file
 from pipeline.report.frontier import best_static, by_lot, line_of
 from pipeline.report.images import Images
 from pipeline.report.plot import gains as gains_plot

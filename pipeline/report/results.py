@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsnet.atomic import atomic_file
 from dsnet.errors import InputError
+from dsnet.files import atomic_file
 from pipeline.report.images import Images
 
 FORMAT = 1

@@ -8,8 +8,15 @@ from torch import Tensor
 import dsnet
 from dsnet.training import check_finite, recalibrate
 from pipeline.data.random_bits import permutation
-from pipeline.evaluation import evaluate
-from pipeline.worker import Worker
+from pipeline.stages.spec import PICTURES, Spec
+from pipeline.training.evaluation import evaluate
+from pipeline.training.worker import Worker
+
+SPEC = Spec(
+    "calibrate",
+    revision=1,
+    fields=(*PICTURES, "calibrate"),
+)
 
 
 def loop(worker: Worker) -> None:

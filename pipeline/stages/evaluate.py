@@ -6,8 +6,16 @@ from collections.abc import Iterator
 from torch import Tensor
 
 import dsnet
-from pipeline.evaluation import evaluate
-from pipeline.worker import Worker
+from pipeline.stages.spec import PICTURES, Spec
+from pipeline.training.evaluation import evaluate
+from pipeline.training.worker import Worker
+
+SPEC = Spec(
+    "evaluate",
+    revision=1,
+    fields=(*PICTURES, "evaluate"),
+    unread=("evaluate.batch_size",),
+)
 
 
 def loop(worker: Worker) -> None:

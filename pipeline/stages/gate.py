@@ -7,7 +7,7 @@ import torch
 
 import dsnet
 from dsnet import restricted
-from dsnet.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
+from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import (
     GateLoss,
     LossMeter,
@@ -17,10 +17,18 @@ from dsnet.training import (
     gate_step,
 )
 from pipeline.data.loader import Loader
-from pipeline.evaluation import evaluate
-from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
-from pipeline.training import Training
-from pipeline.worker import Worker
+from pipeline.stages.spec import PICTURES, Spec
+from pipeline.training.evaluation import evaluate
+from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.training.state import Training
+from pipeline.training.worker import Worker
+
+SPEC = Spec(
+    "gate",
+    revision=1,
+    fields=(*PICTURES, "model.routes", "cluster.workers", "gate"),
+    unread=("gate.supernet",),
+)
 
 
 def loop(worker: Worker) -> None:

@@ -20,13 +20,21 @@ from dsnet.training import (
     update_teacher,
     warmed_decay,
 )
+from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
-from dsnet.training.parallel import average
 from pipeline.config import Supernet
-from pipeline.evaluation import evaluate
-from pipeline.optimization import learning_rate, make_optimizer, set_learning_rate
-from pipeline.training import Training
-from pipeline.worker import Worker
+from pipeline.stages.spec import PICTURES, Spec
+from pipeline.training.evaluation import evaluate
+from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.training.state import Training
+from pipeline.training.worker import Worker
+
+SPEC = Spec(
+    "supernet",
+    revision=1,
+    fields=(*PICTURES, "model", "cluster.workers", "supernet"),
+    unread=("supernet.checkpoint_every",),
+)
 
 Step = Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]
 

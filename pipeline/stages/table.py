@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 
 import dsnet
-from pipeline.table import Description, build
-from pipeline.table.shards import Shard, read_shard
-from pipeline.worker import Worker
+from pipeline.routing_table.build import build
+from pipeline.routing_table.description import Description
+from pipeline.routing_table.shards import Shard, read_shard
+from pipeline.stages.spec import PICTURES, Spec
+from pipeline.training.worker import Worker
+
+SPEC = Spec(
+    "table",
+    revision=1,
+    fields=(*PICTURES, "model.routes", "table.views"),
+)
 
 Part = tuple[str, np.ndarray, Path, Description, list[Shard]]
 

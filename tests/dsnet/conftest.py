@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dsnet import DSNet
-from dsnet.architecture import Architecture, Stage
-from dsnet.gate import Gate
-from dsnet.layers import SlimBatchNorm2d
+from dsnet.models.architecture import Architecture, Stage
+from dsnet.nn.gate import Gate
+from dsnet.nn.layers import SlimBatchNorm2d
 from dsnet.training import recalibrate
 
 STEM = Stage((8, 12), stride=2)

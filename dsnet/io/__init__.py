@@ -1,0 +1,1 @@
+"""Models as files: model directories, and checkpoints of the official code."""

@@ -1,0 +1,1 @@
+"""Networks as data: architectures, widths, the families and how one is made by name."""

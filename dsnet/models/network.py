@@ -1,0 +1,240 @@
+"""DSNet: a supernet whose widths are slices of one set of weights, and the gates that choose."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsnet.errors import InputError
+from dsnet.models.architecture import Architecture
+from dsnet.models.block import Block
+from dsnet.models.metadata import Metadata
+from dsnet.models.registry import family
+from dsnet.models.width import RoutingSpace, Width
+from dsnet.nn.gate import Gate, is_trained, pick
+from dsnet.nn.layers import SlimLinear, global_average
+
+
+class DSNet(nn.Module):
+    """A Dynamic Slimmable Network.
+
+    `model(x, width=i)` is a pure function of its arguments and the weights; `model(x)` lets the
+    gates choose for each image. The gates cut the network into segments: segment 0 is everything
+    up to the first gate, segment g everything from gate g's choice to the next gate or the logits.
+    """
+
+    def __init__(self, architecture: Architecture, metadata: Metadata | None = None):
+        super().__init__()
+        self.architecture = architecture
+        self.metadata = metadata or Metadata(resolution=architecture.resolution)
+        self.space = RoutingSpace(architecture)
+        parts = family(architecture.family)
+        self.stem = parts.stem(architecture.stem, architecture.stem_pool)
+        self.stages = nn.ModuleList()
+        inputs = architecture.stem.channels
+        for index, stage in enumerate(architecture.stages):
+            blocks = nn.ModuleList()
+            for b in range(stage.blocks):
+                first = b == 0
+                routes = self._routes_of_gate(index) if first and stage.gated else 0
+                stride = stage.stride if first else 1
+                blocks.append(parts.block(inputs, stage.channels, stage, stride, routes))
+                inputs = stage.channels
+            self.stages.append(blocks)
+        self._madds: dict[tuple[Width, int], int] = {}
+        self.classifier = SlimLinear(inputs[-1], architecture.num_classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def _routes_of_gate(self, stage: int) -> int:
+        return len(self.space.choices[self.architecture.gates.index(stage)])
+
+    @property
+    def gates(self) -> list[Gate]:
+        """The gates with a slimming head, in the order they run."""
+        blocks = [self.block(stage, 0) for stage in self.architecture.gates]
+        return [block.gate for block in blocks if block.gate is not None]
+
+    @property
+    def gates_trained(self) -> bool:
+        """Whether its gates tell images apart; where not (a supernet), it routes to the widest."""
+        return any(is_trained(gate.slimming) for gate in self.gates if gate.slimming)
+
+    def slimming_parameters(self) -> list[nn.Parameter]:
+        """What stage II trains: the slimming heads' weights and nothing else."""
+        return [p for gate in self.gates if gate.slimming for p in gate.slimming.parameters()]
+
+    def block(self, stage: int, index: int) -> Block:
+        """Block `index` of stage `stage`."""
+        blocks = self.stages[stage]
+        assert isinstance(blocks, nn.ModuleList)
+        block = blocks[index]
+        assert isinstance(block, Block)
+        return block
+
+    # Running -------------------------------------------------------------------------------------
+
+    def forward(
+        self, images: Tensor, width: int | Width | None = None, price: float | None = None
+    ) -> Tensor:
+        """Logits (N, num_classes) of normalised images, float (N, 3, H, W).
+
+        With `width`, those of one sub-network. Without, in eval mode, each image runs at the width
+        its gates pick, sliced; `price` is the cost of multiply-adds in units of logits (`route`).
+        Raises InputError for a width that is not there, a network without gates or a routed forward
+        in training mode.
+        """
+        if width is None:
+            return self.dynamic(images, price)[0]
+        width = self.space.resolve(width)
+        return self.tail(self.segment(0, images, width)[0], width)
+
+    def tail(self, x: Tensor, width: Width) -> Tensor:
+        """What segment 0 returned -> logits (N, num_classes) of one sub-network."""
+        for segment in range(1, len(self.architecture.gates) + 1):
+            x, _ = self.segment(segment, x, width)
+        return self.classify(x, width)
+
+    def segment(
+        self, segment: int, x: Tensor, width: Width, mixture: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run one segment at one width.
+
+        x: the images for segment 0, else what the segment before returned. Returns the next
+        segment's input and the gate's reduced feature (N, r); for the last segment the pooled
+        features (N, c) and None. `mixture` (N, options of this segment) masks instead of slicing;
+        `width` must then be the widest.
+        """
+        gates = self.architecture.gates
+        if segment == 0:
+            x = self.stem(x, width.channels[0])
+            start = 0
+        else:
+            start = gates[segment - 1]
+            channels = width.channels[start + 1]
+            x = self.block(start, 0).after(x, channels, mixture)
+            for index in range(1, self.architecture.stages[start].blocks):
+                x = self.block(start, index)(x, channels, mixture)
+            start += 1
+        stop = gates[segment] if segment < len(gates) else len(self.stages)
+        for stage in range(start, stop):
+            for index in range(self.architecture.stages[stage].blocks):
+                x = self.block(stage, index)(x, width.channels[stage + 1], mixture)
+        if segment == len(gates):
+            return global_average(x), None
+        block = self.block(stop, 0)
+        assert block.gate is not None
+        attended, reduced = block.gate(block.before(x, mixture))
+        return attended, reduced
+
+    def classify(self, features: Tensor, width: Width) -> Tensor:
+        """features: pooled (N, c) -> logits (N, num_classes); dropout at the largest width only."""
+        if width == self.space.largest:
+            features = F.dropout(features, self.architecture.dropout, self.training)
+        return self.classifier(features)
+
+    # Routing -------------------------------------------------------------------------------------
+
+    def route(self, images: Tensor, price: float | None = None) -> Tensor:
+        """The width picked for each image: int64 (N,), indices into `space`.
+
+        The choice of a gate is argmax(logits - price * cost), where a route's cost is its
+        multiply-adds as a fraction of the widest routable sub-network's; of equals it is the
+        widest, so a network whose gates are not trained runs at its widest. Price 0 is the plain
+        argmax; None is the price that the model was calibrated to, `metadata.price`.
+        """
+        return self._route(images, price, classify=False)[1]
+
+    def dynamic(self, images: Tensor, price: float | None = None) -> tuple[Tensor, Tensor]:
+        """(logits (N, num_classes), widths int64 (N,)): each image run at its own width, sliced."""
+        logits, widths = self._route(images, price, classify=True)
+        assert logits is not None
+        return logits, widths
+
+    def _route(
+        self, images: Tensor, price: float | None, classify: bool
+    ) -> tuple[Tensor | None, Tensor]:
+        if not self.architecture.gates:
+            raise InputError(f"{self.architecture.name} has no gate: pass width=")
+        if self.training:
+            raise InputError("routing is for eval mode: call model.eval() or pass width=")
+        price = self.metadata.price if price is None else price
+        n = images.shape[0]
+        logits = images.new_empty(n, self.architecture.num_classes) if classify else None
+        widths = torch.empty(n, dtype=torch.int64, device=images.device)
+        gates = self.gates
+        costs = [cost * price for cost in self.gate_costs(images.device)] if price else None
+
+        def descend(x: Tensor, rows: Tensor, path: tuple[int, ...]) -> None:
+            """Run the segment that `path` leads to on these rows, then split them by choice."""
+            gate, undecided = len(path), len(gates) - len(path)
+            width = self.space[self.space.index_of(path + (0,) * undecided)]
+            x, reduced = self.segment(gate, x, width)
+            if reduced is None:
+                if logits is not None:
+                    logits[rows] = self.classify(x, width).to(logits.dtype)
+                return
+            scores = gates[gate].logits(reduced)
+            if costs is not None:
+                scores = scores - costs[gate]
+            entries = self.space.choices[gate]
+            for entry, picked in zip(entries, _groups(scores), strict=True):
+                if not len(picked):
+                    continue
+                if undecided == 1:
+                    widths[rows[picked]] = self.space.index_of((*path, entry))
+                    if not classify:
+                        continue
+                descend(x[picked], rows[picked], (*path, entry))
+
+        if n:
+            descend(images, torch.arange(n, device=images.device), ())
+        return logits, widths
+
+    def gate_costs(self, device: torch.device | None = None) -> list[Tensor]:
+        """Per gate, the cost of each of its routes: float (routes,).
+
+        Multiply-adds as a fraction of the widest routable sub-network's, averaged over the choices
+        of the other gates.
+        """
+        madds = torch.tensor([float(self.madds(i)) for i in self.space.routes], device=device)
+        grid = (madds / madds.max()).reshape([len(c) for c in self.space.choices])
+        axes = range(grid.dim())
+        return [grid.mean([a for a in axes if a != g]) if grid.dim() > 1 else grid for g in axes]
+
+    # Counting ------------------------------------------------------------------------------------
+
+    def madds(self, width: int | Width, resolution: int | None = None) -> int:
+        """Multiply-adds for one image of resolution x resolution pixels, in closed form.
+
+        Convolutions, linear layers and, for each global pooling, the size of its input. The
+        resolution defaults to the model's own.
+        """
+        width = self.space.resolve(width)
+        size = self.metadata.resolution if resolution is None else resolution
+        if size < 1:
+            raise InputError(f"resolution must be at least 1 pixel, found {size}")
+        if (width, size) not in self._madds:
+            self._madds[width, size] = self._count(width, size)
+        return self._madds[width, size]
+
+    def _count(self, width: Width, size: int) -> int:
+        inputs = width.channels[0]
+        count, size = self.stem.madds(inputs, size)
+        for stage, outputs in zip(self.stages, width.channels[1:], strict=True):
+            assert isinstance(stage, nn.ModuleList)
+            for block in stage:
+                assert isinstance(block, Block)
+                more, size = block.madds(inputs, outputs, size)
+                count += more
+                inputs = outputs
+        return count + inputs * size**2 + inputs * self.architecture.num_classes
+
+
+def _groups(scores: Tensor) -> tuple[Tensor, ...]:
+    """scores: (N, routes) -> per route, the rows where it scores highest, in their order.
+
+    One host synchronisation, to learn the sizes, however many routes there are.
+    """
+    choice = pick(scores)
+    sizes = choice.bincount(minlength=scores.shape[1]).tolist()
+    return choice.argsort(stable=True).split(sizes)

@@ -1,0 +1,1 @@
+"""What networks are built of: slimmable layers and the double-headed gate."""

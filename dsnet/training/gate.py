@@ -1,0 +1,159 @@
+"""Stage II: sandwich gate sparsification with a straight-through Gumbel-softmax."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsnet.errors import InputError
+from dsnet.models.network import DSNet
+
+Strategy = Literal["try_best", "give_up", "off"]
+
+
+@dataclass(frozen=True)
+class GateLoss:
+    """The three-term loss: classification + complexity + SGS, each times its weight.
+
+    target: None for the official complexity, (mean multiply-adds / 1e9)^2; a count for the relative
+        excess of the mean over it, max(0, mean / target - 1), nothing when it is met.
+    sgs: what sandwich gate sparsification teaches. Images that the smallest routable width gets
+        right are easy and belong to it. "try_best" sends all others to the widest routable;
+        "give_up" sends those that even the widest gets wrong to the smallest too; "off" leaves the
+        term out.
+    temperature: of the Gumbel-softmax.
+    """
+
+    classification: float = 1.0
+    complexity: float = 0.5
+    sgs_weight: float = 1.0
+    sgs: Strategy = "try_best"
+    target: float | None = None
+    temperature: float = 1.0
+
+
+def freeze_trunk(model: DSNet) -> None:
+    """Leave the slimming heads alone to learn, and BatchNorm in eval mode."""
+    if not model.architecture.gates:
+        raise InputError(f"{model.architecture.name} has no gate to train")
+    model.eval().requires_grad_(False)
+    for parameter in model.slimming_parameters():
+        parameter.requires_grad_(True)
+
+
+def gate_step(
+    model: DSNet,
+    images: Tensor,
+    labels: Tensor,
+    loss: GateLoss = GateLoss(),
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """One batch of stage II: forward through masks, backward into the slimming heads.
+
+    images: normalised float (N, 3, H, W); labels: int64 (N,); `model` as `freeze_trunk` leaves it.
+    Returns detached scalars: "loss" and its terms "classification", "complexity" and "sgs", the
+    mean "madds" of the sampled routes, their "accuracy", and the share of "easy" images.
+    """
+    if model.training:
+        raise InputError("gate_step needs the trunk frozen: call freeze_trunk(model) first")
+    with torch.no_grad():
+        x, reduced = model.segment(0, images, model.space[0])
+        targets, easy = _sgs_targets(model, x, labels, loss.sgs)
+    logits, choices, gate_logits = _masked(model, x, reduced, loss.temperature, generator)
+    madds = _sampled_madds(model, choices)
+    terms = {
+        "classification": F.cross_entropy(logits, labels),
+        "complexity": _complexity(madds, loss.target),
+        "sgs": _sgs(model, gate_logits, targets),
+    }
+    total = (
+        loss.classification * terms["classification"]
+        + loss.complexity * terms["complexity"]
+        + loss.sgs_weight * terms["sgs"]
+    )
+    total.backward()
+    terms |= {
+        "loss": total,
+        "madds": madds.mean(),
+        "accuracy": (logits.argmax(1) == labels).float().mean(),
+        "easy": easy.float().mean(),
+    }
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def gumbel_one_hot(
+    logits: Tensor, temperature: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """A sampled one-hot (N, K) whose gradient is the Gumbel-softmax's: straight-through."""
+    noise = -torch.empty_like(logits).exponential_(generator=generator).log()
+    soft = ((logits + noise) / temperature).softmax(1)
+    hard = F.one_hot(soft.argmax(1), soft.shape[1]).to(soft.dtype)
+    # The order matters: hard + (soft - soft) is exactly one-hot.
+    return hard + (soft - soft.detach())
+
+
+def _masked(
+    model: DSNet,
+    x: Tensor,
+    reduced: Tensor | None,
+    temperature: float,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """From segment 0's output to logits, every later segment masked by a sampled choice.
+
+    Returns the logits (N, classes), and per gate its sampled choice and its logits (N, routes).
+    """
+    widest = model.space.largest
+    choices, gate_logits = [], []
+    for index, gate in enumerate(model.gates):
+        assert reduced is not None
+        logits = gate.logits(reduced)
+        choice = gumbel_one_hot(logits, temperature, generator)
+        # From the gate's routes to the stage's whole channel list.
+        mixture = choice.new_zeros(len(choice), model.space.options[index])
+        mixture = mixture.index_copy(
+            1, torch.tensor(model.space.choices[index], device=choice.device), choice
+        )
+        x, reduced = model.segment(index + 1, x, widest, mixture)
+        choices.append(choice)
+        gate_logits.append(logits)
+    return model.classify(x, widest), choices, gate_logits
+
+
+def _sampled_madds(model: DSNet, choices: list[Tensor]) -> Tensor:
+    """Multiply-adds of each image's sampled path, (N,), differentiable in the choices."""
+    joint = choices[0]
+    for choice in choices[1:]:
+        joint = (joint[:, :, None] * choice[:, None, :]).flatten(1)
+    madds = [float(model.madds(route)) for route in model.space.routes]
+    return joint @ torch.tensor(madds, device=joint.device, dtype=joint.dtype)
+
+
+def _complexity(madds: Tensor, target: float | None) -> Tensor:
+    if target is None:
+        return (madds.mean() / 1e9).square()
+    return F.relu(madds.mean() / target - 1)
+
+
+def _sgs_targets(
+    model: DSNet, x: Tensor, labels: Tensor, strategy: Strategy
+) -> tuple[Tensor | None, Tensor]:
+    """Which images should go wide, bool (N,) or None, and which are easy, bool (N,)."""
+    smallest, widest = (model.space[model.space.routes[end]] for end in (0, -1))
+    easy = model.tail(x, smallest).argmax(1) == labels
+    if strategy == "off":
+        return None, easy
+    wide = ~easy
+    if strategy == "give_up":
+        wide &= model.tail(x, widest).argmax(1) == labels
+    return wide, easy
+
+
+def _sgs(model: DSNet, gate_logits: list[Tensor], wide: Tensor | None) -> Tensor:
+    """Cross-entropy of each gate against the smallest or the widest of its routes, averaged."""
+    if wide is None:
+        return gate_logits[0].new_zeros(())
+    terms = [F.cross_entropy(logits, wide * (logits.shape[1] - 1)) for logits in gate_logits]
+    return torch.stack(terms).mean()

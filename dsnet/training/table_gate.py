@@ -1,0 +1,290 @@
+"""Stage II on a routing table: sandwich gate sparsification as exact sums.
+
+A gate that draws from softmax(logits - price * cost) has an expected loss and an expected number of
+multiply-adds that a table gives exactly: nothing is sampled and no gradient is estimated. A target
+is held at every step rather than paid for with a hand-tuned weight: the price is moved to where the
+average meets the target, and the heads follow the gradient along that constraint, that of
+
+    loss + multiplier * multiply-adds,    multiplier = - (dloss / dprice) / (dmadds / dprice).
+
+What one multiply-add is worth at the target is thus measured, not guessed.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsnet.errors import InputError
+from dsnet.nn.gate import make_head
+from dsnet.routing.choice import (
+    Outcome,
+    choose,
+    gate_logits,
+    log_probabilities,
+    outcome,
+    price_for_average,
+)
+from dsnet.routing.table import Paths, RoutingTable
+from dsnet.training.gate import Strategy
+
+_NEWTON_STEPS = 20
+_ROWS_FOR_SCALE = 16384
+_CLOSE = 1e-3  # of the target: the heads move on before a closer price would matter
+
+
+@dataclass(frozen=True)
+class TableGate:
+    """How to train a gate on a table.
+
+    classification, complexity, sgs_weight, sgs: as in `GateLoss`. With targets the complexity term
+        is left out, since the multiplier is found.
+    hidden: units of a hidden layer in each slimming head; 0 for the paper's linear head.
+    lr: of Adam at the first step; it falls by a cosine.
+    steps: at most this many. check_every, patience: steps from one look at the held-out table to
+        the next, and looks without an improvement after which training ends.
+    rows: of the table in each step; all of them if there are no more.
+    """
+
+    classification: float = 1.0
+    complexity: float = 0.5
+    sgs_weight: float = 0.0
+    sgs: Strategy = "try_best"
+    hidden: int = 0
+    lr: float = 0.05
+    steps: int = 300
+    check_every: int = 20
+    patience: int = 5
+    rows: int = 4096
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainedGate:
+    """Slimming heads with a price for each target, and what they reach on the held-out table.
+
+    heads: one for each gate. targets: average multiply-adds asked for. prices, outcomes: for each
+    target; without targets one of each, the price 0. loss: what early stopping looks at, the mean
+    of the outcomes' losses. step: where the heads are from. steps, seconds: what it took.
+    """
+
+    heads: tuple[nn.Module, ...]
+    targets: tuple[float, ...]
+    prices: tuple[float, ...]
+    outcomes: tuple[Outcome, ...]
+    loss: float
+    step: int
+    steps: int
+    seconds: float = field(compare=False)
+
+
+def train_gate(
+    train: RoutingTable,
+    holdout: RoutingTable,
+    targets: Sequence[float] = (),
+    how: TableGate = TableGate(),
+    report: Callable[[int, TrainedGate], None] | None = None,
+) -> TrainedGate:
+    """Train the slimming heads of all gates for `targets`, average multiply-adds per image.
+
+    One target gives a gate of its own; several share one set of heads and differ in their price;
+    none minimises the paper's loss with its complexity term. What is kept is the step that is best
+    on `holdout`, with hard choices at prices that meet the targets there. `report(step, best so
+    far)` is called after every look. Raises InputError for a target out of the paths' range.
+    """
+    start = time.monotonic()
+    paths = train.paths
+    _check_targets(targets, paths)
+    generator = torch.Generator().manual_seed(how.seed)
+    scales = [_scale(features) for features in train.features]
+    heads = [
+        make_head(features.shape[2], routes, how.hidden, generator)
+        for features, routes in zip(train.features, paths.routes, strict=True)
+    ]
+    parameters = [p for head in heads for p in head.parameters()]
+    optimizer = torch.optim.Adam(parameters, how.lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
+    prices = [0.0] * len(targets)
+    best: TrainedGate | None = None
+    for step in range(1, how.steps + 1):
+        batch = _Rows(train, scales, how, generator)
+        logits = [head(x) for head, x in zip(heads, batch.features, strict=True)]
+        if targets:
+            for index, target in enumerate(targets):
+                prices[index] = _meet(logits, paths, target, prices[index])
+            terms = [_held(batch, logits, paths, price) for price in prices]
+            torch.stack(terms).mean().backward()
+        else:
+            _free(batch, logits, paths).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        if step % how.check_every and step < how.steps:
+            continue
+        found = _look(heads, scales, holdout, targets, how, step, time.monotonic() - start)
+        if best is None or found.loss < best.loss:
+            best = found
+        if report is not None:
+            report(step, best)
+        if step - best.step >= how.patience * how.check_every:
+            break
+    assert best is not None
+    return TrainedGate(**{**vars(best), "steps": step, "seconds": time.monotonic() - start})
+
+
+# One step ----------------------------------------------------------------------------------------
+
+
+class _Rows:
+    """The rows of one step: scaled features, each path's loss and the path that SGS teaches."""
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        scales: Sequence[Tensor],
+        how: TableGate,
+        generator: torch.Generator,
+    ) -> None:
+        rows: Tensor | slice = slice(None)
+        if len(table) > how.rows:
+            rows = torch.randint(len(table), (how.rows,), generator=generator)
+        pairs = zip(table.features, scales, strict=True)
+        self.features = [features[rows].float() / scale for features, scale in pairs]
+        self.losses = table.losses[rows].float()
+        self.how = how
+        self.taught = sgs_paths(table.top1[rows], how.sgs) if how.sgs_weight else None
+
+    def loss(self, joint: Tensor, gates: int) -> Tensor:
+        """Classification and SGS terms of joint log-probabilities (N, P)."""
+        total = self.how.classification * (joint.exp() * self.losses).sum(1).mean()
+        if self.taught is not None:
+            total = total + self.how.sgs_weight * F.nll_loss(joint, self.taught) / gates
+        return total
+
+
+def sgs_paths(top1: Tensor, strategy: Strategy) -> Tensor | None:
+    """The path that sandwich gate sparsification teaches each row, int64 (N,); None for "off".
+
+    top1: bool (N, P). Easy rows, which the smallest path gets right, go there; the others to the
+    widest, except that "give_up" sends what the widest gets wrong to the smallest too.
+    """
+    if strategy == "off":
+        return None
+    wide = ~top1[:, 0]
+    if strategy == "give_up":
+        wide &= top1[:, -1]
+    return wide * (top1.shape[1] - 1)
+
+
+def _held(batch: _Rows, logits: Sequence[Tensor], paths: Paths, price: float) -> Tensor:
+    """The loss whose gradient runs along the constraint that `price` holds."""
+    charge = torch.tensor(price, requires_grad=True)
+    joint = log_probabilities(logits, paths, charge)
+    loss = batch.loss(joint, len(logits))
+    madds = _expected_madds(joint, paths)
+    (dloss,) = torch.autograd.grad(loss, charge, retain_graph=True)
+    (dmadds,) = torch.autograd.grad(madds, charge, retain_graph=True)
+    # Multiply-adds fall with the price, unless every row is decided and nothing moves at all.
+    multiplier = -dloss / dmadds.clamp_max(-1e-9)
+    return loss + multiplier * madds
+
+
+def _free(batch: _Rows, logits: Sequence[Tensor], paths: Paths) -> Tensor:
+    """The paper's three-term loss, with the expectation of (multiply-adds / 1e9)^2."""
+    joint = log_probabilities(logits, paths, 0.0)
+    complexity = (joint.exp() @ (paths.madds / 1e9).square().float()).mean()
+    return batch.loss(joint, len(logits)) + batch.how.complexity * complexity
+
+
+def _expected_madds(joint: Tensor, paths: Paths) -> Tensor:
+    """Mean expected multiply-adds, as a fraction of the widest path's."""
+    return (joint.exp() @ (paths.madds / paths.madds.max()).float()).mean()
+
+
+def _meet(logits: Sequence[Tensor], paths: Paths, target: float, price: float) -> float:
+    """The price at which expected multiply-adds average `target`: bounded Newton steps."""
+    logits = [gate.detach() for gate in logits]
+    wanted = target / float(paths.madds.max())
+    low, high = -torch.inf, torch.inf
+    for _ in range(_NEWTON_STEPS):
+        charge = torch.tensor(price, requires_grad=True)
+        madds = _expected_madds(log_probabilities(logits, paths, charge), paths)
+        excess = float(madds.detach()) - wanted
+        if abs(excess) <= _CLOSE * wanted:
+            break
+        low, high = (price, high) if excess > 0 else (low, price)
+        (slope,) = torch.autograd.grad(madds, charge)
+        step = excess / min(float(slope), -1e-6)
+        # Far out the slope says little: go no further than doubles the distance from zero.
+        reach = 1 + abs(price)
+        guess = price - max(-reach, min(reach, step))
+        price = guess if low < guess < high else (low + high) / 2
+    return price
+
+
+# Looking at the held-out table -------------------------------------------------------------------
+
+
+def _look(
+    heads: Sequence[nn.Module],
+    scales: Sequence[Tensor],
+    holdout: RoutingTable,
+    targets: Sequence[float],
+    how: TableGate,
+    step: int,
+    seconds: float,
+) -> TrainedGate:
+    """The heads as they are now, with prices that meet the targets on the held-out table."""
+    final = tuple(_unscaled(head, scale) for head, scale in zip(heads, scales, strict=True))
+    logits = gate_logits(holdout, final)
+    prices = [price_for_average(logits, holdout.paths, target) for target in targets] or [0.0]
+    choices = [choose(logits, holdout.paths, price) for price in prices]
+    outcomes = [outcome(holdout, choice) for choice in choices]
+    loss = sum(o.loss for o in outcomes) / len(outcomes)
+    if not targets:
+        gmadds = (holdout.paths.madds / 1e9).square()
+        loss = how.classification * loss + how.complexity * float(gmadds[choices[0]].mean())
+    return TrainedGate(
+        heads=final,
+        targets=tuple(targets),
+        prices=tuple(prices),
+        outcomes=tuple(outcomes),
+        loss=loss,
+        step=step,
+        steps=step,
+        seconds=seconds,
+    )
+
+
+def _scale(features: Tensor) -> Tensor:
+    """Root mean square of each feature over rows and prefixes, (r,); 1 for one that is dead.
+
+    Only a scale: a head without bias has nothing to fold a shift into. Some rows will do, and a
+    large table need not be held in float32.
+    """
+    some = features[:: -(-len(features) // _ROWS_FOR_SCALE)]
+    scale = some.float().square().mean((0, 1)).sqrt()
+    return torch.where(scale > 0, scale, 1.0)
+
+
+def _unscaled(head: nn.Module, scale: Tensor) -> nn.Module:
+    """A copy of a head on scaled features that takes them as the gate gives them."""
+    head = copy.deepcopy(head).requires_grad_(False)
+    first = head if isinstance(head, nn.Linear) else head.get_submodule("0")
+    assert isinstance(first, nn.Linear)
+    first.weight /= scale
+    return head
+
+
+def _check_targets(targets: Sequence[float], paths: Paths) -> None:
+    low, high = float(paths.madds.min()), float(paths.madds.max())
+    for target in targets:
+        if not low <= target <= high:
+            raise InputError(
+                f"target {target:,.0f} multiply-adds on average: expected {low:,.0f} to "
+                f"{high:,.0f}, which is what this routing space can do"
+            )

@@ -1,0 +1,124 @@
+"""What each part of the method is worth: the same chain without it, over several seeds."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+import dsnet
+from pipeline.cluster.progress import Progress
+from pipeline.config import Config, config_from_dict
+from pipeline.data.dataset import Dataset
+from pipeline.stages import calibrate, evaluate, gate, supernet
+from pipeline.training.evaluation import Evaluation
+from pipeline.training.worker import LocalWorker, Worker, alone
+
+BOOTSTRAPS = ("labels", "distill", "plain", "ensemble")
+STRATEGIES = ("off", "give_up", "try_best")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of the table: what was changed, and what the test images say."""
+
+    bootstrap: str
+    sgs: str | None
+    """Strategy of stage II; None where only the supernet is looked at."""
+    seed: int
+    top1: dict[str, float]
+    """Share of test images classified correctly, by row name: "width 0" …, "dynamic"."""
+    share: float | None
+    """The dynamic network's average multiply-adds over the widest's."""
+
+
+def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Trial]:
+    """Every way of stage I and, on ensemble bootstrapping, every strategy of stage II.
+
+    One Ray task a supernet, in parallel. The config's own seed is the first of `seeds`.
+    """
+    task = ray.remote(num_cpus=1)(_trials)
+    pending = [
+        task.remote(_changed(config, seed, bootstrap), dataset, bootstrap, seed)
+        for seed in range(config.seed, config.seed + seeds)
+        for bootstrap in BOOTSTRAPS
+    ]
+    trials: list[Trial] = []
+    with Progress("ablation", total=len(pending), unit="supernets") as progress:
+        total = len(pending)
+        while pending:
+            done, pending = ray.wait(pending)
+            trials += [trial for ref in done for trial in ray.get(ref)]
+            progress.update(total - len(pending))
+    return sorted(trials, key=_order)
+
+
+def _order(trial: Trial) -> tuple[int, int, int]:
+    strategy = -1 if trial.sgs is None else STRATEGIES.index(trial.sgs)
+    return strategy, BOOTSTRAPS.index(trial.bootstrap), trial.seed
+
+
+def _changed(config: Config, seed: int, bootstrap: str) -> dict[str, Any]:
+    values = alone(config).as_dict()
+    values["seed"] = seed
+    values["supernet"]["bootstrap"] = bootstrap
+    return values
+
+
+def _trials(values: dict[str, Any], dataset: Dataset, bootstrap: str, seed: int) -> list[Trial]:
+    """One supernet, and for ensemble bootstrapping the gates on it."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _Bench(Path(folder), values, dataset)
+        bench.run("supernet", supernet.loop)
+        bench.run("calibrate", calibrate.loop, model="supernet")
+        trials = [Trial(bootstrap, None, seed, *bench.measure("calibrate", routed=False))]
+        if bootstrap == "ensemble":
+            for strategy in STRATEGIES:
+                values["gate"]["sgs"] = strategy
+                bench.run(f"gate-{strategy}", gate.loop, model="calibrate")
+                measured = bench.measure(f"gate-{strategy}", routed=True)
+                trials.append(Trial(bootstrap, strategy, seed, *measured))
+        return trials
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """The stages' loops, in this process, in one folder."""
+
+    folder: Path
+    values: dict[str, Any]
+    dataset: Dataset
+
+    def run(self, name: str, loop: Callable[[Worker], None], model: str = "") -> LocalWorker:
+        config = config_from_dict(self.values)
+        settings = {
+            "config": self.values,
+            "train": str(self.dataset.train.beton),
+            "test": str(self.dataset.test.beton),
+            "metadata": self.dataset.metadata(config),
+            "model": str(self.folder / model / "model"),
+        }
+        with closing(LocalWorker(settings, self.folder / name)) as worker:
+            loop(worker)
+        return worker
+
+    def measure(self, model: str, routed: bool) -> tuple[dict[str, float], float | None]:
+        """Top-1 of every row on the test images, and the dynamic network's share."""
+        worker = self.run(f"evaluate-{model}", evaluate.loop, model)
+        counts = Evaluation.from_dict(worker.metrics[-1]["evaluation"])
+        rows = counts.rows(dsnet.load(self.folder / model / "model"))
+        shares = [row.share for row in rows if routed and row.name == "dynamic"]
+        kept = [row for row in rows if routed or row.name != "dynamic"]
+        return {row.name: row.top1 for row in kept}, shares[0] if shares else None
+
+
+def grouped(trials: list[Trial]) -> Iterator[tuple[str, list[Trial]]]:
+    """Trials that differ in their seed alone, under the name of what was changed."""
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        name = f"stage I: {trial.bootstrap}" if trial.sgs is None else f"SGS: {trial.sgs}"
+        groups.setdefault(name, []).append(trial)
+    yield from groups.items()

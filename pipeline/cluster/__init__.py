@@ -1,0 +1,1 @@
+"""The Ray cluster, and progress across its processes."""

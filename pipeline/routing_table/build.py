@@ -1,0 +1,73 @@
+"""Building a table: each worker takes some of the missing shards and writes every one whole."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dsnet import DSNet, normalize
+from dsnet.routing import RoutingTable, build_rows, join
+from pipeline.data.loader import Loader
+from pipeline.routing_table.description import Description, claim
+from pipeline.routing_table.shards import Shard, read_shard, shards_of, write_shard
+
+
+def pending(folder: Path, description: Description) -> list[Shard]:
+    """The shards that are still to be built; `folder` becomes the table's place.
+
+    Raises InputError, naming what differs, if the folder holds a table of another supernet, other
+    data or other settings.
+    """
+    claim(folder, description)
+    return [s for s in shards_of(description) if read_shard(folder, s, description) is None]
+
+
+def build(
+    model: DSNet,
+    beton: str | Path,
+    indices: np.ndarray,
+    folder: Path,
+    description: Description,
+    shards: Sequence[Shard],
+    *,
+    batch_size: int,
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> None:
+    """Build `shards` of a table. `progress(rows)` is told after each batch how many rows it has.
+
+    model: in eval mode, on the device to run on. indices: the table's images, as described. What a
+    row holds depends on neither the shards' order nor the batch size.
+    """
+    device = next(model.parameters()).device
+    done = 0
+    for shard in shards:
+        loader = Loader(
+            beton,
+            batch_size=batch_size,
+            recipe=description.recipe,
+            train=description.views > 0,
+            resolution=description.resolution,
+            seed=description.seed,
+            indices=indices[shard.first : shard.end],
+            threads=threads,
+            exact=True,
+        )
+        parts: list[RoutingTable] = []
+        with loader:
+            for batch in loader.epoch(0, view=shard.view):
+                images = normalize(batch.images.to(device), model.metadata.mean, model.metadata.std)
+                rows = build_rows(model, images, batch.labels.to(device), batch.indices, shard.view)
+                parts.append(_on_cpu(rows))
+                done += len(batch.labels)
+                progress(done)
+        write_shard(folder, shard, description, join(parts))
+
+
+def _on_cpu(table: RoutingTable) -> RoutingTable:
+    moved = {
+        name: value.cpu() for name, value in vars(table).items() if isinstance(value, torch.Tensor)
+    }
+    features = tuple(features.cpu() for features in table.features)
+    return RoutingTable(**{**vars(table), **moved, "features": features})

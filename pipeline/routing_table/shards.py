@@ -1,0 +1,151 @@
+"""Shards: a table's rows in Parquet files, each of which is whole or counts as not there."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dsnet.files import atomic_file
+from dsnet.routing import RoutingTable
+from pipeline.routing_table.description import Description
+
+logger = logging.getLogger(__name__)
+
+_TABLE, _SHARD = b"dsnet.routing_table", b"dsnet.shard"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some images of one view: `first` to `end` of the table's images, in their order."""
+
+    view: int
+    first: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """File name, the same however the table is built."""
+        return f"view-{self.view:03}-{self.first:09}.parquet"
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+
+def shards_of(description: Description) -> list[Shard]:
+    """All of a table's shards, in the order of its rows."""
+    return [
+        Shard(view, first, min(first + description.shard_rows, description.images))
+        for view in range(max(description.views, 1))
+        for first in range(0, description.images, description.shard_rows)
+    ]
+
+
+def schema_of(shard: Shard, description: Description) -> pa.Schema:
+    """Columns of a shard, and in the metadata what it is of.
+
+    sample: the image's number in its beton. features_G: gate G's reduced feature after each joint
+    choice of the gates before it, one after the other. losses: cross-entropy of each path.
+    confidences: probability of each path's first answer. top1, top5: bit p says whether path p's
+    first answer, or one of its first five, was the label.
+    """
+    number = pa.float16() if description.precision == "float16" else pa.float32()
+    paths = description.paths
+    features = [
+        pa.field(f"features_{gate}", pa.list_(number, paths.prefixes(gate) * size))
+        for gate, size in enumerate(description.features)
+    ]
+    return pa.schema(
+        [
+            pa.field("sample", pa.int64()),
+            pa.field("view", pa.int16()),
+            pa.field("label", pa.int32()),
+            *features,
+            pa.field("losses", pa.list_(number, len(paths))),
+            pa.field("confidences", pa.list_(pa.float16(), len(paths))),
+            pa.field("top1", pa.uint64()),
+            pa.field("top5", pa.uint64()),
+        ],
+        metadata={_TABLE: description.to_json().encode(), _SHARD: shard.name.encode()},
+    )
+
+
+def write_shard(folder: Path, shard: Shard, description: Description, table: RoutingTable) -> None:
+    """Write a shard's rows, whole or not at all."""
+    schema = schema_of(shard, description)
+    columns = {
+        "sample": table.samples.numpy(),
+        "view": table.views.numpy(),
+        "label": table.labels.numpy(),
+        "losses": table.losses.numpy(),
+        "confidences": table.confidences.numpy(),
+        "top1": _bits(table.top1.numpy()),
+        "top5": _bits(table.top5.numpy()),
+    }
+    columns |= {f"features_{gate}": x.numpy() for gate, x in enumerate(table.features)}
+    arrays = [_column(columns[field.name], field.type) for field in schema]
+    with atomic_file(folder / shard.name) as temporary:
+        pq.write_table(
+            pa.Table.from_arrays(arrays, schema=schema),
+            temporary,
+            compression="zstd",
+            use_dictionary=False,
+            write_page_checksum=True,
+        )
+
+
+def read_shard(
+    folder: Path, shard: Shard, description: Description
+) -> dict[str, np.ndarray] | None:
+    """A shard's columns by name, (rows, …); None if it is not there, or not whole.
+
+    Whole means: the file's end is there, every page matches its checksum, and the rows are those
+    of this table, as many as they should be.
+    """
+    path = folder / shard.name
+    if not path.exists():
+        return None
+    schema = schema_of(shard, description)
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        logger.warning("%s is damaged and will be built again: %s", path, error)
+        return None
+    same = table.schema.equals(schema) and table.schema.metadata == schema.metadata
+    if not same or len(table) != len(shard):
+        logger.warning("%s holds other rows than it should and will be built again", path)
+        return None
+    return {name: _rows(table[name]) for name in schema.names}
+
+
+def unpack(bits: np.ndarray, paths: int) -> np.ndarray:
+    """uint64 (n,) -> bool (n, paths)."""
+    return (bits[:, None] >> np.arange(paths, dtype=np.uint64) & np.uint64(1)).astype(bool)
+
+
+def _bits(flags: np.ndarray) -> np.ndarray:
+    """bool (n, paths) -> uint64 (n,)."""
+    weights = np.uint64(1) << np.arange(flags.shape[1], dtype=np.uint64)
+    packed: np.ndarray = (flags * weights).sum(1, dtype=np.uint64)
+    return packed
+
+
+def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.array(values.astype(kind.to_pandas_dtype()))
+    number = kind.value_type.to_pandas_dtype()
+    # A loss beyond float16 is as bad as the worst that it holds.
+    largest = np.finfo(number).max
+    flat = np.clip(values.reshape(-1), -largest, largest).astype(number)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)
+
+
+def _rows(column: pa.ChunkedArray) -> np.ndarray:
+    array = column.combine_chunks()
+    if pa.types.is_fixed_size_list(column.type):
+        flat: np.ndarray = array.flatten().to_numpy(zero_copy_only=True)
+        return flat.reshape(len(array), column.type.list_size)
+    values: np.ndarray = array.to_numpy(zero_copy_only=True)
+    return values

@@ -1,0 +1,53 @@
+"""Stage II by the table: a gate for one target, in seconds, and what it does to held-out images."""
+
+from dsnet.routing import RoutingTable, average_madds, choose, gate_logits
+from dsnet.routing.budget import price_curve
+from dsnet.routing.tuned import TunedGate
+from dsnet.training.table_gate import TableGate, TrainedGate, train_gate
+from pipeline.config import Config
+from pipeline.stages.spec import PICTURES, Spec
+
+SPEC = Spec(
+    "gate by table",
+    revision=1,
+    fields=(*PICTURES, "model.routes", "gate", "table"),
+    unread=("gate.supernet", "table.batch_size"),
+)
+
+
+def how(config: Config) -> TableGate:
+    """The config's way to train a gate on a table."""
+    gate, table = config.gate, config.table
+    return TableGate(
+        classification=gate.lambda_classification,
+        complexity=gate.lambda_complexity,
+        sgs_weight=table.lambda_sgs,
+        sgs=gate.sgs,
+        hidden=table.hidden,
+        lr=table.lr,
+        steps=table.steps,
+        seed=config.seed,
+    )
+
+
+def train_on(config: Config, train: RoutingTable, holdout: RoutingTable) -> TrainedGate:
+    """The gate for the config's target, or without one by the paper's loss."""
+    target = config.gate.target
+    madds = [int(count) for count in train.paths.madds]
+    targets = [] if target is None else [target.madds(madds)]
+    return train_gate(train, holdout, targets, how(config))
+
+
+def tuned(trained: TrainedGate, holdout: RoutingTable, index: int = 0) -> TunedGate:
+    """The gate for the target at `index`, with the prices that held-out images give.
+
+    A gate without targets runs at price 0, and what that averages to stands for its target.
+    """
+    logits, paths = gate_logits(holdout, trained.heads), holdout.paths
+    prices = price_curve(
+        lambda price: average_madds(paths, choose(logits, paths, price)),
+        float(paths.madds.min()),
+        float(paths.madds.max()),
+    )
+    target = trained.targets[index] if trained.targets else trained.outcomes[0].madds
+    return TunedGate(trained.heads, target, trained.prices[index], prices)

@@ -1,0 +1,1 @@
+"""MLflow: runs, metrics, the registry, and what versions are found again by."""

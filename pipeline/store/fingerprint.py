@@ -1,0 +1,39 @@
+"""What a stage's result depends on, as one digest: equal ones mean that it need not run again."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.stages.spec import Spec
+
+
+def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_digest: str) -> str:
+    """SHA-256, in hexadecimal, of all that the result of `stage` depends on.
+
+    inputs: identities of the versions that it reads, best their own fingerprints, in order.
+    dataset_digest: of the data that it reads.
+    """
+    document = {
+        "stage": stage.name,
+        "revision": stage.revision,
+        "config": _selected(config.as_dict(), stage),
+        "inputs": list(inputs),
+        "dataset": dataset_digest,
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
+    """The stage's fields and sections, by dotted name."""
+    chosen: dict[str, Any] = {}
+    for name in stage.fields:
+        value: Any = values
+        for part in name.split("."):
+            value = value[part]
+        if isinstance(value, Mapping):
+            chosen |= {f"{name}.{key}": item for key, item in value.items()}
+        else:
+            chosen[name] = value
+    return {name: value for name, value in chosen.items() if name not in stage.unread}

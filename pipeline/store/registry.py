@@ -1,0 +1,480 @@
+"""The model registry: what is registered, how it is named, and how it comes back as a folder.
+
+A version is a model directory among the artifacts of the run that made it, and tags that say where
+it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`, `code_version`, its metrics, and
+`content`, the digest of its SHA256SUMS. It is named `models:/NAME/3`, `models:/NAME@champion`, or
+`models:/NAME`: the champion, else the latest.
+"""
+
+import difflib
+import logging
+import math
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from pipeline.store import environment  # noqa: F401  before MLflow
+
+# isort: split
+from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from dsnet.errors import InputError
+from dsnet.files import atomic_directory
+from dsnet.inference.export import ONNX, missing_extra
+from dsnet.io import weights
+from dsnet.io.retune import retune
+from dsnet.routing.target import Target
+from pipeline.store import tracking
+
+logger = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+REQUIRED_TAGS = ("fingerprint", "parent", "dataset_digest", "code_version")
+REQUIRED_METRICS = ("top1", "average_madds")
+# What a model directory may hold; nothing that anybody would execute or unpickle.
+ALLOWED = (
+    weights.WEIGHTS,
+    weights.GATES,
+    weights.MODEL,
+    weights.SUMS,
+    ONNX,
+    "report.html",
+)
+
+_SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
+_ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9][a-z0-9_-]{0,99}", re.IGNORECASE)
+_NAME = re.compile(r"[^/:@'\"\s]+")
+_URI = re.compile(rf"models:/(?P<name>{_NAME.pattern})(/(?P<version>[0-9]+)|@(?P<alias>[\w-]+))?")
+_ATTEMPTS = 4
+_PAUSE = 0.5  # seconds before the second attempt, doubled for each after it
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of a model."""
+
+    name: str
+    version: int
+    aliases: tuple[str, ...]
+    stage: str
+    tags: dict[str, str]
+    """Every tag, `stage` and metrics included."""
+    metrics: dict[str, float]
+    run_id: str
+    source: str
+    """URI of its folder among the run's artifacts."""
+
+    @property
+    def uri(self) -> str:
+        """`models:/NAME/3`."""
+        return f"models:/{self.name}/{self.version}"
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+def register(
+    name: str,
+    directory: Path,
+    *,
+    stage: str,
+    run_id: str | None,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    aliases: Iterable[str] = (),
+) -> Version:
+    """Upload a model directory to the run and make it the next version of `name`.
+
+    The version exists only once every file has arrived. Several processes may register at once.
+    Without a run (`run_id` None: the store was out of reach when the stage began) one is made.
+    `tags` must have REQUIRED_TAGS, `metrics` REQUIRED_METRICS, all finite (ValueError). Raises
+    InputError for a directory that is damaged or that `dsnet.load` would refuse, and for an alias
+    that cannot be one; and what MLflow raises, after a few attempts, where the store fails.
+    """
+    aliases = tuple(aliases)
+    for alias in aliases:
+        _check_alias(alias)
+    directory = Path(directory)
+    content = _content(directory)
+    weights.load(directory)  # what others wrote may hold numbers that are not finite
+    weights.load_gates(directory)
+    all_tags = {**tags, **_as_tags(stage, tags, metrics), "content": content}
+
+    client = tracking.client()
+    if run_id is None:
+        with tracking.stage_run(None, stage) as run:
+            if run.id is None:
+                raise RuntimeError(f"MLflow store {run.uri} gave no run to register {name} with")
+            run_id = run.id
+    run_to_use = run_id
+    # Named by its content: another attempt writes the same files to the same place.
+    folder = f"model/{content[:16]}"
+    source = _patiently(lambda: client.get_run(run_to_use).info.artifact_uri) + f"/{folder}"
+
+    def upload() -> None:
+        client.log_artifacts(run_to_use, str(directory), folder)
+        _check_upload(directory, source)
+
+    attempts = 0
+
+    def create() -> ModelVersion:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:  # the one before seemed to fail, and may have succeeded
+            for version in client.search_model_versions(f"run_id = '{run_to_use}'"):
+                if version.name == name and version.source == source:
+                    return version
+        return client.create_model_version(name, source, run_to_use, tags=all_tags)
+
+    _patiently(upload)
+    _patiently(lambda: _create_name(name))
+    number = str(_patiently(create).version)
+    for alias in aliases:
+        set_alias(name, alias, int(number))
+    logger.info("registered models:/%s/%s", name, number)
+    return _read(_patiently(lambda: client.get_model_version(name, number)), aliases)
+
+
+def set_alias(name: str, alias: str, version: int) -> None:
+    """Let `alias` name this version from now on, and no other. InputError if it cannot."""
+    _check_alias(alias)
+    client = tracking.client()
+    _patiently(lambda: client.set_registered_model_alias(name, alias, str(version)))
+
+
+def remove_alias(name: str, alias: str) -> None:
+    """Let `alias` name no version any more."""
+    client = tracking.client()
+    _patiently(lambda: client.delete_registered_model_alias(name, alias))
+
+
+def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, float]) -> Version:
+    """Add to a version what is measured after it was registered; what it has of it is replaced.
+
+    Metrics are written first, then `tags` in their order: one that says that the others are there
+    goes last.
+    """
+    names = " ".join(sorted({**version.metrics, **metrics}))
+    client = tracking.client()
+    for key, value in {**_numbers(metrics), "metrics": names, **tags}.items():
+        _patiently(
+            partial(client.set_model_version_tag, version.name, str(version.version), key, value)
+        )
+    return resolve(version.uri)
+
+
+def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, str]:
+    """The tags that register adds: stage, metrics, and which of the tags are metrics."""
+    missing = [tag for tag in REQUIRED_TAGS if tag not in tags]
+    missing += [metric for metric in REQUIRED_METRICS if metric not in metrics]
+    if missing:
+        raise ValueError(f"a version needs tags and metrics: {', '.join(missing)} missing")
+    if both := metrics.keys() & {*tags, "stage", "metrics", "content"}:
+        raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
+    return {"stage": stage, "metrics": " ".join(sorted(metrics)), **_numbers(metrics)}
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Metrics as tags that read back exactly."""
+    if wrong := [name for name, value in metrics.items() if not math.isfinite(value)]:
+        raise ValueError(f"metrics of a version must be finite: {', '.join(wrong)}")
+    return {name: repr(float(value)) for name, value in metrics.items()}
+
+
+def _check_alias(alias: str) -> None:
+    if not _ALIAS.fullmatch(alias):
+        raise InputError(
+            f"alias {alias!r}: expected letters, digits, - and _, other than latest and v1, v2, …"
+        )
+
+
+def _check_upload(directory: Path, source: str) -> None:
+    """Every file is there, whole, and nothing else."""
+    here = {path.name: path.stat().st_size for path in directory.iterdir()}
+    there = _list(source)
+    if here != there:
+        raise RuntimeError(f"MLflow stored {there} of {here} (bytes) in {source}")
+
+
+def _create_name(name: str) -> None:
+    try:
+        tracking.client().create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """What `call` returns, asked again where the store was busy or away."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return call()
+        except Exception as error:
+            if tracking.is_permanent(error) or attempt == _ATTEMPTS - 1:
+                raise
+            logger.warning("MLflow failed, asking again: %s", error)
+            time.sleep(_PAUSE * (1 + random.random()) * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def versions(name: str | None = None) -> list[Version]:
+    """Every version of every model of this project, or of one; by name, then number.
+
+    Raises InputError if `name` is given and not registered.
+    """
+    if name is None:
+        aliases, found = _names(), _search(None)
+    else:
+        aliases, found = {name: _aliases(name)}, _search(f"name = '{name}'")
+    read = [_read(each, _aliases_of(aliases.get(each.name, {}), each)) for each in found]
+    return sorted(read, key=lambda each: (each.name, each.version))
+
+
+def find(name: str, fingerprint: str) -> Version | None:
+    """The newest version of `name` with this fingerprint whose files are still there."""
+    _check_name(name)
+    found = _search(f"name = '{name}' and tag.fingerprint = '{fingerprint}'")
+    for version in sorted(found, key=lambda v: -int(v.version)):
+        if weights.SUMS in _list(version.source or ""):
+            return _read(version, _aliases_of(_aliases(name), version))
+        logger.warning("models:/%s/%s has lost its files, passed over", name, version.version)
+    return None
+
+
+def resolve(uri: str) -> Version:
+    """The version that `models:/NAME/3`, `models:/NAME@alias` or `models:/NAME` names.
+
+    Raises InputError for anything else, and for what is not registered.
+    """
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise InputError(
+            f"model {uri!r}: expected models:/NAME, models:/NAME/3 or models:/NAME@champion"
+        )
+    name, number, alias = match["name"], match["version"], match["alias"]
+    aliases = _aliases(name)
+    of_name = {int(v.version): v for v in _search(f"name = '{name}'")}
+    if not of_name:
+        raise InputError(f"{uri}: expected a model with versions, found {name} without any")
+    if alias is not None and aliases.get(alias) not in of_name:
+        known = ", ".join(sorted(aliases)) or "none"
+        raise InputError(f"{uri}: expected an alias of {name} ({known}), found {alias}")
+    if number is not None and int(number) not in of_name:
+        raise InputError(
+            f"{uri}: expected a version of {name} ({_ranges(of_name)}), found {number}"
+        )
+    if number is not None:
+        chosen = of_name[int(number)]
+    else:
+        chosen = of_name.get(aliases.get(alias or CHAMPION, 0)) or of_name[max(of_name)]
+    return _read(chosen, _aliases_of(aliases, chosen))
+
+
+def pull(uri: str, dest: Path) -> Path:
+    """Copy a version's model directory to `dest`, whole or not at all, checked against its sums.
+
+    By the alias of a target (`models:/NAME@target-30pct`) the directory runs at that target where
+    nobody asks for a budget (`dsnet.io.retune`), and its model.json names the version under
+    `source`; by any other URI it is the version's, byte for byte.
+    Where `dest` is this already nothing is done; another model directory is replaced. Raises
+    InputError where anything else is in the way, where the version holds a file that a model
+    directory may not hold, where its content is damaged, or where it cannot meet the target.
+    """
+    from pipeline.store.promotion import alias_target  # which imports this module
+
+    version, target = resolve(uri), alias_target(uri)
+    dest = Path(dest)
+    if dest.exists() and not dest.is_dir():
+        raise InputError(f"{dest}: expected a folder or nothing, found a file")
+    occupied = dest.is_dir() and any(dest.iterdir())
+    if occupied and not (dest / weights.SUMS).is_file():
+        raise InputError(
+            f"{dest}: expected an empty or a model directory, found other files; name another one"
+        )
+    if occupied and _is_already(version, target, dest):
+        return dest
+    files = _list(version.source)
+    _check_names(version, files)
+    try:
+        with atomic_directory(dest) as temporary:
+            for name in files:
+                _download(version, name, temporary)
+            if _content(temporary) != version.tags["content"]:
+                raise InputError(
+                    f"{version.uri}: expected the content that was registered, found other; "
+                    "its artifacts were changed"
+                )
+            if target is not None:
+                retune(temporary, target, _source(version, target))
+    except OSError:
+        # Another process may have put the same version there just now.
+        if not _is_already(version, target, dest):
+            raise
+    return dest
+
+
+def _download(version: Version, name: str, folder: Path) -> None:
+    """One file of a version into `folder`."""
+    _patiently(
+        lambda: download_artifacts(
+            artifact_uri=f"{version.source}/{name}",
+            dst_path=str(folder),
+            tracking_uri=tracking.uri(),
+        )
+    )
+
+
+def _is_already(version: Version, target: Target | None, folder: Path) -> bool:
+    """Whether `folder` is what pulling `version` for `target` gives."""
+    try:
+        content = _content(folder)
+        if target is None:
+            return content == version.tags["content"]
+        if weights.read_description(folder)["source"] != _source(version, target):
+            return False
+    except (InputError, OSError):
+        return False
+    # It may have been pulled where no ONNX file could be written.
+    return (
+        (folder / ONNX).is_file()
+        or missing_extra() is not None
+        or ONNX not in _list(version.source)
+    )
+
+
+def _source(version: Version, target: Target) -> dict[str, str]:
+    """Where a directory that runs at a target comes from."""
+    return {
+        "version": version.uri,
+        "content": version.tags["content"],
+        "target": str(target),
+    }
+
+
+def _check_names(version: Version, names: Iterable[str]) -> None:
+    if wrong := sorted(set(names) - set(ALLOWED)):
+        raise InputError(
+            f"{version.uri}: expected the files of a model directory ({', '.join(ALLOWED)}), "
+            f"found {', '.join(wrong)}; nothing was pulled"
+        )
+
+
+def _content(directory: Path) -> str:
+    """Digest of SHA256SUMS, for an undamaged model directory with allowed files only.
+
+    Raises InputError for anything else.
+    """
+    present = {path.name for path in directory.iterdir()}
+    if wrong := sorted(present - set(ALLOWED)):
+        raise InputError(
+            f"{directory}: expected the files of a model directory ({', '.join(ALLOWED)}), "
+            f"found {', '.join(wrong)}"
+        )
+    sums = directory / weights.SUMS
+    lines = sums.read_text("utf-8", "replace").splitlines() if sums.is_file() else []
+    listed = {line[2] if (line := _SUMS_LINE.fullmatch(text)) else text for text in lines}
+    expected = present - {weights.SUMS}
+    if listed != expected:
+        raise InputError(
+            f"{sums}: expected one line for each of {', '.join(sorted(expected)) or 'its files'}, "
+            f"found {', '.join(sorted(listed)) or 'none'}"
+        )
+    weights.verify(directory)
+    return weights.sha256(sums)
+
+
+def _list(source: str) -> dict[str, int]:
+    """Names and sizes of what is in a folder of artifacts; empty if it is not there."""
+    found = list_artifacts(artifact_uri=source, tracking_uri=tracking.uri())
+    return {PurePosixPath(f.path).name: f.file_size or 0 for f in found}
+
+
+def _search(filter_string: str | None) -> list[ModelVersion]:
+    """Versions of this project that are ready; other people's lack our tags."""
+    client = tracking.client()
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(filter_string, page_token=token)
+        found += [v for v in page if v.status == "READY" and {"stage", "content"} <= v.tags.keys()]
+        token = page.token
+        if not token:
+            return found
+
+
+def _names() -> dict[str, dict[str, int]]:
+    """Every registered name with its aliases."""
+    client = tracking.client()
+    found: dict[str, dict[str, int]] = {}
+    token: str | None = None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        found |= {m.name: _numbered(m.aliases) for m in page if _NAME.fullmatch(m.name)}
+        token = page.token
+        if not token:
+            return found
+
+
+def _aliases(name: str) -> dict[str, int]:
+    """Alias to version of one model. Raises InputError if it is not registered."""
+    _check_name(name)
+    try:
+        return _numbered(tracking.client().get_registered_model(name).aliases)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    names = sorted(_names())
+    if not names:
+        raise InputError(f"model {name}: expected a registered name, found none registered yet")
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
+    shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+    raise InputError(
+        f"model {name}: expected a registered name ({shown}), found none of that name; "
+        f"the nearest is {nearest}"
+    )
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InputError(f"model name {name!r}: expected no blanks, quotes, /, : or @ in it")
+
+
+def _numbered(aliases: Mapping[str, object]) -> dict[str, int]:
+    return {alias: int(str(version)) for alias, version in aliases.items()}
+
+
+def _aliases_of(aliases: Mapping[str, int], version: ModelVersion) -> list[str]:
+    return sorted(alias for alias, number in aliases.items() if number == int(version.version))
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    ordered = sorted(numbers)
+    if ordered == list(range(ordered[0], ordered[-1] + 1)) and len(ordered) > 2:
+        return f"{ordered[0]} to {ordered[-1]}"
+    return ", ".join(map(str, ordered))
+
+
+def _read(version: ModelVersion, aliases: Iterable[str]) -> Version:
+    tags = dict(version.tags)
+    return Version(
+        name=version.name,
+        version=int(version.version),
+        aliases=tuple(aliases),
+        stage=tags["stage"],
+        tags=tags,
+        metrics={name: float(tags[name]) for name in tags.get("metrics", "").split()},
+        run_id=version.run_id or "",
+        source=version.source or "",
+    )

@@ -1,0 +1,231 @@
+"""A sweep by table: one routing table, and a gate on it for every target."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+from torch.nn import Module
+
+from dsnet.routing import RoutingTable, choose, gate_logits
+from dsnet.routing.target import Target
+from dsnet.routing.tuned import fitted
+from dsnet.training.table_gate import TrainedGate
+from pipeline.data.loader import Loader
+from pipeline.report import (
+    Results,
+    Row,
+    curve_rows,
+    gate_row,
+    image_rows,
+    oracle_rows,
+    static_rows,
+    write_page,
+)
+from pipeline.routing_table.tables import Tables, make_tables
+from pipeline.runner import GATE, registered
+from pipeline.stages.table_gate import tuned
+from pipeline.store import registry, tracking
+from pipeline.store.promotion import settle, target_alias, target_uri
+from pipeline.store.registry import Version
+from pipeline.store.tracking import Run
+from pipeline.sweep.request import Asked
+from pipeline.sweep.tuner import EVERY, Trial, run_trials
+
+
+@dataclass(frozen=True)
+class Best:
+    """The gate to use for one target: of its own, or the one for every target."""
+
+    target: Target
+    trial: Trial
+    gate: TrainedGate
+    index: int
+    """Which of the gate's targets it is."""
+
+    @property
+    def loss(self) -> float:
+        """Cross-entropy on held-out images."""
+        return self.gate.outcomes[self.index].loss
+
+
+def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
+    """What the trials have found, and the version that was made of the best of them.
+
+    started: of the sweep, by `time.monotonic`.
+    """
+    job = asked.job
+    tables = make_tables(job, asked.supernet, asked.model)
+    trials = run_trials(job.config, asked.targets, tables, asked.key)
+    log_trials(job.run, trials)
+    found = Found(asked, tables, best_gates(asked.targets, trials))
+    results = found.results(trials, started)
+    return results, [found.register(results)]
+
+
+def log_trials(run: Run, trials: Sequence[Trial]) -> None:
+    """Every trial as an MLflow run nested in the sweep's, with what it reached before it ended."""
+    for trial in trials:
+        with tracking.stage_run(run, f"trial {trial.target}") as nested:
+            nested.params({"target": trial.target, **trial.point})
+            nested.log(dict(trial.reached))
+            if trial.gate is not None:
+                nested.log({"seconds": trial.gate.seconds})
+            elif trial.stopped:
+                nested.tag({"stopped": "early, behind others of its target"})
+            else:
+                nested.tag({"error": trial.error or ""})
+
+
+def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best]":
+    """A gate for each target, or one gate at a price for each: what has less loss in all.
+
+    Of several trials for a target the best counts. Losses are those of held-out images. Raises
+    RuntimeError if neither kind can serve every target, for its trials failed.
+    """
+    gates = [(trial, trial.gate) for trial in trials if trial.gate is not None]
+    own = [
+        [Best(target, trial, gate, 0) for trial, gate in gates if trial.target == str(target)]
+        for target in targets
+    ]
+    ways = [
+        [Best(target, trial, gate, number) for number, target in enumerate(targets)]
+        for trial, gate in gates
+        if trial.target == EVERY
+    ]
+    if all(own):
+        ways.append([min(candidates, key=_loss_of) for candidates in own])
+    if not ways:
+        errors = sorted({trial.error for trial in trials if trial.error})
+        raise RuntimeError(f"trials failed, and no target has all gates: {'; '.join(errors)}")
+    return min(ways, key=lambda way: sum(best.loss for best in way))
+
+
+@dataclass(frozen=True)
+class Found:
+    """The gates that a sweep has found, and what they do with the test images."""
+
+    asked: Asked
+    tables: Tables
+    best: list[Best]
+
+    @cached_property
+    def holdout(self) -> RoutingTable:
+        """The held-out images' table."""
+        return self.tables.read("holdout")
+
+    @cached_property
+    def test(self) -> RoutingTable:
+        """The test images' table: judged by, never chosen by."""
+        return self.tables.read("test")
+
+    def results(self, trials: Sequence[Trial], started: float) -> Results:
+        """Everything that the report shows."""
+        test = self.test
+        rows = static_rows(test, self.asked.routes)
+        rows += oracle_rows(test)
+        for trial in trials:
+            rows += self._rows_of(trial)
+        every = [trial for trial in trials if trial.target == EVERY and trial.gate is not None]
+        if every:
+            heads = min(every, key=_loss).gate.heads  # type: ignore[union-attr]
+            rows += curve_rows(self.holdout, test, *self._logits(heads))
+        logits = [self._logits(best.gate.heads)[1] for best in self.best]
+        prices = [best.gate.prices[best.index] for best in self.best]
+        images = image_rows(
+            test,
+            self.asked.job.dataset.test.classes,
+            [str(best.target) for best in self.best],
+            [choose(gate, test.paths, p) for gate, p in zip(logits, prices, strict=True)],
+            logits[len(logits) // 2],
+            self._pictures,
+        )
+        about = self.asked.about(time.monotonic() - started)
+        return Results(about, tuple(rows), images)
+
+    def register(self, results: Results) -> Version:
+        """One version with the gates of all targets, under every target's alias, with the report.
+
+        Unless it is there already. Where nobody asks for a budget it runs at the middle target.
+        """
+        job, key = self.asked.job, self.asked.key
+        name = job.config.name
+        targets = [best.target for best in self.best]
+        version = registry.find(name, key)
+        if version is None:
+            gates = [tuned(best.gate, self.holdout, best.index) for best in self.best]
+            middle = len(gates) // 2
+            row = next(r for r in results.chosen if r.target == str(self.best[middle].target))
+            aliases = ",".join(map(target_alias, targets))
+            with tracking.stage_run(job.run, GATE, {"targets": aliases}) as run:
+                version = registered(
+                    job,
+                    GATE,
+                    name,
+                    fitted(self.asked.model, gates[middle]),
+                    {"top1": row.top1 or 0.0, "average_madds": row.madds or 0.0},
+                    key,
+                    run,
+                    self.asked.supernet,
+                    gates=gates,
+                    evaluated_on="test",
+                    attach=lambda folder: write_page(results, folder / "report.html"),
+                )
+        return settle(version, targets, self.asked.labels)
+
+    def _rows_of(self, trial: Trial) -> list[Row]:
+        label = "every budget" if trial.target == EVERY else f"target {trial.target}"
+        if trial.gate is None:
+            row = Row("gate", label, target=trial.target, config=trial.point, error=trial.error)
+            return [row]
+        logits = self._logits(trial.gate.heads)
+        rows = []
+        for index, madds in enumerate(trial.gate.targets):
+            best = next(b for b in self.best if abs(self._madds(b.target) - madds) < 0.5)
+            chosen = best.trial is trial
+            rows.append(
+                gate_row(
+                    label,
+                    self.holdout,
+                    self.test,
+                    *logits,
+                    trial.gate.prices[index],
+                    target=str(best.target),
+                    target_madds=madds,
+                    seconds=trial.gate.seconds,
+                    chosen=chosen,
+                    uri=target_uri(self.asked.job.config.name, best.target) if chosen else None,
+                    config=trial.point,
+                )
+            )
+        return rows
+
+    def _madds(self, target: Target) -> float:
+        return target.madds(self.asked.madds)
+
+    def _logits(self, heads: Sequence[Module]) -> tuple[list[Tensor], list[Tensor]]:
+        return gate_logits(self.holdout, heads), gate_logits(self.test, heads)
+
+    def _pictures(self, indices: np.ndarray) -> np.ndarray:
+        config = self.asked.job.config
+        loader = Loader(
+            self.asked.job.dataset.test.beton,
+            batch_size=len(indices),
+            recipe=config.data.recipe,
+            train=False,
+            resolution=config.data.resolution,
+            indices=indices,
+        )
+        with loader:
+            return next(iter(loader.epoch(0))).images.numpy()
+
+
+def _loss_of(best: Best) -> float:
+    return best.loss
+
+
+def _loss(trial: Trial) -> float:
+    assert trial.gate is not None
+    return trial.gate.loss

@@ -1,0 +1,89 @@
+"""A sweep without a table: stage II straight through the network, once for each target."""
+
+import logging
+import time
+from dataclasses import replace
+
+from ray.train import TrainingFailedError
+
+import dsnet
+from dsnet.routing.target import Target
+from pipeline import chain
+from pipeline.report import GATE, STATIC, Images, Results, Row
+from pipeline.store import tracking
+from pipeline.store.promotion import settle, target_uri
+from pipeline.store.registry import Version
+from pipeline.sweep.request import Asked, aimed
+from pipeline.training.evaluation import Evaluation
+
+logger = logging.getLogger(__name__)
+
+
+def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
+    """Train a gate for each target, register it, count on test images, give it its aliases.
+
+    started: of the sweep, by `time.monotonic`. A gate that is registered already is not trained
+    again. A target whose training fails is reported, and the others go on; RuntimeError if all
+    fail. Without a table there is no oracle, no price curve and no image by image account.
+    """
+    rows: list[Row] = []
+    versions: dict[Target, Version] = {}
+    for target in asked.targets:
+        try:
+            version = _gated(asked, target)
+        except TrainingFailedError as error:
+            logger.warning("target %s failed: %s", target, error)
+            reason = str(error).strip().splitlines()[-1]
+            rows.append(Row(GATE, f"target {target}", target=str(target), error=reason))
+            continue
+        if not versions:
+            rows += _static_rows(asked, chain.counts(version))
+        rows.append(_gate_row(asked, target, version))
+        versions[target] = version
+    if not versions:
+        raise RuntimeError(f"no target has a gate: {'; '.join(row.error or '' for row in rows)}")
+    # The middle target's first: where a name has no champion yet, it becomes it.
+    middle = list(versions)[len(versions) // 2]
+    for target in sorted(versions, key=lambda target: target != middle):
+        versions[target] = settle(versions[target], [target], asked.labels)
+    nothing = Images((), (), (), (), ())
+    results = Results(asked.about(time.monotonic() - started), tuple(rows), nothing)
+    return results, list(versions.values())
+
+
+def _gated(asked: Asked, target: Target) -> Version:
+    job = replace(asked.job, config=aimed(asked.job.config, target))
+    return chain.evaluate(job, chain.straight_through(job, asked.supernet))
+
+
+def _static_rows(asked: Asked, counts: Evaluation) -> list[Row]:
+    """Every image at one width: a row for each route."""
+    routes = list(asked.model.space.routes)
+    return [
+        Row(
+            STATIC,
+            name,
+            madds=madds,
+            top1=counts.correct[route] / counts.images,
+            routes=tuple(float(other == route) for other in routes),
+        )
+        for name, madds, route in zip(asked.routes, asked.madds, routes, strict=True)
+    ]
+
+
+def _gate_row(asked: Asked, target: Target, version: Version) -> Row:
+    counts, model = chain.counts(version), dsnet.load(asked.job.local(version))
+    run = tracking.client().get_run(version.run_id).info
+    return Row(
+        GATE,
+        f"target {target}",
+        madds=counts.average_madds(model),
+        top1=counts.routed_correct / counts.images,
+        target=str(target),
+        target_madds=target.madds(asked.madds),
+        routes=tuple(counts.picked[route] / counts.images for route in model.space.routes),
+        price=model.metadata.price,
+        seconds=(run.end_time - run.start_time) / 1000,
+        chosen=True,
+        uri=target_uri(version.name, target),
+    )

@@ -1,0 +1,81 @@
+"""What a sweep is asked for, and what its report says of that."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+from dsnet import DSNet
+from dsnet.routing.target import Target
+from pipeline.config import Config
+from pipeline.report import About
+from pipeline.runner import Job
+from pipeline.stages import table_gate
+from pipeline.stages.spec import PICTURES, Spec
+from pipeline.store.code_version import code_version
+from pipeline.store.registry import Version
+from pipeline.training.sanity import Labels
+
+SPEC = Spec(
+    "sweep",
+    revision=1,
+    fields=(*PICTURES, "model.routes", "gate", "table", "sweep"),
+    unread=("gate.supernet", "table.batch_size", "sweep.cpus_per_trial"),
+)
+
+
+def aimed(config: Config, target: Target | None) -> Config:
+    """`config` with another target, or none."""
+    return config.model_copy(update={"gate": config.gate.model_copy(update={"target": target})})
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A gate for every target, on one supernet."""
+
+    job: Job
+    supernet: Version
+    model: DSNet
+    """The supernet's network, with the routes that its gates may choose."""
+    targets: tuple[Target, ...]
+    command: str
+    """What makes these results again."""
+
+    @cached_property
+    def key(self) -> str:
+        """The sweep's fingerprint."""
+        gates = f"{table_gate.SPEC.name} {table_gate.SPEC.revision}"
+        return self.job.fingerprint(SPEC, [self.supernet], gates, *map(str, self.targets))
+
+    @cached_property
+    def madds(self) -> list[int]:
+        """Multiply-adds of each route, at the resolution of the data."""
+        return [self.model.madds(route) for route in self.model.space.routes]
+
+    @cached_property
+    def labels(self) -> Labels:
+        """How many images of each class there are."""
+        return Labels.of(self.job.dataset)
+
+    @property
+    def routes(self) -> list[str]:
+        """A name for each route: its width's place in the supernet."""
+        return [f"width {route}" for route in self.model.space.routes]
+
+    def about(self, seconds: float) -> About:
+        """The report's facts about a sweep that took so long."""
+        job = self.job
+        return About(
+            name=job.config.name,
+            supernet=self.supernet.uri,
+            arch=self.model.architecture.name,
+            source=job.config.data.source,
+            dataset=job.dataset.digest,
+            images=job.dataset.test.samples,
+            resolution=job.config.data.resolution,
+            paths=tuple(self.routes),
+            madds=tuple(self.madds),
+            command=self.command,
+            code=code_version(),
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            seconds=seconds,
+        )

@@ -1,0 +1,1 @@
+"""One stage's training on Ray Train: driver, worker, checkpoints, evaluation."""

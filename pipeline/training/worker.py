@@ -1,0 +1,229 @@
+"""One training worker: its share of the data, its progress, its reports."""
+
+import logging
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray.train
+import ray.train.collective
+import ray.train.torch
+import ray.train.v2._internal.execution.context
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dsnet import Metadata, normalize
+from dsnet.files import atomic_directory
+from pipeline.config import Config, config_from_dict
+from pipeline.data.loader import Batch, Loader
+from pipeline.data.manifest import read_manifest
+from pipeline.data.split import holdout
+from pipeline.training import checkpoint
+
+Settings = dict[str, Any]
+
+
+class Worker(ABC):
+    """What every stage's training loop starts from.
+
+    settings: plain values, as the driver sent them: "config", and the folders and files that the
+    stage reads.
+    """
+
+    def __init__(
+        self, settings: Settings, rank: int, world_size: int, device: torch.device
+    ) -> None:
+        self.settings, self.rank, self.world_size = settings, rank, world_size
+        self.device = device
+        self._loaders = ExitStack()
+        self.config = config_from_dict(settings["config"])
+        torch.set_num_threads(self.config.cluster.threads)
+        torch.manual_seed(self.config.seed)
+
+    @abstractmethod
+    def progress(self, done: int, total: int, **fields: float) -> None:
+        """Say how far this worker is."""
+
+    @abstractmethod
+    def report(
+        self,
+        metrics: dict[str, Any],
+        write: Callable[[Path], object] | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
+        """Report metrics; with `write`, a folder that it fills becomes a checkpoint.
+
+        final: whether the checkpoint is what the stage hands on.
+        """
+
+    @abstractmethod
+    def resume(self, restore: Callable[[Path], None]) -> None:
+        """Call `restore` with the folder of the newest whole checkpoint, if there is one."""
+
+    def seed(self, epoch: int) -> None:
+        """Seed torch for one epoch, each rank in its own way (dropout).
+
+        What an epoch draws thus depends on nothing that came before it, so that one that is trained
+        again after a failure is the same as before.
+        """
+        torch.manual_seed((self.config.seed * 1_000_003 + epoch) * self.world_size + self.rank)
+
+    def loader(
+        self,
+        beton: str,
+        batch_size: int,
+        *,
+        train: bool,
+        indices: np.ndarray | None = None,
+        shared: bool = True,
+        exact: bool | None = None,
+    ) -> Loader:
+        """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
+        config = self.config
+        loader = Loader(
+            beton,
+            batch_size=batch_size,
+            recipe=config.data.recipe,
+            train=train,
+            resolution=config.data.resolution,
+            seed=config.seed,
+            indices=indices,
+            rank=self.rank if shared else 0,
+            world_size=self.world_size if shared else 1,
+            threads=config.cluster.threads,
+            exact=exact,
+            pin=self.device.type == "cuda",
+        )
+        self._loaders.callback(loader.close)
+        return loader
+
+    def close(self) -> None:
+        """End the loaders and their threads."""
+        self._loaders.close()
+
+    def train_and_holdout(self) -> tuple[np.ndarray, np.ndarray]:
+        """The training images' indices, and those kept aside."""
+        manifest = read_manifest(self.settings["train"])
+        return holdout(manifest, self.config.data.holdout, self.config.seed)
+
+    def train_loader(self, batch_size: int) -> Loader:
+        """The training images, shuffled and transformed at random, as many on every rank."""
+        ours, _ = self.train_and_holdout()
+        return self.loader(self.settings["train"], batch_size, train=True, indices=ours)
+
+    def holdout_loader(self, batch_size: int) -> Loader:
+        """The images kept aside, each exactly once over all ranks."""
+        _, aside = self.train_and_holdout()
+        return self.loader(self.settings["train"], batch_size, train=False, indices=aside)
+
+    def batches(
+        self, batches: Iterator[Batch], metadata: Metadata
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(normalised images (N, 3, H, W), labels (N,)) on this worker's device."""
+        for batch in batches:
+            images = batch.images.to(self.device, non_blocking=True)
+            labels = batch.labels.to(self.device, non_blocking=True)
+            yield normalize(images, metadata.mean, metadata.std), labels
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows (n, ...) of all workers, by rank; n may differ from worker to worker."""
+        if self.world_size == 1:
+            return rows
+        parts: list[Tensor] = [rows] * self.world_size
+        dist.all_gather_object(parts, rows.cpu())
+        return torch.cat(parts).to(rows.device)
+
+
+class TrainWorker(Worker):
+    """A worker of Ray Train.
+
+    settings: "board" too, where rank 0 writes its progress, and "run_folder", where the run's
+    checkpoints are.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        context = ray.train.get_context()
+        device = ray.train.torch.get_device()
+        super().__init__(settings, context.get_world_rank(), context.get_world_size(), device)
+        # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
+        # Ray names this logger after its file, where LoggingConfig does not reach it.
+        logging.getLogger(ray.train.v2._internal.execution.context.__file__).setLevel(
+            logging.WARNING
+        )
+
+    def progress(self, done: int, total: int, **fields: float) -> None:
+        if self.rank == 0:
+            self.settings["board"].write.remote(total, done, fields)
+
+    def report(
+        self,
+        metrics: dict[str, Any],
+        write: Callable[[Path], object] | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
+        if write is None or self.rank > 0:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write(folder)
+            checkpoint.seal(folder, metrics, final=final)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def resume(self, restore: Callable[[Path], None]) -> None:
+        found = None
+        if self.rank == 0:
+            # A newer one than Ray Train knows was uploaded, but what it reports was not passed on:
+            # its epoch is done again.
+            known = ray.train.get_checkpoint()
+            newest = checkpoint.newest_whole(
+                Path(self.settings["run_folder"]), until=known and Path(known.path).name
+            )
+            found = newest and str(newest.folder)
+        # One looks and all follow: what is damaged must be so for every worker.
+        if folder := ray.train.collective.broadcast_from_rank_zero(found):
+            restore(Path(folder))
+
+
+class LocalWorker(Worker):
+    """The only worker, in this process: for benchmarks and ablations. Keeps its last checkpoint."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        super().__init__(settings, 0, 1, torch.device("cpu"))
+        self.directory = directory
+        self.metrics: list[dict[str, Any]] = []
+
+    def progress(self, done: int, total: int, **fields: float) -> None:
+        pass  # whoever runs several of these shows how many are done
+
+    def report(
+        self,
+        metrics: dict[str, Any],
+        write: Callable[[Path], object] | None = None,
+        *,
+        final: bool = False,
+    ) -> None:
+        self.metrics.append(metrics)
+        if write is not None:
+            with atomic_directory(self.directory) as folder:
+                write(folder)
+
+    def resume(self, restore: Callable[[Path], None]) -> None:
+        if self.directory.is_dir():
+            restore(self.directory)
+
+
+def alone(config: Config) -> Config:
+    """`config` for a `LocalWorker`: the whole batch instead of several workers' shares of it."""
+    values = config.as_dict()
+    for section in ("supernet", "gate"):
+        values[section]["batch_size"] *= config.cluster.workers
+    values["cluster"]["workers"] = 1
+    return config_from_dict(values)

@@ -1,0 +1,171 @@
+"""Pictures in, a gated model in the registry out: what a chain promises, on real parts."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dsnet
+from dsnet import InputError
+from dsnet.training import recalibrate
+from pipeline import chain
+from pipeline.chain import ChainResult
+from pipeline.config import config_from_dict
+from pipeline.data.loader import Loader
+from pipeline.data.random_bits import permutation
+from pipeline.data.sources import open_source
+from pipeline.data.split import holdout
+from pipeline.runner import Job
+from pipeline.store import registry, tracking
+from pipeline.training.evaluation import Evaluation
+from tests.pipeline.chain.conftest import configured
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As in the workers: how a convolution is split among threads changes its last bit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_every_stage_registers_its_version_with_its_lineage(result: ChainResult) -> None:
+    supernet, calibrated, gated = result.versions
+    assert [v.stage for v in result.versions] == ["supernet", "calibrate", "gate"]
+    assert [v.uri for v in result.versions] == [
+        "models:/small-supernet/1",
+        "models:/small-supernet/2",
+        "models:/small/1",
+    ]
+    assert (supernet.tags["parent"], calibrated.tags["parent"], gated.tags["parent"]) == (
+        "",
+        supernet.uri,
+        calibrated.uri,
+    )
+    for version in result.versions:
+        assert version.tags["dataset_digest"] == supernet.tags["dataset_digest"]
+        assert {"fingerprint", "code_version", "top1", "average_madds"} <= version.tags.keys()
+    assert set(gated.aliases) == {"champion", "target-50pct"}
+
+
+def test_every_test_image_is_counted_once_and_the_figures_come_from_the_registered_version(
+    result: ChainResult, tmp_path: Path
+) -> None:
+    model = dsnet.load(registry.pull(result.version.uri, tmp_path / "model"))
+    source = open_source("digits", "test")
+    samples = [source[i] for i in range(len(source))]
+    pixels = torch.from_numpy(np.stack([np.asarray(s.image) for s in samples]))
+    labels = torch.tensor([s.label for s in samples])
+    images = dsnet.normalize(pixels, model.metadata.mean, model.metadata.std)
+    with torch.inference_mode():
+        right = [
+            int((model(images, width=i).argmax(1) == labels).sum()) for i in range(len(model.space))
+        ]
+        logits, widths = model.dynamic(images)
+    counts = Evaluation.from_dict(json.loads(result.version.tags["evaluation"]))
+    assert counts.images == len(samples) == 360
+    assert list(counts.correct) == right
+    assert counts.routed_correct == int((logits.argmax(1) == labels).sum())
+    assert list(counts.picked) == torch.bincount(widths, minlength=len(model.space)).tolist()
+    assert result.version.metrics["top1"] == counts.routed_correct / 360
+
+
+def test_one_worker_counts_what_two_counted(result: ChainResult) -> None:
+    config = configured(cluster={"workers": 1}, evaluate={"batch_size": 50})
+    with tracking.chain_run(config) as run:
+        job = Job(config, chain.ingest(config), run)
+        # Another target's alias must not matter: only the stage's own inputs do.
+        fresh = registry.annotate(result.version, {"evaluate_fingerprint": ""}, {})
+        again = chain.evaluate(job, fresh)
+    assert json.loads(again.tags["evaluation"]) == json.loads(result.version.tags["evaluation"])
+
+
+def test_recalibration_on_two_workers_equals_one_pass_over_the_same_batches(
+    result: ChainResult, tmp_path: Path, one_thread: None
+) -> None:
+    supernet, calibrated, _ = result.versions
+    config = configured()
+    dataset = chain.ingest(config)
+    ours, _ = holdout(dataset.train, config.data.holdout, config.seed)
+    order = ours[permutation(len(ours), config.seed, 0)]
+    loader = Loader(
+        dataset.train.beton,
+        batch_size=config.calibrate.batch_size,
+        recipe="digits",
+        train=True,
+        resolution=8,
+        indices=order,
+        exact=True,
+    )
+    model = dsnet.load(registry.pull(supernet.uri, tmp_path / "supernet"))
+    images = [
+        dsnet.normalize(b.images, model.metadata.mean, model.metadata.std) for b in loader.epoch(0)
+    ]
+    assert recalibrate(model, images) == len(ours)
+    expected = dict(model.named_buffers())
+    found = dict(dsnet.load(registry.pull(calibrated.uri, tmp_path / "calibrated")).named_buffers())
+    for name, buffer in expected.items():
+        torch.testing.assert_close(found[name], buffer, rtol=1e-6, atol=1e-7)
+
+
+def test_a_chain_that_ran_is_found_and_not_run_again(result: ChainResult) -> None:
+    before = [v.uri for v in registry.versions()]
+    again = chain.run(configured())
+    assert again.version.uri == result.version.uri
+    assert again.rows == result.rows
+    assert [v.uri for v in registry.versions()] == before
+
+
+def test_the_gate_alone_learned_in_stage_two(result: ChainResult, tmp_path: Path) -> None:
+    _, calibrated, gated = result.versions
+    before = dsnet.load(registry.pull(calibrated.uri, tmp_path / "before")).state_dict()
+    after = dsnet.load(registry.pull(gated.uri, tmp_path / "after")).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"stages.3.0.gate.slimming.weight"}
+
+
+def test_a_supernet_of_another_number_of_classes_is_refused(
+    result: ChainResult, tmp_path: Path
+) -> None:
+    other = dsnet.save(dsnet.create_model("ds_mbnet_digits", 7), tmp_path / "other")
+    version = registry.register(
+        "seven-supernet",
+        other,
+        stage="supernet",
+        run_id=None,
+        tags={"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"},
+        metrics={"top1": 0.1, "average_madds": 1.0},
+    )
+    with pytest.raises(InputError, match=r"gate\.supernet models:/seven-supernet/1.*10.*7"):
+        chain.run(configured(gate={"supernet": version.uri}))
+
+
+def test_more_workers_than_the_cluster_will_ever_have_are_refused_before_any_work(
+    home: Path, result: ChainResult
+) -> None:
+    runs = sorted((home / "train").iterdir())
+    with pytest.raises(InputError, match=r"cluster\.workers.*4 CPUs.*99 workers"):
+        chain.run(configured(cluster={"workers": 99}))
+    assert sorted((home / "train").iterdir()) == runs
+
+
+def test_a_target_out_of_reach_is_refused_with_its_range(home: Path) -> None:
+    with pytest.raises(InputError, match=r"target 0\.01: expected 63,776 to 298,064"):
+        chain.run(configured(gate={"target": 0.01}))
+
+
+def test_a_supernet_that_has_seen_the_held_out_images_is_warned_of(
+    result: ChainResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    uri = result.versions[1].uri
+    for changed, warnings in (({}, 0), ({"seed": 7}, 1)):
+        caplog.clear()
+        config = config_from_dict(configured(gate={"supernet": uri}).as_dict() | changed)
+        assert chain.given_supernet(config) == result.versions[1]
+        assert sum(uri in record.getMessage() for record in caplog.records) == warnings

@@ -1,0 +1,151 @@
+"""What is killed in the middle comes back, and ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from ray.util.state import list_actors
+
+from dsnet.errors import DivergenceError
+from pipeline import chain
+from pipeline.chain import ChainResult
+from pipeline.config import Config
+from pipeline.runner import Job
+from pipeline.stages import supernet
+from pipeline.store import registry, tracking
+from pipeline.store.registry import Version
+from tests.pipeline.chain.conftest import configured
+
+EPOCHS = 24
+
+
+def long(name: str, optimizer: str, **fields: object) -> Config:
+    """A stage I of many short epochs, a checkpoint after each; dropout draws random numbers."""
+    supernet = {"epochs": EPOCHS, "optimizer": optimizer, "lr": 0.01, **fields}
+    return configured(
+        name=name, model={"arch": "ds_mbnet_digits", "dropout": 0.3}, supernet=supernet
+    )
+
+
+def supernet_of(config: Config) -> Version:
+    """What stage I of a config registers, on the session's cluster."""
+    with tracking.chain_run(config) as run:
+        return chain.supernet(Job(config, chain.ingest(config), run))
+
+
+def run_folder(home: Path, config: Config) -> Path:
+    """Where stage I keeps its checkpoints."""
+    with tracking.chain_run(config) as run:
+        key = Job(config, chain.ingest(config), run).fingerprint(supernet.SPEC)
+    return home / "train" / f"{config.name}-supernet-{key[:12]}"
+
+
+def wait_for_checkpoint(folder: Path) -> None:
+    deadline = time.monotonic() + 240
+    while len(list(folder.glob("checkpoint_*/SHA256SUMS"))) < 2:
+        assert time.monotonic() < deadline, "no checkpoint came"
+        time.sleep(0.05)
+
+
+def same(a: Version, b: Version) -> bool:
+    """Whether two versions have the same weights, statistics and figures, bit for bit."""
+    return (a.tags["content"], a.metrics) == (b.tags["content"], b.metrics)
+
+
+def epochs_logged(version: Version) -> list[int]:
+    history = tracking.client().get_metric_history(version.run_id, "epoch")
+    return [int(metric.value) for metric in history]
+
+
+def test_a_training_whose_worker_was_killed_ends_as_the_undisturbed_one(
+    home: Path, result: ChainResult
+) -> None:
+    undisturbed = supernet_of(long("undisturbed-sgd", "sgd"))
+    config = long("killed", "sgd")
+    folder = run_folder(home, config)
+    made: list[Version] = []
+    training = threading.Thread(target=lambda: made.append(supernet_of(config)))
+    training.start()
+    wait_for_checkpoint(folder)
+    os.kill(a_training_worker(), signal.SIGKILL)
+    training.join()
+    (version,) = made
+    assert same(version, undisturbed)
+    epochs = epochs_logged(version)
+    assert set(epochs) == set(range(1, EPOCHS + 1))
+    assert 0 <= len(epochs) - EPOCHS <= 1, "more than one checkpoint interval was lost"
+
+
+def test_a_training_whose_driver_was_killed_goes_on_past_a_damaged_checkpoint(
+    home: Path, result: ChainResult, ray_cluster: str, tmp_path: Path
+) -> None:
+    undisturbed = supernet_of(long("undisturbed-adamw", "adamw"))
+    config = long("orphaned", "adamw")
+    folder = run_folder(home, config)
+    file = tmp_path / "config.yaml"
+    file.write_text(config.yaml())
+    command = [sys.executable, "-m", "jobs.cli", "run", "--config", str(file)]
+    environment = os.environ | {"RAY_ADDRESS": ray_cluster}
+    driver = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        wait_for_checkpoint(folder)
+    finally:
+        os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+    no_worker_is_left()
+    # As a full disk or a lost cable leaves them: the newest altered, Ray Train's own list cut.
+    newest = max(path for path in folder.glob("checkpoint_*") if path.is_dir())
+    optimizer = newest / "optimizer.safetensors"
+    optimizer.write_bytes(optimizer.read_bytes()[:-1] + b"?")
+    snapshot = folder / "checkpoint_manager_snapshot.json"
+    snapshot.write_bytes(snapshot.read_bytes()[:-20])
+    version = supernet_of(config)
+    assert same(version, undisturbed)
+    assert min(epochs_logged(version)) > 1, "it began anew"
+
+
+@pytest.mark.parametrize("stage", ["supernet", "gate"])
+def test_a_training_that_diverges_says_which_loss_when_and_registers_nothing(
+    stage: str, home: Path, result: ChainResult
+) -> None:
+    config = configured(
+        name=f"diverging-{stage}s",
+        supernet={"epochs": 2, "lr": 1e6 if stage == "supernet" else 0.1, "warmup_epochs": 0},
+        gate={"lr": 1e30, "momentum": 0.99, "supernet": result.versions[1].uri},
+    )
+    with tracking.chain_run(config) as run:
+        job = Job(config, chain.ingest(config), run)
+        train = chain.supernet if stage == "supernet" else chain.straight_through
+        inputs = () if stage == "supernet" else (result.versions[1],)
+        with pytest.raises(DivergenceError) as caught:
+            train(job, *inputs)
+    assert "at step " in str(caught.value) or "after step " in str(caught.value)
+    assert ("width" if stage == "supernet" else "slimming") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not [v for v in registry.versions() if v.name.startswith("diverging-")]
+
+
+def no_worker_is_left() -> None:
+    deadline = time.monotonic() + 60
+    while training_workers():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def a_training_worker() -> int:
+    """Process id of a live Ray Train worker."""
+    workers = training_workers()
+    if not workers:
+        pytest.fail("no training worker is alive")
+    return workers[0]
+
+
+def training_workers() -> list[int]:
+    """Process ids of the live Ray Train workers."""
+    alive = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+    return [int(worker.pid) for worker in list_actors(filters=alive, detail=True)]

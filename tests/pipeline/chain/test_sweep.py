@@ -1,0 +1,180 @@
+"""Sweeps: one table, a gate for every target, and figures that the network itself confirms."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dsnet
+from dsnet import InputError
+from dsnet.io.weights import load_gates
+from dsnet.routing.target import parse_target
+from pipeline import chain
+from pipeline.chain import ChainResult
+from pipeline.config import Config, config_from_dict
+from pipeline.data.sources import open_source
+from pipeline.predict import open_model
+from pipeline.report import read_results, render
+from pipeline.routing_table.tables import Tables, make_tables
+from pipeline.runner import Job
+from pipeline.store import registry, tracking
+from pipeline.sweep.run import SweepResult, sweep
+from tests.pipeline.chain.conftest import configured, overtaken
+
+TARGETS = ("0.3", "0.5", "0.8")
+
+
+def sweep_config(result: ChainResult) -> Config:
+    return configured(
+        name="swept",
+        gate={"method": "table", "supernet": result.versions[1].uri, "target": None},
+        table={"views": 2, "steps": 60},
+    )
+
+
+@pytest.fixture(scope="module")
+def swept(home: Path, result: ChainResult) -> SweepResult:
+    targets = [parse_target(text) for text in TARGETS]
+    return sweep(sweep_config(result), targets, "dsnet sweep --targets 0.3,0.5,0.8")
+
+
+@pytest.fixture(scope="module")
+def tables(swept: SweepResult, result: ChainResult) -> Tables:
+    config = sweep_config(result)
+    with tracking.chain_run(config) as run:
+        job = Job(config, chain.ingest(config), run)
+        supernet = result.versions[1]
+        return make_tables(job, supernet, chain.gateless(job, supernet))
+
+
+def test_every_target_is_met_on_held_out_images(swept: SweepResult) -> None:
+    assert [row.target for row in swept.results.chosen] == list(TARGETS)
+    widest = swept.results.about.madds[-1]
+    # The average moves in steps: of one image among 144 that changes its width.
+    step = (widest - swept.results.about.madds[0]) / 144
+    for row in swept.results.chosen:
+        assert row.target_madds == pytest.approx(float(row.target or 0) * widest)
+        assert row.holdout_madds == pytest.approx(row.target_madds, rel=0.01, abs=step)
+
+
+def test_the_registered_network_does_with_every_test_image_what_the_table_says(
+    swept: SweepResult, tmp_path: Path
+) -> None:
+    source = open_source("digits", "test")
+    samples = [source[i] for i in range(len(source))]
+    pixels = torch.from_numpy(np.stack([np.asarray(s.image) for s in samples]))
+    labels = torch.tensor([s.label for s in samples])
+    folder = registry.pull(swept.versions[0].uri, tmp_path / "model")
+    for row in swept.results.chosen:
+        model = dsnet.load(folder, budget=row.target)
+        images = dsnet.normalize(pixels, model.metadata.mean, model.metadata.std)
+        with torch.inference_mode():
+            logits, widths = model.dynamic(images)
+        assert torch.equal(widths, model.route(images))
+        shares = torch.bincount(widths, minlength=len(model.space)).double() / len(labels)
+        assert row.routes == pytest.approx(shares.tolist(), abs=0)
+        assert row.top1 == (logits.argmax(1) == labels).double().mean().item()
+        madds = sum(model.madds(width) for width in widths.tolist()) / len(labels)
+        assert row.madds == pytest.approx(madds, rel=1e-12)
+
+
+def test_one_version_has_every_targets_alias_and_gate_and_the_report(
+    swept: SweepResult, tmp_path: Path
+) -> None:
+    aliases = {a for a in swept.versions[0].aliases if a.startswith("target")}
+    assert aliases == {"target-30pct", "target-50pct", "target-80pct"}
+    folder = registry.pull("models:/swept@target-50pct", tmp_path / "model")
+    assert (folder / "report.html").read_text() == render(swept.results)
+    assert read_results(swept.parquet) == swept.results
+    assert len(load_gates(folder)) == len(TARGETS)
+    # Where nobody asks, it runs at the middle target, as its metrics say.
+    middle = swept.results.chosen[1]
+    assert dsnet.load(folder).metadata.price == middle.price
+    assert swept.versions[0].metrics["top1"] == middle.top1
+
+
+def test_the_alias_of_a_target_is_a_budget(swept: SweepResult) -> None:
+    slim, wide = swept.results.chosen[0], swept.results.chosen[-1]
+    assert open_model("models:/swept@target-30pct").metadata.price == slim.price
+    assert open_model("models:/swept@target-80pct").metadata.price == wide.price
+    asked = open_model("models:/swept@target-80pct", "0.3")
+    assert asked.metadata.price == slim.price
+
+
+def test_a_sweep_that_is_there_already_is_not_registered_again_and_moves_no_alias(
+    swept: SweepResult, result: ChainResult, tmp_path: Path
+) -> None:
+    targets = [parse_target(text) for text in TARGETS]
+    (version,) = swept.versions
+    with overtaken(version, tmp_path) as before:
+        again = sweep(sweep_config(result), targets, "dsnet sweep")
+        assert registry.versions(version.name) == before
+    assert [v.uri for v in again.versions] == [version.uri]
+
+
+def test_a_table_of_another_supernet_is_refused_by_name(
+    tables: Tables, result: ChainResult
+) -> None:
+    description = tables.folder / "train" / "table.json"
+    original = description.read_text()
+    other = json.loads(original) | {"supernet": "models:/other-supernet/9"}
+    description.write_text(json.dumps(other))
+    try:
+        with pytest.raises(InputError, match=r"supernet.*other-supernet/9"):
+            tables.read("train")
+    finally:
+        description.write_text(original)
+
+
+def test_a_shard_that_was_cut_short_is_built_again(tables: Tables, result: ChainResult) -> None:
+    whole = {part: tables.arrays(part) for part in ("holdout", "test")}
+    (shard,) = (tables.folder / "holdout").glob("*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(InputError):
+        tables.read("holdout")
+    config = sweep_config(result)
+    with tracking.chain_run(config) as run:
+        job = Job(config, chain.ingest(config), run)
+        supernet = result.versions[1]
+        again = make_tables(job, supernet, chain.gateless(job, supernet))
+    for part, arrays in whole.items():
+        for name, values in again.arrays(part).items():
+            if name != "paths":
+                assert np.array_equal(values, arrays[name])
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_driver_was_killed_goes_on_without_redoing_finished_trials(
+    swept: SweepResult, result: ChainResult, home: Path, ray_cluster: str, tmp_path: Path
+) -> None:
+    values = sweep_config(result).as_dict() | {"name": "interrupted"}
+    values["table"]["steps"] = 4000
+    file = tmp_path / "config.yaml"
+    file.write_text(config_from_dict(values).yaml())
+    command = [sys.executable, "-m", "jobs.cli", "sweep", "--config", str(file)]
+    command += ["--targets", "0.3,0.4,0.5,0.6,0.7,0.8"]
+    environment = os.environ | {"RAY_ADDRESS": ray_cluster}
+    driver = subprocess.Popen(command, env=environment, start_new_session=True)
+    folder = home / "train" / "sweeps"
+
+    def finished() -> dict[Path, float]:
+        return {p: p.stat().st_mtime for p in folder.glob("interrupted-*/gates/*/gate.json")}
+
+    deadline = time.monotonic() + 240
+    while not finished():
+        assert driver.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    before = finished()
+    subprocess.run(command, env=environment, check=True, timeout=400)
+    after = finished()
+    assert len(after) == 7
+    assert {path: after[path] for path in before} == before

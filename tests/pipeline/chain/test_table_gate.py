@@ -1,0 +1,39 @@
+"""The chain with a gate from the table: what is registered does what the table said."""
+
+from pathlib import Path
+
+import pytest
+
+import dsnet
+from dsnet.io.weights import load_gates
+from pipeline import chain
+from pipeline.chain import ChainResult
+from pipeline.store import registry
+from tests.pipeline.chain.conftest import configured
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def test_a_gate_from_the_table_meets_its_target_and_keeps_its_prices(
+    result: ChainResult, tmp_path: Path
+) -> None:
+    found = chain.run(
+        configured(
+            name="tabled",
+            gate={"method": "table", "supernet": result.versions[1].uri},
+            table={"views": 1, "steps": 60},
+        )
+    )
+    assert {"champion", "target-50pct"} <= set(found.version.aliases)
+    folder = registry.pull(found.version.uri, tmp_path / "model")
+    model = dsnet.load(folder)
+    (gate,) = load_gates(folder)
+    widest = max(model.madds(route) for route in model.space.routes)
+    assert gate.target == 0.5 * widest
+    assert model.metadata.price == gate.price
+    assert model.metadata.prices == gate.prices
+    dynamic = found.rows[-1]
+    assert dynamic.name == "dynamic"
+    # 360 test images; the target is met on the held-out ones.
+    assert dynamic.share == pytest.approx(0.5, abs=0.06)
+    assert found.version.metrics["average_madds"] == pytest.approx(dynamic.madds)

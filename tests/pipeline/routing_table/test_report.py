@@ -1,0 +1,294 @@
+"""A report's figures are those of its tables, and its page stands on its own."""
+
+import itertools
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dsnet import InputError
+from dsnet.routing import RoutingTable, choose, gate_logits, oracle_errors, outcome
+from dsnet.training.table_gate import train_gate
+from pipeline.report import (
+    About,
+    Results,
+    Row,
+    curve_rows,
+    gate_row,
+    image_rows,
+    oracle_rows,
+    read_results,
+    render,
+    static_rows,
+    write_results,
+)
+from pipeline.report.frontier import best_static, by_lot
+from pipeline.report.page import class_bars, confidence_bars, gain
+from pipeline.report.plot import counts, short, signed, ticks
+
+from .test_training import MADDS, telling_table
+
+TARGETS = (50.0, 60.0)
+NAMES = ("slim", "middle", "wide")
+
+
+@pytest.fixture(scope="module")
+def test_table() -> RoutingTable:
+    return replace(telling_table(300, seed=8), labels=torch.arange(300) % 3)
+
+
+@pytest.fixture(scope="module")
+def results(test_table: RoutingTable) -> Results:
+    train, holdout = telling_table(), telling_table(300, seed=7)
+    rows = [*static_rows(test_table, NAMES), *oracle_rows(test_table)]
+    choices = []
+    for target in TARGETS:
+        trained = train_gate(train, holdout, [target])
+        held, logits = (gate_logits(t, trained.heads) for t in (holdout, test_table))
+        (price,) = trained.prices
+        rows.append(
+            gate_row(
+                "linear",
+                holdout,
+                test_table,
+                held,
+                logits,
+                price,
+                target=f"{target / 100}",
+                target_madds=target,
+                seconds=1.5,
+                chosen=True,
+                uri=f"models:/digits@target-{target:.0f}",
+                config={"lr": 0.05},
+            )
+        )
+        choices.append(choose(logits, test_table.paths, price))
+    rows += curve_rows(holdout, test_table, held, logits)
+    rows.append(Row("gate", "lr 9", target="0.6", error="the worker died"))
+    rows.append(Row("gate", "lr 8", target="0.6"))
+    images = image_rows(
+        test_table,
+        ["ant", "bee", "cow"],
+        [f"{target / 100}" for target in TARGETS],
+        choices,
+        logits,
+        lambda samples: np.repeat(samples.astype(np.uint8), 48).reshape(-1, 4, 4, 3),
+    )
+    about = About(
+        name="digits",
+        supernet="models:/digits-supernet/2",
+        arch="ds_mbnet_digits",
+        source="digits",
+        dataset="d" * 64,
+        images=300,
+        resolution=4,
+        paths=NAMES,
+        madds=tuple(int(count) for count in MADDS),
+        command="dsnet sweep --config digits.yaml --targets 0.5,0.6",
+        code="0.1.0+abc",
+        created="2026-01-02",
+        seconds=12.0,
+    )
+    return Results(about, tuple(rows), images)
+
+
+def test_results_come_back_from_their_file(results: Results, tmp_path: Path) -> None:
+    write_results(results, tmp_path / "results.parquet")
+    assert read_results(tmp_path / "results.parquet") == results
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    path.write_bytes(b"PAR1 something else")
+    with pytest.raises(InputError, match="expected the results of a sweep"):
+        read_results(path)
+
+
+def test_a_static_row_is_one_width_for_all(results: Results, test_table: RoutingTable) -> None:
+    for path, row in enumerate(row for row in results.rows if row.kind == "static"):
+        assert row.madds == MADDS[path]
+        assert row.top1 == pytest.approx(float(test_table.top1[:, path].double().mean()))
+        assert row.routes == tuple(float(p == path) for p in range(3))
+
+
+def test_random_routing_is_the_mean_over_all_ways_to_deal_out_the_routes() -> None:
+    table = replace(
+        telling_table(4), top1=torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]).bool()
+    )
+    path = torch.tensor([0, 1, 2, 2])
+    rows = static_rows(table, NAMES)
+    shares = outcome(table, path).shares
+    deals = [
+        np.mean([bool(table.top1[row, choice]) for row, choice in enumerate(deal)])
+        for deal in itertools.permutations(path.tolist())
+    ]
+    results = Results(None, tuple(rows), None)  # type: ignore[arg-type]
+    assert by_lot(results, Row("gate", "", routes=shares)) == pytest.approx(np.mean(deals))
+
+
+def test_the_whiskers_are_the_standard_error_of_the_difference(test_table: RoutingTable) -> None:
+    logits = [torch.randn(300, 1, 3, generator=torch.Generator().manual_seed(0))]
+    row = gate_row("", test_table, test_table, logits, logits, 0.0)
+    path = logits[0][:, 0].argmax(1).numpy()
+    right = test_table.top1.double().numpy()
+    difference = right[np.arange(300), path] - right @ np.bincount(path, minlength=3) / 300
+    assert row.stderr == pytest.approx(difference.std() / np.sqrt(300))
+
+
+def test_a_price_curve_runs_over_the_whole_range(results: Results) -> None:
+    curve = results.of_kind("curve")
+    assert (curve[0].madds, curve[-1].madds) == (MADDS[0], MADDS[-1])
+    prices = [row.price for row in curve]
+    assert prices == sorted(prices, reverse=True)
+
+
+def test_the_oracle_rows_lie_on_the_oracle(results: Results, test_table: RoutingTable) -> None:
+    line, rows = oracle_errors(test_table), results.of_kind("oracle")
+    assert [row.madds for row in rows] == line.madds.tolist()
+    assert [1 - row.top1 for row in rows if row.top1] == pytest.approx(line.values)
+
+
+def test_gains_are_taken_at_equal_multiply_adds(results: Results) -> None:
+    for row in results.chosen:
+        assert row.madds is not None
+        assert row.top1 is not None
+        madds, top1 = [40.0, 70.0, 100.0], [r.top1 for r in results.rows[:3]]
+        found = gain(results, row)
+        # The widths of this table lie on a concave line, so it is its own upper hull.
+        assert found.static == pytest.approx(row.top1 - np.interp(row.madds, madds, top1), abs=1e-9)
+        assert found.lot == pytest.approx(row.top1 - np.dot(row.routes, top1))
+        assert found.oracle <= 0 < found.lot
+    assert best_static(results).at(70.0) == pytest.approx(1 - results.rows[1].top1)  # type: ignore[operator]
+
+
+def test_every_image_is_counted_once_at_every_target(results: Results) -> None:
+    images = results.images
+    for by_class, by_confidence, row in zip(
+        images.by_class, images.by_confidence, results.chosen, strict=True
+    ):
+        assert [sum(counts) for counts in by_class] == [100, 100, 100]
+        assert [sum(counts) for counts in by_confidence] == [30] * 10
+        for table in (by_class, by_confidence):
+            totals = np.sum(table, axis=0) / 300
+            assert totals == pytest.approx(row.routes)
+    lows, highs = zip(*images.confidence, strict=True)
+    assert all(high <= low for high, low in zip(highs[:-1], lows[1:], strict=True))
+
+
+def test_bars_go_from_slim_to_wide_and_from_sure_to_unsure(results: Results) -> None:
+    images = results.images
+    bars = class_bars(images, [[1, 1, 2], [4, 0, 0], [0, 0, 0]])
+    assert [(bar.label, bar.total, bar.shares) for bar in bars] == [
+        ("bee", 4, (1.0, 0.0, 0.0)),
+        ("ant", 4, (0.25, 0.25, 0.5)),
+    ]
+    assert confidence_bars(images, images.by_confidence[0])[0].label.endswith(
+        f"{images.confidence[-1][1]:.0%}"
+    )
+
+
+def test_easy_and_hard_pictures_are_one_of_each_class(results: Results) -> None:
+    for pictures in (results.images.easy, results.images.hard):
+        assert {picture.label for picture in pictures} == {"ant", "bee", "cow"}
+    wide = [sum(p.routes[-1] for p in side) for side in (results.images.easy, results.images.hard)]
+    assert wide[0] < wide[1]
+
+
+class _Page(HTMLParser):
+    """The words of a page, and everything that it points to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.words, self.pointers, self.tags = "", [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.pointers += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "data", "action", "xlink:href")
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_points_to_nothing_outside_itself(results: Results) -> None:
+    html = render(results)
+    page = _Page(html)
+    assert len(page.pointers) == 6
+    assert all(pointer.startswith("data:image/png;base64,") for pointer in page.pointers)
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert "default-src 'none'" in html
+    assert {"link", "iframe", "object"}.isdisjoint(page.tags)
+
+
+def test_the_page_says_how_to_pull_each_point(results: Results) -> None:
+    words = _Page(render(results)).words
+    for row in results.chosen:
+        assert f"dsnet pull {row.uri} DIR" in words
+        assert f"{row.top1:.2%}" in words
+
+
+def test_the_page_says_which_trials_failed_and_which_were_stopped(results: Results) -> None:
+    words = _Page(render(results)).words
+    assert words.count("failed: the worker died") == 1
+    assert words.count("stopped early") == 1
+
+
+def test_a_gate_that_serves_every_target_is_one_trial(results: Results) -> None:
+    """One, with a row for each target, beside one that failed and one that was stopped."""
+    assert f"3 trials, {len(TARGETS)} targets" in _Page(render(results)).words
+
+
+def test_names_from_outside_are_shown_and_not_obeyed(results: Results) -> None:
+    evil = "<script>alert(1)</script>"
+    hostile = replace(
+        results,
+        about=replace(results.about, name=evil, paths=(evil, "b", "c")),
+        images=replace(results.images, classes=(evil, "bee", "cow")),
+        rows=tuple(replace(row, label=evil) for row in results.rows),
+    )
+    page = _Page(render(hostile))
+    assert page.tags.count("script") == 1
+    assert evil in page.words
+
+
+def test_a_sweep_of_which_every_trial_failed_still_has_a_page(results: Results) -> None:
+    rows = tuple(row for row in results.rows if row.error or row.kind in ("static", "oracle"))
+    empty = replace(results.images, targets=(), by_class=(), by_confidence=(), easy=(), hard=())
+    words = _Page(render(replace(results, rows=rows, images=empty))).words
+    assert "failed: the worker died" in words
+
+
+@pytest.mark.parametrize(
+    ("madds", "text"),
+    [
+        (132_890_144, "133M"),
+        (1_490_000, "1.49M"),
+        (118_304, "118k"),
+        (4_100_000_000, "4.10G"),
+        (40, "40"),
+    ],
+)
+def test_counts_have_three_digits(madds: float, text: str) -> None:
+    assert short(madds) == text
+
+
+def test_ticks_are_round_and_told_apart() -> None:
+    assert ticks(0.612, 0.743, 6) == pytest.approx([0.62, 0.64, 0.66, 0.68, 0.70, 0.72, 0.74])
+    assert counts([1.5e6, 2e6, 2.5e6]) == ["1.5M", "2.0M", "2.5M"]
+    assert counts([1e6, 2e6]) == ["1M", "2M"]
+
+
+def test_differences_carry_their_sign() -> None:
+    assert [signed(x, 2) for x in (0.0126, -0.0004, 0.00001)] == [
+        "+1.26",
+        "\N{MINUS SIGN}0.04",
+        "±0.00",
+    ]
