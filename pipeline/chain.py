@@ -13,15 +13,15 @@ from dsnet.routing.tuned import fitted
 from pipeline.cluster import ray_cluster
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset, ingest
-from pipeline.routing_table.tables import make_tables
-from pipeline.runner import GATE, Job, headline, holdout_tag, ran, registered, trained
+from pipeline.runner.job import GATE, Job, headline, holdout_tag, ran, registered, trained
+from pipeline.runner.promotion import settle
+from pipeline.runner.tables import make_tables
 from pipeline.stages import calibrate as calibrate_stage
 from pipeline.stages import evaluate as evaluate_stage
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import supernet as supernet_stage
 from pipeline.stages import table_gate as table_gate_stage
 from pipeline.store import registry, tracking
-from pipeline.store.promotion import settle
 from pipeline.store.registry import Version
 from pipeline.training.evaluation import Evaluation, Row
 from pipeline.training.sanity import Labels, Point, doubts

@@ -73,16 +73,12 @@ def open_model(model: str, budget: Target | str | None = None) -> DSNet:
 def _open(model: str, budget: Target | str | None) -> DSNet:
     if not model.startswith("models:"):
         return dsnet.load(model, budget=budget)
-    from pipeline.store import (  # MLflow takes seconds to import, and a folder needs none of it
-        promotion,
-        registry,
-        tracking,
-    )
+    from pipeline.store import registry, tracking
 
     tracking.configure()
     with tempfile.TemporaryDirectory(prefix="dsnet-") as folder:
         directory = registry.pull(registry.resolve(model).uri, Path(folder, "model"))
-        return dsnet.load(directory, budget=budget or promotion.alias_target(model))
+        return dsnet.load(directory, budget=budget or aliases.alias_target(model))
 
 
 def predict(model: DSNet, paths: Sequence[str | Path]) -> list[Prediction]:

@@ -21,8 +21,8 @@ from pipeline.data.random_bits import permutation
 from pipeline.data.split import holdout
 from pipeline.routing_table.build import build, pending
 from pipeline.routing_table.read import read_table
-from pipeline.routing_table.tables import all_of, described
-from pipeline.runner import Job
+from pipeline.runner.job import Job
+from pipeline.runner.tables import all_of, described
 from pipeline.stages import gate
 from pipeline.store import tracking
 from pipeline.store.registry import Version

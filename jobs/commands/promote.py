@@ -19,8 +19,8 @@ def command(name: str, version: int) -> None:
       dsnet promote digits 3
     """
     with working():
+        from pipeline.runner.promotion import promote
         from pipeline.store import tracking
-        from pipeline.store.promotion import promote
 
         tracking.configure()
         line = promote(name, version)

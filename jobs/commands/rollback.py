@@ -17,8 +17,8 @@ def command(name: str) -> None:
       dsnet rollback digits
     """
     with working():
+        from pipeline.runner.promotion import rollback
         from pipeline.store import tracking
-        from pipeline.store.promotion import rollback
 
         tracking.configure()
         line = rollback(name)

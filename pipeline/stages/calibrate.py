@@ -8,7 +8,7 @@ from torch import Tensor
 import dsnet
 from dsnet.training import check_finite, recalibrate
 from pipeline.data.random_bits import permutation
-from pipeline.stages.spec import PICTURES, Spec
+from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import evaluate
 from pipeline.training.worker import Worker
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 import dsnet
-from pipeline.stages.spec import PICTURES, Spec
+from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import evaluate
 from pipeline.training.worker import Worker
 

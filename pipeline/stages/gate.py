@@ -17,7 +17,7 @@ from dsnet.training import (
     gate_step,
 )
 from pipeline.data.loader import Loader
-from pipeline.stages.spec import PICTURES, Spec
+from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import evaluate
 from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
 from pipeline.training.state import Training

@@ -23,7 +23,7 @@ from dsnet.training import (
 from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
 from pipeline.config import Supernet
-from pipeline.stages.spec import PICTURES, Spec
+from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import evaluate
 from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
 from pipeline.training.state import Training

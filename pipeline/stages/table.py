@@ -9,7 +9,7 @@ import dsnet
 from pipeline.routing_table.build import build
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, read_shard
-from pipeline.stages.spec import PICTURES, Spec
+from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.worker import Worker
 
 SPEC = Spec(

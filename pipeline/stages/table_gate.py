@@ -5,7 +5,7 @@ from dsnet.routing.budget import price_curve
 from dsnet.routing.tuned import TunedGate
 from dsnet.training.table_gate import TableGate, TrainedGate, train_gate
 from pipeline.config import Config
-from pipeline.stages.spec import PICTURES, Spec
+from pipeline.store.fingerprint import PICTURES, Spec
 
 SPEC = Spec(
     "gate by table",

@@ -28,10 +28,11 @@ from mlflow.exceptions import MlflowException
 from dsnet.errors import InputError
 from dsnet.files import atomic_directory
 from dsnet.inference.export import ONNX, missing_extra
+from dsnet.inference.retune import retune
 from dsnet.io import weights
-from dsnet.io.retune import retune
 from dsnet.routing.target import Target
 from pipeline.store import tracking
+from pipeline.store.aliases import alias_target
 
 logger = logging.getLogger(__name__)
 
@@ -286,14 +287,12 @@ def pull(uri: str, dest: Path) -> Path:
     """Copy a version's model directory to `dest`, whole or not at all, checked against its sums.
 
     By the alias of a target (`models:/NAME@target-30pct`) the directory runs at that target where
-    nobody asks for a budget (`dsnet.io.retune`), and its model.json names the version under
+    nobody asks for a budget (`dsnet.inference.retune`), and its model.json names the version under
     `source`; by any other URI it is the version's, byte for byte.
     Where `dest` is this already nothing is done; another model directory is replaced. Raises
     InputError where anything else is in the way, where the version holds a file that a model
     directory may not hold, where its content is damaged, or where it cannot meet the target.
     """
-    from pipeline.store.promotion import alias_target  # which imports this module
-
     version, target = resolve(uri), alias_target(uri)
     dest = Path(dest)
     if dest.exists() and not dest.is_dir():

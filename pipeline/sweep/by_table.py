@@ -24,11 +24,12 @@ from pipeline.report import (
     static_rows,
     write_page,
 )
-from pipeline.routing_table.tables import Tables, make_tables
-from pipeline.runner import GATE, registered
+from pipeline.runner.job import GATE, registered
+from pipeline.runner.promotion import settle
+from pipeline.runner.tables import Tables, make_tables
 from pipeline.stages.table_gate import tuned
 from pipeline.store import registry, tracking
-from pipeline.store.promotion import settle, target_alias, target_uri
+from pipeline.store.aliases import target_alias, target_uri
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.sweep.request import Asked

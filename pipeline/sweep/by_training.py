@@ -10,8 +10,9 @@ import dsnet
 from dsnet.routing.target import Target
 from pipeline import chain
 from pipeline.report import GATE, STATIC, Images, Results, Row
+from pipeline.runner.promotion import settle
 from pipeline.store import tracking
-from pipeline.store.promotion import settle, target_uri
+from pipeline.store.aliases import target_uri
 from pipeline.store.registry import Version
 from pipeline.sweep.request import Asked, aimed
 from pipeline.training.evaluation import Evaluation

@@ -8,10 +8,10 @@ from dsnet import DSNet
 from dsnet.routing.target import Target
 from pipeline.config import Config
 from pipeline.report import About
-from pipeline.runner import Job
+from pipeline.runner.job import Job
 from pipeline.stages import table_gate
-from pipeline.stages.spec import PICTURES, Spec
 from pipeline.store.code_version import code_version
+from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.store.registry import Version
 from pipeline.training.sanity import Labels
 

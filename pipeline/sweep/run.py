@@ -11,7 +11,7 @@ from pipeline.cluster import ray_cluster
 from pipeline.config import Config, storage_dir
 from pipeline.data.dataset import ingest
 from pipeline.report import STATIC, Results, Row, write_page, write_results
-from pipeline.runner import Job
+from pipeline.runner.job import Job
 from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training

@@ -18,7 +18,7 @@ from dsnet.routing.target import Target
 from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import progress_actor
 from pipeline.config import Config, storage_dir
-from pipeline.routing_table.tables import Tables
+from pipeline.runner.tables import Tables
 from pipeline.stages.table_gate import how
 from pipeline.sweep import trial
 from pipeline.sweep.search import METRIC, MODE, asha, choices, optuna_search

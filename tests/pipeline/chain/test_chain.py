@@ -18,7 +18,7 @@ from pipeline.data.loader import Loader
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout
-from pipeline.runner import Job
+from pipeline.runner.job import Job
 from pipeline.store import registry, tracking
 from pipeline.training.evaluation import Evaluation
 from tests.pipeline.chain.conftest import configured

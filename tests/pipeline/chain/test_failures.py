@@ -15,7 +15,7 @@ from dsnet.errors import DivergenceError
 from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import Config
-from pipeline.runner import Job
+from pipeline.runner.job import Job
 from pipeline.stages import supernet
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version

@@ -79,7 +79,7 @@ def test_what_is_registered_is_not_trained_again_moves_no_alias_and_the_method_i
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a stage was run again")
 
-    monkeypatch.setattr("pipeline.runner.train", refuse)
+    monkeypatch.setattr("pipeline.runner.job.train", refuse)
     with overtaken(swept.versions[0], tmp_path) as before, caplog.at_level(logging.WARNING):
         again = sweep(config_of(result), TARGETS, "dsnet sweep")
         assert registry.versions("straight") == before

@@ -22,8 +22,8 @@ from pipeline.config import Config, config_from_dict
 from pipeline.data.sources import open_source
 from pipeline.predict import open_model
 from pipeline.report import read_results, render
-from pipeline.routing_table.tables import Tables, make_tables
-from pipeline.runner import Job
+from pipeline.runner.job import Job
+from pipeline.runner.tables import Tables, make_tables
 from pipeline.store import registry, tracking
 from pipeline.sweep.run import SweepResult, sweep
 from tests.pipeline.chain.conftest import configured, overtaken

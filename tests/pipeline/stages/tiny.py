@@ -24,7 +24,7 @@ from pipeline.routing_table.build import build, pending
 from pipeline.routing_table.description import describe
 from pipeline.routing_table.read import read_table
 from pipeline.stages import calibrate, evaluate, gate, supernet, table, table_gate
-from pipeline.stages.spec import Spec
+from pipeline.store.fingerprint import Spec
 from pipeline.training.worker import LocalWorker, Worker
 from tests.pipeline.sweep.made import make_tables
 

@@ -12,9 +12,8 @@ import pytest
 
 from pipeline.config import fields, load_config
 from pipeline.stages import calibrate, evaluate, gate, supernet, table, table_gate
-from pipeline.stages.spec import Spec
 from pipeline.store.code_version import code_version
-from pipeline.store.fingerprint import fingerprint
+from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.sweep import request
 
 ROOT = Path(__file__).parents[3]

@@ -175,7 +175,7 @@ def test_without_the_extra_a_file_of_another_target_is_left_out_and_added_later(
 ) -> None:
     place = tmp_path / "pulled"
     with monkeypatch.context() as patch:
-        for module in ("dsnet.io.retune", "pipeline.store.registry"):
+        for module in ("dsnet.inference.retune", "pipeline.store.registry"):
             patch.setattr(f"{module}.missing_extra", lambda: "onnx")
         registry.pull("models:/digits@target-30pct", place)
         assert "model.onnx is left out" in caplog.text

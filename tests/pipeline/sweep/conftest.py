@@ -7,7 +7,7 @@ import pytest
 
 from dsnet.routing.target import parse_target
 from pipeline.config import Config, config_from_dict
-from pipeline.routing_table.tables import Tables
+from pipeline.runner.tables import Tables
 from tests.pipeline.sweep.made import make_tables
 
 NAMES = ("0.5", "0.7", "every")

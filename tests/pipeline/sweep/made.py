@@ -11,7 +11,7 @@ import torch
 from dsnet.routing import Paths, RoutingTable
 from pipeline.routing_table.description import Description, claim, read_description
 from pipeline.routing_table.shards import shards_of, write_shard
-from pipeline.routing_table.tables import Tables
+from pipeline.runner.tables import Tables
 
 PARTS = ("train", "holdout")
 

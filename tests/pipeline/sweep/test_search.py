@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.routing_table.tables import Tables
+from pipeline.runner.tables import Tables
 from pipeline.sweep.search import TargetSearch
 from pipeline.sweep.tuner import Trial, run_trials
 

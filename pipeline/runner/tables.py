@@ -15,7 +15,7 @@ from pipeline.routing_table.arrays import Arrays
 from pipeline.routing_table.build import pending
 from pipeline.routing_table.description import Description, describe
 from pipeline.routing_table.read import read_arrays, read_table
-from pipeline.runner import Job, ran
+from pipeline.runner.job import Job, ran
 from pipeline.stages import table as table_stage
 from pipeline.store import tracking
 from pipeline.store.registry import Version

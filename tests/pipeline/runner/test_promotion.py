@@ -10,15 +10,10 @@ import pytest
 import dsnet
 from dsnet import InputError
 from dsnet.routing.target import parse_target
-from pipeline.store import promotion, registry, tracking
-from pipeline.store.promotion import (
-    promote,
-    reason_against,
-    rollback,
-    settle,
-    target_alias,
-    verdict,
-)
+from pipeline.runner import promotion
+from pipeline.runner.promotion import promote, reason_against, rollback, settle, verdict
+from pipeline.store import registry, tracking
+from pipeline.store.aliases import target_alias
 from pipeline.store.registry import Version
 from pipeline.training.sanity import Labels
 

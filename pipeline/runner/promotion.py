@@ -28,8 +28,9 @@ import math
 from collections.abc import Sequence
 
 from dsnet.errors import InputError
-from dsnet.routing.target import Target, parse_target
+from dsnet.routing.target import Target
 from pipeline.store import registry
+from pipeline.store.aliases import target_alias
 from pipeline.store.registry import CHAMPION, Version
 from pipeline.training.evaluation import standard_error
 from pipeline.training.sanity import Labels
@@ -41,8 +42,6 @@ SETTLED = "promotion"
 NO_TARGET = "none"
 SAME_COST = 0.01
 """Share by which an average may exceed the champion's and still count as the same."""
-
-_TARGET = "target-"
 
 
 def settle(version: Version, targets: Sequence[Target], labels: Labels) -> Version:
@@ -154,28 +153,6 @@ def reason_against(present: Version, new: Version) -> str | None:
             f"difference ({200 * error:.2f})"
         )
     return None
-
-
-def target_alias(target: Target) -> str:
-    """The alias of a target: 0.5 -> target-50pct, 200M -> target-200M. Aliases have no dots."""
-    share = f"{100 * target.fraction:g}pct" if target.fraction is not None else str(target)
-    return f"{_TARGET}{share.replace('.', '_')}"
-
-
-def target_uri(name: str, target: Target) -> str:
-    """Where to pull the version of `name` for a target from: models:/NAME@target-50pct."""
-    return f"models:/{name}@{target_alias(target)}"
-
-
-def alias_target(uri: str) -> Target | None:
-    """The target that `models:/NAME@target-50pct` asks for; None for any other URI."""
-    alias = uri.rpartition("@")[2]
-    if not alias.startswith(_TARGET):
-        return None
-    text = alias.removeprefix(_TARGET).replace("_", ".")
-    if text.endswith("pct"):
-        return Target(fraction=float(text.removesuffix("pct")) / 100)
-    return parse_target(text)
 
 
 def _point_targets(version: Version, targets: Sequence[Target]) -> None:

@@ -13,10 +13,9 @@ from dsnet.io import weights
 from dsnet.routing.tuned import TunedGate
 from pipeline.config import Config, storage_dir
 from pipeline.data.dataset import Dataset
-from pipeline.stages.spec import Spec
 from pipeline.store import registry, tracking
 from pipeline.store.code_version import code_version
-from pipeline.store.fingerprint import fingerprint
+from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation

@@ -1,0 +1,1 @@
+"""What the driver does for every stage: found, or run and registered; then promoted."""
