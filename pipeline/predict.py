@@ -73,7 +73,7 @@ def open_model(model: str, budget: Target | str | None = None) -> DSNet:
 def _open(model: str, budget: Target | str | None) -> DSNet:
     if not model.startswith("models:"):
         return dsnet.load(model, budget=budget)
-    from pipeline.store import registry, tracking
+    from pipeline.store import aliases, registry, tracking  # MLflow takes seconds to import
 
     tracking.configure()
     with tempfile.TemporaryDirectory(prefix="dsnet-") as folder:
