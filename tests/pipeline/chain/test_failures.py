@@ -21,12 +21,12 @@ from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.pipeline.chain.conftest import configured
 
-EPOCHS = 24
+EPOCHS = 12
 
 
-def long(name: str, optimizer: str, **fields: object) -> Config:
+def long(name: str, optimizer: str) -> Config:
     """A stage I of many short epochs, a checkpoint after each; dropout draws random numbers."""
-    supernet = {"epochs": EPOCHS, "optimizer": optimizer, "lr": 0.01, **fields}
+    supernet = {"epochs": EPOCHS, "batch_size": 64, "optimizer": optimizer, "lr": 0.01}
     return configured(
         name=name, model={"arch": "ds_mbnet_digits", "dropout": 0.3}, supernet=supernet
     )
