@@ -27,13 +27,14 @@ import requests
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from dsnet.errors import InputError
+from pipeline.cluster.ray_private import packaging_logger
 from pipeline.config import Config
 from pipeline.store.code_version import code_version
 
 logger = logging.getLogger(__name__)
 for _name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
     logging.getLogger(f"ray.{_name}").setLevel(logging.WARNING)  # each step of the upload
-logging.getLogger("ray._private.runtime_env.packaging").setLevel(logging.WARNING)
+logging.getLogger(packaging_logger()).setLevel(logging.WARNING)  # what it leaves out
 
 PACKAGES = ("dsnet", "pipeline", "jobs")
 CONFIG = "submitted.yaml"

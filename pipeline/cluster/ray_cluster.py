@@ -5,9 +5,9 @@ import os
 import socket
 
 import ray
-from ray._private import state as ray_state
 
 from dsnet.errors import InputError
+from pipeline.cluster.ray_private import autoscaling_limits
 from pipeline.config import Cluster
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,7 @@ def start(cpus: int | None = None) -> str:
 def most_resources() -> dict[str, float]:
     """The resources that the cluster has, or may grow to where an autoscaler says so."""
     resources = ray.cluster_resources()
-    # The same question that Ray Data asks; None where the cluster does not grow.
-    limits = ray_state.state.get_max_resources_from_cluster_config() or {}
+    limits = autoscaling_limits()
     return {key: max(resources.get(key, 0), limits.get(key, 0)) for key in {*resources, *limits}}
 
 

@@ -19,7 +19,7 @@ import llvmlite.binding as llvm
 import numba as nb
 import numpy as np
 
-from pipeline.data._ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
+from pipeline.data.ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
 Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]

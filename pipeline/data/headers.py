@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsnet.errors import InputError
-from pipeline.data._ffcv import (
+from pipeline.data.ffcv import (
     ALLOC_TABLE_TYPE,
     CURRENT_VERSION,
     JPEG,

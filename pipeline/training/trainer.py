@@ -12,7 +12,6 @@ from ray.train import TrainingFailedError, UserCallback, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 # Ray Train V2's own modules: type checkers see the first version's under ray.train.
-from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 from ray.train.v2.api.config import (
     CheckpointConfig,
     FailureConfig,
@@ -23,6 +22,7 @@ from ray.train.v2.api.config import (
 
 from dsnet.errors import DivergenceError, InputError
 from pipeline.cluster import progress_actor
+from pipeline.cluster.ray_private import checkpoint_snapshot
 from pipeline.config import Config, storage_dir
 from pipeline.store.callback import MLflowCallback
 from pipeline.store.tracking import Run
@@ -100,7 +100,7 @@ def _forget_snapshot(run: Path) -> None:
     It refuses to start where that list is cut short, or names one that is gone. Which checkpoint to
     go on from, and which are old, is read off the checkpoints themselves.
     """
-    (run / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME).unlink(missing_ok=True)
+    (run / checkpoint_snapshot()).unlink(missing_ok=True)
 
 
 def _outcome(stage: str, run: Path) -> Outcome:

@@ -12,13 +12,13 @@ import numpy as np
 import ray.train
 import ray.train.collective
 import ray.train.torch
-import ray.train.v2._internal.execution.context
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from dsnet import Metadata, normalize
 from dsnet.files import atomic_directory
+from pipeline.cluster.ray_private import report_logger
 from pipeline.config import Config, config_from_dict
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
@@ -152,10 +152,7 @@ class TrainWorker(Worker):
         device = ray.train.torch.get_device()
         super().__init__(settings, context.get_world_rank(), context.get_world_size(), device)
         # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
-        # Ray names this logger after its file, where LoggingConfig does not reach it.
-        logging.getLogger(ray.train.v2._internal.execution.context.__file__).setLevel(
-            logging.WARNING
-        )
+        logging.getLogger(report_logger()).setLevel(logging.WARNING)
 
     def progress(self, done: int, total: int, **fields: float) -> None:
         if self.rank == 0:

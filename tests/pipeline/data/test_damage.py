@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 
 from dsnet.errors import InputError
-from pipeline.data._ffcv import (
+from pipeline.data.decoder import DAMAGED, DECODED, OUTSIDE, decode
+from pipeline.data.digest import file_state, records_folder, sha256
+from pipeline.data.ffcv import (
     ALLOC_TABLE_TYPE,
     FieldDescType,
     HeaderType,
     MappedFile,
     Reader,
 )
-from pipeline.data.decoder import DAMAGED, DECODED, OUTSIDE, decode
-from pipeline.data.digest import file_state, records_folder, sha256
 from pipeline.data.headers import METADATA_START, picture_pixels
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader

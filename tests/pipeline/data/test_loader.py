@@ -15,8 +15,8 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 
 from dsnet.errors import InputError
-from pipeline.data._ffcv import MappedFile, Reader, torch_threads_kept
 from pipeline.data.decoder import decode, random_crop, stream, uniform
+from pipeline.data.ffcv import MappedFile, Reader, torch_threads_kept
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import Manifest, manifest_path
