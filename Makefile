@@ -11,13 +11,15 @@ help: ## this list
 demo: setup ## the whole chain on handwritten digits, then a few predictions: about five minutes
 	@.venv/bin/dsnet demo
 
-test: check ## formatting, lint, types, then every test
+test: check ## what check does, then every test
 	@$(python) -m pytest
 
-check: setup ## formatting, lint and types only
+check: setup ## formatting, lint, types, import contracts and declared dependencies only
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo --no-cache
+	@.venv/bin/deptry .
 
 lock: setup ## bring requirements.lock up to date with pyproject.toml
 	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
