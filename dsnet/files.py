@@ -4,6 +4,7 @@ They are as readable as anything that the process makes: 0666 and 0777 less its 
 wrote them. `mkstemp`, `mkdtemp` and safetensors make files and folders for their owner alone.
 """
 
+import hashlib
 import os
 import re
 import shutil
@@ -11,6 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

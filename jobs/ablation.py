@@ -22,7 +22,7 @@ STRATEGIES = ("off", "give_up", "try_best")
 
 
 @dataclass(frozen=True)
-class Trial:
+class Ablation:
     """One training of the table: what was changed, and what the test images say."""
 
     bootstrap: str
@@ -35,7 +35,7 @@ class Trial:
     """The dynamic network's average multiply-adds over the widest's."""
 
 
-def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Trial]:
+def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Ablation]:
     """Every way of stage I and, on ensemble bootstrapping, every strategy of stage II.
 
     One Ray task a supernet, in parallel. The config's own seed is the first of `seeds`.
@@ -46,7 +46,7 @@ def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Trial]:
         for seed in range(config.seed, config.seed + seeds)
         for bootstrap in BOOTSTRAPS
     ]
-    trials: list[Trial] = []
+    trials: list[Ablation] = []
     with Progress("ablation", total=len(pending), unit="supernets") as progress:
         total = len(pending)
         while pending:
@@ -56,7 +56,7 @@ def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Trial]:
     return sorted(trials, key=_order)
 
 
-def _order(trial: Trial) -> tuple[int, int, int]:
+def _order(trial: Ablation) -> tuple[int, int, int]:
     strategy = -1 if trial.sgs is None else STRATEGIES.index(trial.sgs)
     return strategy, BOOTSTRAPS.index(trial.bootstrap), trial.seed
 
@@ -68,19 +68,19 @@ def _changed(config: Config, seed: int, bootstrap: str) -> dict[str, Any]:
     return values
 
 
-def _trials(values: dict[str, Any], dataset: Dataset, bootstrap: str, seed: int) -> list[Trial]:
+def _trials(values: dict[str, Any], dataset: Dataset, bootstrap: str, seed: int) -> list[Ablation]:
     """One supernet, and for ensemble bootstrapping the gates on it."""
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(Path(folder), values, dataset)
         bench.run("supernet", supernet.loop)
         bench.run("calibrate", calibrate.loop, model="supernet")
-        trials = [Trial(bootstrap, None, seed, *bench.measure("calibrate", routed=False))]
+        trials = [Ablation(bootstrap, None, seed, *bench.measure("calibrate", routed=False))]
         if bootstrap == "ensemble":
             for strategy in STRATEGIES:
                 values["gate"]["sgs"] = strategy
                 bench.run(f"gate-{strategy}", gate.loop, model="calibrate")
                 measured = bench.measure(f"gate-{strategy}", routed=True)
-                trials.append(Trial(bootstrap, strategy, seed, *measured))
+                trials.append(Ablation(bootstrap, strategy, seed, *measured))
         return trials
 
 
@@ -115,9 +115,9 @@ class _Bench:
         return {row.name: row.top1 for row in kept}, shares[0] if shares else None
 
 
-def grouped(trials: list[Trial]) -> Iterator[tuple[str, list[Trial]]]:
+def grouped(trials: list[Ablation]) -> Iterator[tuple[str, list[Ablation]]]:
     """Trials that differ in their seed alone, under the name of what was changed."""
-    groups: dict[str, list[Trial]] = {}
+    groups: dict[str, list[Ablation]] = {}
     for trial in trials:
         name = f"stage I: {trial.bootstrap}" if trial.sgs is None else f"SGS: {trial.sgs}"
         groups.setdefault(name, []).append(trial)

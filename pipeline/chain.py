@@ -13,7 +13,15 @@ from dsnet.routing.tuned import fitted
 from pipeline.cluster import ray_cluster
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset, ingest
-from pipeline.runner.job import GATE, Job, headline, holdout_tag, ran, registered, trained
+from pipeline.runner.job import (
+    GATE,
+    Job,
+    find_or_train,
+    headline,
+    holdout_tag,
+    register_model,
+    run_loop,
+)
 from pipeline.runner.promotion import settle
 from pipeline.runner.tables import make_tables
 from pipeline.stages import calibrate as calibrate_stage
@@ -23,7 +31,7 @@ from pipeline.stages import supernet as supernet_stage
 from pipeline.stages import table_gate as table_gate_stage
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
-from pipeline.training.evaluation import Evaluation, Row
+from pipeline.training.evaluation import Evaluation, EvaluationRow
 from pipeline.training.sanity import Labels, Point, doubts
 
 logger = logging.getLogger(__name__)
@@ -35,7 +43,7 @@ class ChainResult:
 
     version: Version
     """The gated network, registered and evaluated."""
-    rows: list[Row]
+    rows: list[EvaluationRow]
     """Every sub-network and the dynamic network, on the test images."""
     images: int
     """Number of test images."""
@@ -87,7 +95,7 @@ def announce(config: Config, dataset: Dataset, given: Version | None) -> None:
 
 
 def points(
-    rows: Sequence[Row], model: DSNet, target: Target | None
+    rows: Sequence[EvaluationRow], model: DSNet, target: Target | None
 ) -> tuple[list[Point], list[Point]]:
     """What rows of `model` say of its routable widths, and of the dynamic network."""
     wanted = None
@@ -131,12 +139,14 @@ def given_supernet(config: Config) -> Version | None:
 def supernet(job: Job) -> Version:
     """The supernet as stage I leaves it."""
     settings = {"metadata": job.dataset.metadata(job.config)}
-    return trained(job, supernet_stage.SPEC, job.supernet_name, supernet_stage.loop, settings)
+    return find_or_train(job, supernet_stage.SPEC, job.supernet_name, supernet_stage.loop, settings)
 
 
 def calibrate(job: Job, supernet: Version) -> Version:
     """The same supernet with recalibrated statistics."""
-    return trained(job, calibrate_stage.SPEC, job.supernet_name, calibrate_stage.loop, {}, supernet)
+    return find_or_train(
+        job, calibrate_stage.SPEC, job.supernet_name, calibrate_stage.loop, {}, supernet
+    )
 
 
 def gate(job: Job, supernet: Version) -> Version:
@@ -164,7 +174,7 @@ def by_table(config: Config, model: DSNet) -> bool:
 
 def straight_through(job: Job, supernet: Version) -> Version:
     """The gated network, its gates trained as the paper does, through the network."""
-    return trained(job, gate_stage.SPEC, job.config.name, gate_stage.loop, {}, supernet)
+    return find_or_train(job, gate_stage.SPEC, job.config.name, gate_stage.loop, {}, supernet)
 
 
 def gateless(job: Job, supernet: Version) -> DSNet:
@@ -195,7 +205,7 @@ def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
         (outcome,) = trained_gate.outcomes
         ours = table_gate_stage.tuned(trained_gate, holdout)
         metrics = {"top1": outcome.top1, "average_madds": outcome.madds}
-        return registered(
+        return register_model(
             job,
             GATE,
             job.config.name,
@@ -219,7 +229,7 @@ def evaluate(job: Job, version: Version) -> Version:
     directory = job.local(version)
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
         settings = {"model": str(directory)}
-        outcome = ran(job, evaluate_stage.SPEC, evaluate_stage.loop, settings, key, run)
+        outcome = run_loop(job, evaluate_stage.SPEC, evaluate_stage.loop, settings, key, run)
     found = Evaluation.from_dict(outcome.metrics["evaluation"])
     if found.images != job.dataset.test.samples:
         raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")

@@ -1,6 +1,5 @@
 """A model as a folder: weights.safetensors, model.json and the checksums of both; no pickle."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_directory
+from dsnet.files import atomic_directory, sha256
 from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 from dsnet.models.network import DSNet
@@ -202,12 +201,6 @@ def verify(directory: Path) -> None:
             raise InputError(
                 f"{path} does not match {SUMS}: the file is damaged or was changed; pull it again"
             )
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_description(directory: str | Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ _CLOSE = 1e-3  # of the target: the heads move on before a closer price would ma
 
 
 @dataclass(frozen=True)
-class TableGate:
+class GateOptions:
     """How to train a gate on a table.
 
     classification, complexity, sgs_weight, sgs: as in `GateLoss`. With targets the complexity term
@@ -86,7 +86,7 @@ def train_gate(
     train: RoutingTable,
     holdout: RoutingTable,
     targets: Sequence[float] = (),
-    how: TableGate = TableGate(),
+    options: GateOptions = GateOptions(),
     report: Callable[[int, TrainedGate], None] | None = None,
 ) -> TrainedGate:
     """Train the slimming heads of all gates for `targets`, average multiply-adds per image.
@@ -99,19 +99,19 @@ def train_gate(
     start = time.monotonic()
     paths = train.paths
     _check_targets(targets, paths)
-    generator = torch.Generator().manual_seed(how.seed)
+    generator = torch.Generator().manual_seed(options.seed)
     scales = [_scale(features) for features in train.features]
     heads = [
-        make_head(features.shape[2], routes, how.hidden, generator)
+        make_head(features.shape[2], routes, options.hidden, generator)
         for features, routes in zip(train.features, paths.routes, strict=True)
     ]
     parameters = [p for head in heads for p in head.parameters()]
-    optimizer = torch.optim.Adam(parameters, how.lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
+    optimizer = torch.optim.Adam(parameters, options.lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
     prices = [0.0] * len(targets)
     best: TrainedGate | None = None
-    for step in range(1, how.steps + 1):
-        batch = _Rows(train, scales, how, generator)
+    for step in range(1, options.steps + 1):
+        batch = _Rows(train, scales, options, generator)
         logits = [head(x) for head, x in zip(heads, batch.features, strict=True)]
         if targets:
             for index, target in enumerate(targets):
@@ -123,14 +123,14 @@ def train_gate(
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-        if step % how.check_every and step < how.steps:
+        if step % options.check_every and step < options.steps:
             continue
-        found = _look(heads, scales, holdout, targets, how, step, time.monotonic() - start)
+        found = _look(heads, scales, holdout, targets, options, step, time.monotonic() - start)
         if best is None or found.loss < best.loss:
             best = found
         if report is not None:
             report(step, best)
-        if step - best.step >= how.patience * how.check_every:
+        if step - best.step >= options.patience * options.check_every:
             break
     assert best is not None
     return TrainedGate(**{**vars(best), "steps": step, "seconds": time.monotonic() - start})
@@ -146,23 +146,23 @@ class _Rows:
         self,
         table: RoutingTable,
         scales: Sequence[Tensor],
-        how: TableGate,
+        options: GateOptions,
         generator: torch.Generator,
     ) -> None:
         rows: Tensor | slice = slice(None)
-        if len(table) > how.rows:
-            rows = torch.randint(len(table), (how.rows,), generator=generator)
+        if len(table) > options.rows:
+            rows = torch.randint(len(table), (options.rows,), generator=generator)
         pairs = zip(table.features, scales, strict=True)
         self.features = [features[rows].float() / scale for features, scale in pairs]
         self.losses = table.losses[rows].float()
-        self.how = how
-        self.taught = sgs_paths(table.top1[rows], how.sgs) if how.sgs_weight else None
+        self.options = options
+        self.taught = sgs_paths(table.top1[rows], options.sgs) if options.sgs_weight else None
 
     def loss(self, joint: Tensor, gates: int) -> Tensor:
         """Classification and SGS terms of joint log-probabilities (N, P)."""
-        total = self.how.classification * (joint.exp() * self.losses).sum(1).mean()
+        total = self.options.classification * (joint.exp() * self.losses).sum(1).mean()
         if self.taught is not None:
-            total = total + self.how.sgs_weight * F.nll_loss(joint, self.taught) / gates
+            total = total + self.options.sgs_weight * F.nll_loss(joint, self.taught) / gates
         return total
 
 
@@ -197,7 +197,7 @@ def _free(batch: _Rows, logits: Sequence[Tensor], paths: Paths) -> Tensor:
     """The paper's three-term loss, with the expectation of (multiply-adds / 1e9)^2."""
     joint = log_probabilities(logits, paths, 0.0)
     complexity = (joint.exp() @ (paths.madds / 1e9).square().float()).mean()
-    return batch.loss(joint, len(logits)) + batch.how.complexity * complexity
+    return batch.loss(joint, len(logits)) + batch.options.complexity * complexity
 
 
 def _expected_madds(joint: Tensor, paths: Paths) -> Tensor:
@@ -234,7 +234,7 @@ def _look(
     scales: Sequence[Tensor],
     holdout: RoutingTable,
     targets: Sequence[float],
-    how: TableGate,
+    options: GateOptions,
     step: int,
     seconds: float,
 ) -> TrainedGate:
@@ -247,7 +247,7 @@ def _look(
     loss = sum(o.loss for o in outcomes) / len(outcomes)
     if not targets:
         gmadds = (holdout.paths.madds / 1e9).square()
-        loss = how.classification * loss + how.complexity * float(gmadds[choices[0]].mean())
+        loss = options.classification * loss + options.complexity * float(gmadds[choices[0]].mean())
     return TrainedGate(
         heads=final,
         targets=tuple(targets),

@@ -45,7 +45,7 @@ from jobs.bench.interleaved import summary
 from jobs.bench.record import Record
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config
-from pipeline.stages.table_gate import how
+from pipeline.stages.table_gate import gate_options
 
 # What lambda_2 (mean multiply-adds / 1e9)^2 comes to if every image takes the widest route: only
 # so is it the same for a network of a thousandth of DS-MBNet's size. The official 0.5 is 0.16 on
@@ -138,7 +138,7 @@ class Versus:
 
     def _pair(self, heads: Sequence[Head], price: float, target: float) -> Pair:
         straight = taken(self.test, heads, price)
-        gate = train_gate(self.train, self.holdout, [target], how(self.config))
+        gate = train_gate(self.train, self.holdout, [target], gate_options(self.config))
         level = price_at(self.test, gate.heads, straight.madds)
         return Pair(
             straight=straight,

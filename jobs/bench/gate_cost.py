@@ -9,7 +9,7 @@ from dsnet.training.table_gate import train_gate
 from jobs.bench.gate_setting import Setting
 from jobs.bench.interleaved import Figure, Measure, clocked, summary, take_turns
 from jobs.bench.record import Record
-from pipeline.stages.table_gate import how
+from pipeline.stages.table_gate import gate_options
 
 TARGETS = 8
 Rounds = Sequence[Mapping[str, Sequence[Figure]]]
@@ -32,7 +32,7 @@ def _ways(setting: Setting) -> dict[str, Measure]:
     def gates() -> None:
         train, held_out = tables["train"], tables["holdout"]
         for target in spread_targets(train.paths, TARGETS):
-            train_gate(train, held_out, [target], how(setting.config))
+            train_gate(train, held_out, [target], gate_options(setting.config))
 
     return {
         "table": partial(_seconds, table),

@@ -10,7 +10,7 @@ from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import working
 
 if TYPE_CHECKING:
-    from jobs.ablation import Trial
+    from jobs.ablation import Ablation
 
 
 @click.command("ablation", cls=ConfigCommand)
@@ -55,7 +55,7 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
     click.echo("\n".join(table(groups)))
 
 
-def table(groups: "list[tuple[str, list[Trial]]]") -> list[str]:
+def table(groups: "list[tuple[str, list[Ablation]]]") -> list[str]:
     """The trials as a Markdown table, a line for each thing that was changed."""
     names = max((list(trials[0].top1) for _, trials in groups), key=lambda names: len(names))
     lines = [

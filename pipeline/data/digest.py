@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
+from dsnet.files import atomic_file, sha256
 
 logger = logging.getLogger(__name__)
 
@@ -21,12 +21,6 @@ LARGE = 10**9  # bytes, read in a second or more: worth a line
 # A change so soon after another may leave the file's times as they are: a kernel's clock ticks
 # every 10 ms at most. Files younger than this are verified, but not remembered.
 SETTLED = 100_000_000  # nanoseconds
-
-
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FileState(NamedTuple):

@@ -16,9 +16,8 @@ import cv2
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
+from dsnet.files import atomic_file, sha256
 from pipeline.cluster.progress import Progress
-from pipeline.data.digest import sha256
 from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
 from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
 from pipeline.data.manifest import (

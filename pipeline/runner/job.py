@@ -20,7 +20,7 @@ from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.state import MODEL
-from pipeline.training.trainer import Loop, Outcome, train
+from pipeline.training.trainer import Loop, StageResult, train
 from pipeline.training.worker import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Job:
         return registry.pull(version.uri, folder)
 
 
-def trained(
+def find_or_train(
     job: Job,
     stage: Spec,
     name: str,
@@ -75,14 +75,14 @@ def trained(
     if parent is not None:
         settings = {**settings, "model": str(job.local(parent))}
     with tracking.stage_run(job.run, stage.name, {"fingerprint": key}) as run:
-        outcome = ran(job, stage, loop, settings, key, run)
+        outcome = run_loop(job, stage, loop, settings, key, run)
         counts = Evaluation.from_dict(outcome.metrics["evaluation"])
         model = dsnet.load(outcome.directory / MODEL)
         metrics = headline(counts, model)
-        return registered(job, stage.name, name, model, metrics, key, run, parent)
+        return register_model(job, stage.name, name, model, metrics, key, run, parent)
 
 
-def registered(
+def register_model(
     job: Job,
     stage: str,
     name: str,
@@ -136,14 +136,14 @@ def holdout_tag(config: Config) -> str:
     return f"{config.data.holdout:g}, {config.seed}"
 
 
-def ran(
+def run_loop(
     job: Job,
     stage: Spec,
     loop: Loop,
     settings: Settings,
     key: str,
     run: Run,
-) -> Outcome:
+) -> StageResult:
     """What `loop` reported from its workers. `key`: the stage's fingerprint."""
     settings = {
         **settings,

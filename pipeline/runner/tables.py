@@ -15,7 +15,7 @@ from pipeline.routing_table.arrays import Arrays
 from pipeline.routing_table.build import pending
 from pipeline.routing_table.description import Description, describe
 from pipeline.routing_table.read import read_arrays, read_table
-from pipeline.runner.job import Job, ran
+from pipeline.runner.job import Job, run_loop
 from pipeline.stages import table as table_stage
 from pipeline.store import tracking
 from pipeline.store.registry import Version
@@ -63,7 +63,7 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
     ]
     with tracking.stage_run(job.run, "table", {"fingerprint": key}) as run:
         settings = {"model": str(directory), "parts": parts}
-        ran(job, table_stage.SPEC, table_stage.loop, settings, key, run)
+        run_loop(job, table_stage.SPEC, table_stage.loop, settings, key, run)
     return tables
 
 

@@ -3,7 +3,7 @@
 from dsnet.routing import RoutingTable, average_madds, choose, gate_logits
 from dsnet.routing.budget import price_curve
 from dsnet.routing.tuned import TunedGate
-from dsnet.training.table_gate import TableGate, TrainedGate, train_gate
+from dsnet.training.table_gate import GateOptions, TrainedGate, train_gate
 from pipeline.config import Config
 from pipeline.store.fingerprint import PICTURES, Spec
 
@@ -15,10 +15,10 @@ SPEC = Spec(
 )
 
 
-def how(config: Config) -> TableGate:
+def gate_options(config: Config) -> GateOptions:
     """The config's way to train a gate on a table."""
     gate, table = config.gate, config.table
-    return TableGate(
+    return GateOptions(
         classification=gate.lambda_classification,
         complexity=gate.lambda_complexity,
         sgs_weight=table.lambda_sgs,
@@ -35,7 +35,7 @@ def train_on(config: Config, train: RoutingTable, holdout: RoutingTable) -> Trai
     target = config.gate.target
     madds = [int(count) for count in train.paths.madds]
     targets = [] if target is None else [target.madds(madds)]
-    return train_gate(train, holdout, targets, how(config))
+    return train_gate(train, holdout, targets, gate_options(config))
 
 
 def tuned(trained: TrainedGate, holdout: RoutingTable, index: int = 0) -> TunedGate:

@@ -26,7 +26,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_directory
+from dsnet.files import atomic_directory, sha256
 from dsnet.inference.export import ONNX, missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
@@ -391,7 +391,7 @@ def _content(directory: Path) -> str:
             f"found {', '.join(sorted(listed)) or 'none'}"
         )
     weights.verify(directory)
-    return weights.sha256(sums)
+    return sha256(sums)
 
 
 def _list(source: str) -> dict[str, int]:

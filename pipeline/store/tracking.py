@@ -34,7 +34,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from dsnet.errors import InputError
 from pipeline.config import Config, home
-from pipeline.store.metrics import flatten
+from pipeline.store.flatten import flatten
 
 logger = logging.getLogger(__name__)
 _SQLITE = "sqlite:///"

@@ -24,7 +24,7 @@ from pipeline.report import (
     static_rows,
     write_page,
 )
-from pipeline.runner.job import GATE, registered
+from pipeline.runner.job import GATE, register_model
 from pipeline.runner.promotion import settle
 from pipeline.runner.tables import Tables, make_tables
 from pipeline.stages.table_gate import tuned
@@ -32,7 +32,7 @@ from pipeline.store import registry, tracking
 from pipeline.store.aliases import target_alias, target_uri
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
-from pipeline.sweep.request import Asked
+from pipeline.sweep.request import SweepRequest
 from pipeline.sweep.tuner import EVERY, Trial, run_trials
 
 
@@ -52,16 +52,16 @@ class Best:
         return self.gate.outcomes[self.index].loss
 
 
-def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
+def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     """What the trials have found, and the version that was made of the best of them.
 
     started: of the sweep, by `time.monotonic`.
     """
-    job = asked.job
-    tables = make_tables(job, asked.supernet, asked.model)
-    trials = run_trials(job.config, asked.targets, tables, asked.key)
+    job = request.job
+    tables = make_tables(job, request.supernet, request.model)
+    trials = run_trials(job.config, request.targets, tables, request.key)
     log_trials(job.run, trials)
-    found = Found(asked, tables, best_gates(asked.targets, trials))
+    found = Found(request, tables, best_gates(request.targets, trials))
     results = found.results(trials, started)
     return results, [found.register(results)]
 
@@ -108,7 +108,7 @@ def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best
 class Found:
     """The gates that a sweep has found, and what they do with the test images."""
 
-    asked: Asked
+    request: SweepRequest
     tables: Tables
     best: list[Best]
 
@@ -125,7 +125,7 @@ class Found:
     def results(self, trials: Sequence[Trial], started: float) -> Results:
         """Everything that the report shows."""
         test = self.test
-        rows = static_rows(test, self.asked.routes)
+        rows = static_rows(test, self.request.routes)
         rows += oracle_rows(test)
         for trial in trials:
             rows += self._rows_of(trial)
@@ -137,13 +137,13 @@ class Found:
         prices = [best.gate.prices[best.index] for best in self.best]
         images = image_rows(
             test,
-            self.asked.job.dataset.test.classes,
+            self.request.job.dataset.test.classes,
             [str(best.target) for best in self.best],
             [choose(gate, test.paths, p) for gate, p in zip(logits, prices, strict=True)],
             logits[len(logits) // 2],
             self._pictures,
         )
-        about = self.asked.about(time.monotonic() - started)
+        about = self.request.about(time.monotonic() - started)
         return Results(about, tuple(rows), images)
 
     def register(self, results: Results) -> Version:
@@ -151,7 +151,7 @@ class Found:
 
         Unless it is there already. Where nobody asks for a budget it runs at the middle target.
         """
-        job, key = self.asked.job, self.asked.key
+        job, key = self.request.job, self.request.key
         name = job.config.name
         targets = [best.target for best in self.best]
         version = registry.find(name, key)
@@ -161,20 +161,20 @@ class Found:
             row = next(r for r in results.chosen if r.target == str(self.best[middle].target))
             aliases = ",".join(map(target_alias, targets))
             with tracking.stage_run(job.run, GATE, {"targets": aliases}) as run:
-                version = registered(
+                version = register_model(
                     job,
                     GATE,
                     name,
-                    fitted(self.asked.model, gates[middle]),
+                    fitted(self.request.model, gates[middle]),
                     {"top1": row.top1 or 0.0, "average_madds": row.madds or 0.0},
                     key,
                     run,
-                    self.asked.supernet,
+                    self.request.supernet,
                     gates=gates,
                     evaluated_on="test",
                     attach=lambda folder: write_page(results, folder / "report.html"),
                 )
-        return settle(version, targets, self.asked.labels)
+        return settle(version, targets, self.request.labels)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
         label = "every budget" if trial.target == EVERY else f"target {trial.target}"
@@ -197,22 +197,22 @@ class Found:
                     target_madds=madds,
                     seconds=trial.gate.seconds,
                     chosen=chosen,
-                    uri=target_uri(self.asked.job.config.name, best.target) if chosen else None,
+                    uri=target_uri(self.request.job.config.name, best.target) if chosen else None,
                     config=trial.point,
                 )
             )
         return rows
 
     def _madds(self, target: Target) -> float:
-        return target.madds(self.asked.madds)
+        return target.madds(self.request.madds)
 
     def _logits(self, heads: Sequence[Module]) -> tuple[list[Tensor], list[Tensor]]:
         return gate_logits(self.holdout, heads), gate_logits(self.test, heads)
 
     def _pictures(self, indices: np.ndarray) -> np.ndarray:
-        config = self.asked.job.config
+        config = self.request.job.config
         loader = Loader(
-            self.asked.job.dataset.test.beton,
+            self.request.job.dataset.test.beton,
             batch_size=len(indices),
             recipe=config.data.recipe,
             train=False,

@@ -14,13 +14,13 @@ from pipeline.runner.promotion import settle
 from pipeline.store import tracking
 from pipeline.store.aliases import target_uri
 from pipeline.store.registry import Version
-from pipeline.sweep.request import Asked, aimed
+from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.training.evaluation import Evaluation
 
 logger = logging.getLogger(__name__)
 
 
-def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
+def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     """Train a gate for each target, register it, count on test images, give it its aliases.
 
     started: of the sweep, by `time.monotonic`. A gate that is registered already is not trained
@@ -29,37 +29,37 @@ def run(asked: Asked, started: float) -> tuple[Results, list[Version]]:
     """
     rows: list[Row] = []
     versions: dict[Target, Version] = {}
-    for target in asked.targets:
+    for target in request.targets:
         try:
-            version = _gated(asked, target)
+            version = _gated(request, target)
         except TrainingFailedError as error:
             logger.warning("target %s failed: %s", target, error)
             reason = str(error).strip().splitlines()[-1]
             rows.append(Row(GATE, f"target {target}", target=str(target), error=reason))
             continue
         if not versions:
-            rows += _static_rows(asked, chain.counts(version))
-        rows.append(_gate_row(asked, target, version))
+            rows += _static_rows(request, chain.counts(version))
+        rows.append(_gate_row(request, target, version))
         versions[target] = version
     if not versions:
         raise RuntimeError(f"no target has a gate: {'; '.join(row.error or '' for row in rows)}")
     # The middle target's first: where a name has no champion yet, it becomes it.
     middle = list(versions)[len(versions) // 2]
     for target in sorted(versions, key=lambda target: target != middle):
-        versions[target] = settle(versions[target], [target], asked.labels)
+        versions[target] = settle(versions[target], [target], request.labels)
     nothing = Images((), (), (), (), ())
-    results = Results(asked.about(time.monotonic() - started), tuple(rows), nothing)
+    results = Results(request.about(time.monotonic() - started), tuple(rows), nothing)
     return results, list(versions.values())
 
 
-def _gated(asked: Asked, target: Target) -> Version:
-    job = replace(asked.job, config=aimed(asked.job.config, target))
-    return chain.evaluate(job, chain.straight_through(job, asked.supernet))
+def _gated(request: SweepRequest, target: Target) -> Version:
+    job = replace(request.job, config=with_target(request.job.config, target))
+    return chain.evaluate(job, chain.straight_through(job, request.supernet))
 
 
-def _static_rows(asked: Asked, counts: Evaluation) -> list[Row]:
+def _static_rows(request: SweepRequest, counts: Evaluation) -> list[Row]:
     """Every image at one width: a row for each route."""
-    routes = list(asked.model.space.routes)
+    routes = list(request.model.space.routes)
     return [
         Row(
             STATIC,
@@ -68,12 +68,12 @@ def _static_rows(asked: Asked, counts: Evaluation) -> list[Row]:
             top1=counts.correct[route] / counts.images,
             routes=tuple(float(other == route) for other in routes),
         )
-        for name, madds, route in zip(asked.routes, asked.madds, routes, strict=True)
+        for name, madds, route in zip(request.routes, request.madds, routes, strict=True)
     ]
 
 
-def _gate_row(asked: Asked, target: Target, version: Version) -> Row:
-    counts, model = chain.counts(version), dsnet.load(asked.job.local(version))
+def _gate_row(request: SweepRequest, target: Target, version: Version) -> Row:
+    counts, model = chain.counts(version), dsnet.load(request.job.local(version))
     run = tracking.client().get_run(version.run_id).info
     return Row(
         GATE,
@@ -81,7 +81,7 @@ def _gate_row(asked: Asked, target: Target, version: Version) -> Row:
         madds=counts.average_madds(model),
         top1=counts.routed_correct / counts.images,
         target=str(target),
-        target_madds=target.madds(asked.madds),
+        target_madds=target.madds(request.madds),
         routes=tuple(counts.picked[route] / counts.images for route in model.space.routes),
         price=model.metadata.price,
         seconds=(run.end_time - run.start_time) / 1000,

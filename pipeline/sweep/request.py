@@ -23,13 +23,13 @@ SPEC = Spec(
 )
 
 
-def aimed(config: Config, target: Target | None) -> Config:
+def with_target(config: Config, target: Target | None) -> Config:
     """`config` with another target, or none."""
     return config.model_copy(update={"gate": config.gate.model_copy(update={"target": target})})
 
 
 @dataclass(frozen=True)
-class Asked:
+class SweepRequest:
     """A gate for every target, on one supernet."""
 
     job: Job

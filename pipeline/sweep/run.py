@@ -15,7 +15,7 @@ from pipeline.runner.job import Job
 from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training
-from pipeline.sweep.request import Asked, aimed
+from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.sweep.tuner import check_targets
 from pipeline.training.sanity import Point, doubts
 
@@ -40,7 +40,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     """
     started = time.monotonic()
     tracking.configure()
-    config = aimed(config, None)
+    config = with_target(config, None)
     check_targets(targets, config)
     given = chain.given_supernet(config)
     dataset = ingest(config)
@@ -50,12 +50,14 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
         job = Job(config, dataset, run)
         supernet = given or chain.calibrate(job, chain.supernet(job))
-        asked = Asked(job, supernet, chain.gateless(job, supernet), tuple(targets), command)
-        way = by_table if chain.by_table(config, asked.model) else by_training
-        results, versions = way.run(asked, started)
+        request = SweepRequest(
+            job, supernet, chain.gateless(job, supernet), tuple(targets), command
+        )
+        way = by_table if chain.by_table(config, request.model) else by_training
+        results, versions = way.run(request, started)
         static, chosen = (map(_point, rows) for rows in (results.of_kind(STATIC), results.chosen))
-        chain.warn(doubts(list(static), list(chosen), asked.labels))
-        folder = storage_dir(config) / "sweeps" / f"{config.name}-{asked.key[:12]}"
+        chain.warn(doubts(list(static), list(chosen), request.labels))
+        folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
         write_page(results, page)

@@ -121,7 +121,7 @@ def optuna_search(config: Config, names: list[str]) -> TargetSearch:
 
 
 def choices(config: Config) -> dict[str, tuple[CategoricalChoiceType, ...]]:
-    """What is tried, as fields of `TableGate`: the config's lists."""
+    """What is tried, as fields of `GateOptions`: the config's lists."""
     sweep = config.sweep
     return {
         "lr": sweep.lr,

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from dsnet.files import atomic_directory
 from dsnet.nn.gate import heads_from_tensors, heads_to_tensors
 from dsnet.routing import Frontier, Outcome, RoutingTable, frontier
-from dsnet.training.table_gate import TableGate, TrainedGate, train_gate
+from dsnet.training.table_gate import GateOptions, TrainedGate, train_gate
 from pipeline.routing_table.arrays import Arrays, from_arrays
 
 HEADS, FACTS = "heads.safetensors", "gate.json"
@@ -31,7 +31,7 @@ _AFTER_IMPORTS = psutil.Process().memory_info().rss
 def run(
     config: Mapping[str, dict[str, Any]],
     *,
-    how: TableGate,
+    options: GateOptions,
     targets: Mapping[str, Sequence[float]],
     train: Arrays,
     holdout: Arrays,
@@ -40,8 +40,8 @@ def run(
 ) -> None:
     """One trial. The tables are views of the node's shared memory.
 
-    config: Tune's, a `point` alone: the name of its target and what it changes of `how`. targets:
-    by name, average multiply-adds. ended: called when no more will come, whatever the reason.
+    config: Tune's, a `point` alone: the name of its target, and what it changes of `options`.
+    targets: by name, average multiply-adds. ended: called when no more will come, whatever the reason.
 
     Its gate goes to a place of its own, whole or not at all: Tune writes down what has ended only
     now and then, and a trial that it forgot finds its gate there.
@@ -51,7 +51,7 @@ def run(
     by_lot = random_losses(held_out)
     point = config["point"]
     changed = {name: value for name, value in point.items() if name != "target"}
-    here = replace(how, **changed)
+    here = replace(options, **changed)
 
     def report(step: int, gate: TrainedGate) -> None:
         reached = {"step": step, **figures(gate, by_lot), "memory_mb": memory_taken()}

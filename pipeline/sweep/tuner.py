@@ -19,7 +19,7 @@ from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import progress_actor
 from pipeline.config import Config, storage_dir
 from pipeline.runner.tables import Tables
-from pipeline.stages.table_gate import how
+from pipeline.stages.table_gate import gate_options
 from pipeline.sweep import trial
 from pipeline.sweep.search import METRIC, MODE, asha, choices, optuna_search
 
@@ -62,7 +62,7 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
         trainable = tune.with_resources(
             tune.with_parameters(
                 trial.run,
-                how=how(config),
+                options=gate_options(config),
                 targets={EVERY: [*wanted.values()], **{name: [m] for name, m in wanted.items()}},
                 train=train,
                 holdout=tables.arrays("holdout"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsnet.io.weights import sha256
+from dsnet.files import sha256
 
 logger = logging.getLogger(__name__)
 

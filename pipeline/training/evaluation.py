@@ -13,7 +13,7 @@ from dsnet.training.distributed import total
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     """One line of the table: a sub-network, or the whole dynamic network."""
 
     name: str
@@ -39,7 +39,7 @@ class Evaluation:
     picked: tuple[int, ...]
     """How many images took each sub-network."""
 
-    def rows(self, model: DSNet) -> list[Row]:
+    def rows(self, model: DSNet) -> list[EvaluationRow]:
         """Every sub-network and, if any image was routed, the dynamic network."""
         madds = [model.madds(width) for width in model.space]
         widest = madds[model.space.routes[-1]]
@@ -53,9 +53,9 @@ class Evaluation:
             )
         return rows
 
-    def _row(self, name: str, right: int, madds: float, widest: int) -> Row:
+    def _row(self, name: str, right: int, madds: float, widest: int) -> EvaluationRow:
         top1 = right / self.images
-        return Row(name, top1, standard_error(top1, self.images), madds, madds / widest)
+        return EvaluationRow(name, top1, standard_error(top1, self.images), madds, madds / widest)
 
     def average_madds(self, model: DSNet) -> float:
         """Multiply-adds per image that the gates chose."""

@@ -33,7 +33,7 @@ Loop = Callable[[Worker], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StageResult:
     """What a stage's loop reported last."""
 
     metrics: dict[str, Any]
@@ -49,7 +49,7 @@ def train(
     *,
     fingerprint: str,
     run: Run,
-) -> Outcome:
+) -> StageResult:
     """Run `loop` on `config.cluster.workers` workers and wait for its end.
 
     The run's folder is named after the stage's fingerprint: started again after a crash, the same
@@ -91,7 +91,7 @@ def train(
             raise _users_mistake(error) or error from None
         if reason := ray.get(progress.failure.remote()):
             raise DivergenceError(f"stage {stage}: {reason}; nothing of it is registered")
-    return _outcome(stage, storage / name)
+    return _result(stage, storage / name)
 
 
 def _forget_snapshot(run: Path) -> None:
@@ -103,7 +103,7 @@ def _forget_snapshot(run: Path) -> None:
     (run / checkpoint_snapshot()).unlink(missing_ok=True)
 
 
-def _outcome(stage: str, run: Path) -> Outcome:
+def _result(stage: str, run: Path) -> StageResult:
     """What the run's final checkpoint holds."""
     newest = checkpoint.newest_whole(run)
     if newest is None or not newest.final:
@@ -113,7 +113,7 @@ def _outcome(stage: str, run: Path) -> Outcome:
             "command again, and it goes on from there"
         )
     checkpoint.remove_old(run)
-    return Outcome(newest.metrics, newest.folder)
+    return StageResult(newest.metrics, newest.folder)
 
 
 def _on_worker(loop: Loop, settings: Settings) -> None:

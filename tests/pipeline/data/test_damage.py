@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from dsnet.errors import InputError
+from dsnet.files import sha256
 from pipeline.data.decoder import DAMAGED, DECODED, OUTSIDE, decode
-from pipeline.data.digest import file_state, records_folder, sha256
+from pipeline.data.digest import file_state, records_folder
 from pipeline.data.ffcv import (
     ALLOC_TABLE_TYPE,
     FieldDescType,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dsnet.errors import InputError
-from pipeline.data.digest import sha256
+from dsnet.files import sha256
 from pipeline.data.ffcv import Compiler, IntField, Reader, torch_threads_kept
 from pipeline.data.ingest import ingest, shrink
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify

@@ -16,7 +16,7 @@ import dsnet
 from dsnet import DSNet, InputError
 from dsnet.routing import RoutingTable, build_rows, choose, gate_logits
 from dsnet.routing.tuned import put_heads
-from dsnet.training.table_gate import TableGate, train_gate
+from dsnet.training.table_gate import GateOptions, train_gate
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
@@ -117,7 +117,7 @@ def test_choices_from_the_file_are_the_networks_own(
     built(model, digits, tmp_path, still)
     table = read_table(tmp_path, still)
     model = copy.deepcopy(model)
-    trained = train_gate(table, table, [float(table.paths.madds.mean())], TableGate(steps=20))
+    trained = train_gate(table, table, [float(table.paths.madds.mean())], GateOptions(steps=20))
     put_heads(model, trained.heads)
     (price,) = trained.prices
     metadata = model.metadata

@@ -21,7 +21,7 @@ from dsnet.routing import (
 )
 from dsnet.routing.tuned import put_heads
 from dsnet.training.table_gate import (
-    TableGate,
+    GateOptions,
     TrainedGate,
     _held,
     _meet,
@@ -33,7 +33,7 @@ from dsnet.training.table_gate import (
 from .conftest import ONE_GATE, TWO_GATES, make_table, random_network
 
 MADDS = (40.0, 70.0, 100.0)
-EXACT = TableGate(rows=10**9)
+EXACT = GateOptions(rows=10**9)
 
 
 def telling_table(n: int = 600, seed: int = 0) -> RoutingTable:
@@ -75,10 +75,10 @@ def test_the_heads_follow_the_gradient_along_the_constraint(
     """Against finite differences of the loss with the price solved anew each time."""
     table = two_gate_table(30, seed) if gates == 2 else telling_table(30, seed)
     target = 65.0
-    how = TableGate(sgs_weight=sgs, sgs="give_up", rows=10**9)
+    options = GateOptions(sgs_weight=sgs, sgs="give_up", rows=10**9)
     generator = torch.Generator().manual_seed(seed)
     ones = [torch.ones(f.shape[2]) for f in table.features]
-    batch = _Rows(table, ones, how, generator)
+    batch = _Rows(table, ones, options, generator)
     weights = [
         torch.randn(routes, f.shape[2], generator=generator).requires_grad_()
         for routes, f in zip(table.paths.routes, table.features, strict=True)
@@ -169,8 +169,8 @@ def test_the_scale_of_a_feature_changes_nothing() -> None:
     stretched = RoutingTable(
         **{**vars(table), "features": (table.features[0] * torch.tensor([1e-3, 1.0, 500.0]),)}
     )
-    for how in (EXACT, TableGate(rows=10**9, hidden=8)):
-        plain, other = (train_gate(t, t, [60.0], how) for t in (table, stretched))
+    for options in (EXACT, GateOptions(rows=10**9, hidden=8)):
+        plain, other = (train_gate(t, t, [60.0], options) for t in (table, stretched))
         assert plain.outcomes[0].shares == pytest.approx(other.outcomes[0].shares, abs=0.01)
         torch.testing.assert_close(
             gate_logits(stretched, other.heads)[0],
@@ -197,7 +197,7 @@ def test_a_hidden_layer_finds_what_a_linear_head_cannot() -> None:
     losses = torch.stack([hard * 2.0, torch.zeros(200)], 1)
     table = make_table(losses, [50.0, 100.0], torch.cat([bits, torch.ones(200, 1)], 1))
     linear = train_gate(table, table, [75.0], EXACT).outcomes[0].loss
-    deep = train_gate(table, table, [75.0], TableGate(rows=10**9, hidden=16)).outcomes[0].loss
+    deep = train_gate(table, table, [75.0], GateOptions(rows=10**9, hidden=16)).outcomes[0].loss
     assert linear > 0.3
     assert deep == pytest.approx(0.0, abs=1e-6)
 
@@ -213,8 +213,8 @@ def test_sgs_teaches_the_two_ends() -> None:
 
 def test_sgs_alone_sends_the_easy_to_the_smallest_and_the_hard_to_the_widest() -> None:
     table = telling_table()
-    how = TableGate(classification=0, complexity=0, sgs_weight=1, sgs="try_best", rows=10**9)
-    trained = train_gate(table, table, (), how)
+    options = GateOptions(classification=0, complexity=0, sgs_weight=1, sgs="try_best", rows=10**9)
+    trained = train_gate(table, table, (), options)
     easy = float(table.top1[:, 0].float().mean())
     assert trained.prices == (0.0,)
     assert trained.outcomes[0].shares == pytest.approx((easy, 0, 1 - easy))
@@ -226,7 +226,7 @@ def test_without_a_target_a_dearer_complexity_makes_a_slimmer_network() -> None:
         **{**vars(table), "paths": Paths((3,), table.paths.madds * 1e7, table.paths.costs)}
     )
     averages = [
-        train_gate(giga, giga, (), TableGate(complexity=weight)).outcomes[0].madds
+        train_gate(giga, giga, (), GateOptions(complexity=weight)).outcomes[0].madds
         for weight in (0.01, 3.0, 30.0)
     ]
     assert averages[0] > averages[1] > averages[2]
@@ -239,7 +239,7 @@ def test_what_is_kept_is_the_best_look_at_the_held_out_table() -> None:
         train,
         holdout,
         [55.0],
-        TableGate(check_every=5, patience=3, lr=0.5),
+        GateOptions(check_every=5, patience=3, lr=0.5),
         report=lambda step, best: looks.append((step, best)),
     )
     assert [step for step, _ in looks] == list(range(5, trained.steps + 1, 5))
@@ -251,8 +251,8 @@ def test_what_is_kept_is_the_best_look_at_the_held_out_table() -> None:
 
 def test_the_same_seed_gives_the_same_gate() -> None:
     table = telling_table()
-    how = TableGate(rows=100, hidden=4, steps=40, seed=3)
-    one, two = (train_gate(table, table, [60.0], how) for _ in range(2))
+    options = GateOptions(rows=100, hidden=4, steps=40, seed=3)
+    one, two = (train_gate(table, table, [60.0], options) for _ in range(2))
     for ours, theirs in zip(
         one.heads[0].state_dict().values(), two.heads[0].state_dict().values(), strict=True
     ):

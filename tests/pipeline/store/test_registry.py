@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import dsnet
 from dsnet.errors import InputError
+from dsnet.files import sha256
 from dsnet.io import weights
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
@@ -244,7 +245,7 @@ def test_an_upload_that_fails_half_way_leaves_no_version(
     model = make_model(1)
     with tracking.stage_run(None, "gate") as run:
         folder = Path(tracking.client().get_run(run.id).info.artifact_uri)
-        target = folder / "model" / weights.sha256(model / weights.SUMS)[:16]
+        target = folder / "model" / sha256(model / weights.SUMS)[:16]
         (target / weights.WEIGHTS).mkdir(parents=True)  # in the way of the file
         with pytest.raises(RuntimeError, match="MLflow stored"):
             register(name, model, run_id=run.id)
@@ -259,7 +260,7 @@ def test_files_left_in_the_place_of_an_upload_do_not_get_into_a_version(
     model = make_model(1)
     with tracking.stage_run(None, "gate") as run:
         folder = Path(tracking.client().get_run(run.id).info.artifact_uri)
-        target = folder / "model" / weights.sha256(model / weights.SUMS)[:16]
+        target = folder / "model" / sha256(model / weights.SUMS)[:16]
         target.mkdir(parents=True)
         (target / "evil.pkl").write_bytes(b"pickle")
         with pytest.raises(RuntimeError, match=r"evil\.pkl"):

@@ -21,7 +21,7 @@ from dsnet.errors import InputError
 from pipeline.config import Config
 from pipeline.store import tracking
 from pipeline.store.callback import MLflowCallback
-from pipeline.store.metrics import flatten
+from pipeline.store.flatten import flatten
 from pipeline.store.tracking import MetricLog
 
 
