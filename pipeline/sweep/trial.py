@@ -41,7 +41,8 @@ def run(
     """One trial. The tables are views of the node's shared memory.
 
     config: Tune's, a `point` alone: the name of its target, and what it changes of `options`.
-    targets: by name, average multiply-adds. ended: called when no more will come, whatever the reason.
+    targets: by name, average multiply-adds. ended: called when no more will come, whatever the
+    reason.
 
     Its gate goes to a place of its own, whole or not at all: Tune writes down what has ended only
     now and then, and a trial that it forgot finds its gate there.
