@@ -1,5 +1,7 @@
 """DSNet: a supernet whose widths are slices of one set of weights, and the gates that choose."""
 
+from collections.abc import Callable, Iterable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,11 @@ from dsnet.models.registry import family
 from dsnet.models.width import RoutingSpace, Width
 from dsnet.nn.gate import Gate, is_trained, pick
 from dsnet.nn.layers import SlimLinear, global_average
+
+Branch = tuple[int, Tensor | None]
+"""An entry to go on with, and the positions of the images that take it; None: all."""
+Split = Callable[[tuple[int, ...], Tensor, Tensor], Iterable[Branch]]
+"""What a gate decides in `DSNet.walk`."""
 
 
 class DSNet(nn.Module):
@@ -132,6 +139,35 @@ class DSNet(nn.Module):
             features = F.dropout(features, self.architecture.dropout, self.training)
         return self.classifier(features)
 
+    def walk(self, images: Tensor, split: Split) -> Iterator[tuple[Width, Tensor, Tensor]]:
+        """Run the tree of segments and choices depth first, what several paths share once.
+
+        images: normalised float (N, 3, H, W). `split(path, reduced, rows)` is asked at each gate:
+        the entries that were chosen before it, its reduced feature (n, r), and which of the images
+        have come there, int64 (n,). It answers with the entries to go on with, and for each the
+        positions among `rows` that take it, int64, or None for all.
+        Yields for each end that is reached its sub-network, the pooled features (n, c), and rows.
+        """
+        yield from self._walk(images, torch.arange(len(images), device=images.device), (), split)
+
+    def _walk(
+        self, x: Tensor, rows: Tensor, path: tuple[int, ...], split: Split
+    ) -> Iterator[tuple[Width, Tensor, Tensor]]:
+        undecided = len(self.architecture.gates) - len(path)
+        # What is undecided is behind this segment, and any entry will do.
+        width = self.space[self.space.index_of(path + (0,) * undecided)]
+        x, reduced = self.segment(len(path), x, width)
+        if reduced is None:
+            yield width, x, rows
+            return
+        for entry, picked in split(path, reduced, rows):
+            there = (x, rows) if picked is None else (x[picked], rows[picked])
+            yield from self._walk(*there, (*path, entry), split)
+
+    def every_entry(self, path: tuple[int, ...], reduced: Tensor, rows: Tensor) -> list[Branch]:
+        """A `split` for `walk`: every sub-network, in the order of `space`, for all images."""
+        return [(entry, None) for entry in range(self.space.options[len(path)])]
+
     # Routing -------------------------------------------------------------------------------------
 
     def route(self, images: Tensor, price: float | None = None) -> Tensor:
@@ -164,30 +200,25 @@ class DSNet(nn.Module):
         gates = self.gates
         costs = [cost * price for cost in self.gate_costs(images.device)] if price else None
 
-        def descend(x: Tensor, rows: Tensor, path: tuple[int, ...]) -> None:
-            """Run the segment that `path` leads to on these rows, then split them by choice."""
-            gate, undecided = len(path), len(gates) - len(path)
-            width = self.space[self.space.index_of(path + (0,) * undecided)]
-            x, reduced = self.segment(gate, x, width)
-            if reduced is None:
-                if logits is not None:
-                    logits[rows] = self.classify(x, width).to(logits.dtype)
-                return
-            scores = gates[gate].logits(reduced)
+        def split(path: tuple[int, ...], reduced: Tensor, rows: Tensor) -> Iterator[Branch]:
+            """To each route the rows whose gate picks it."""
+            scores = gates[len(path)].logits(reduced)
             if costs is not None:
-                scores = scores - costs[gate]
-            entries = self.space.choices[gate]
+                scores = scores - costs[len(path)]
+            entries = self.space.choices[len(path)]
             for entry, picked in zip(entries, _groups(scores), strict=True):
                 if not len(picked):
                     continue
-                if undecided == 1:
+                if len(path) + 1 == len(gates):
                     widths[rows[picked]] = self.space.index_of((*path, entry))
                     if not classify:
                         continue
-                descend(x[picked], rows[picked], (*path, entry))
+                yield entry, picked
 
         if n:
-            descend(images, torch.arange(n, device=images.device), ())
+            for width, features, rows in self.walk(images, split):
+                assert logits is not None
+                logits[rows] = self.classify(features, width).to(logits.dtype)
         return logits, widths
 
     def gate_costs(self, device: torch.device | None = None) -> list[Tensor]:

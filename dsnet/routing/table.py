@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.errors import InputError
-from dsnet.models.network import DSNet
+from dsnet.models.network import Branch, DSNet
 
 MAX_PATHS = 64
 
@@ -102,23 +102,18 @@ def build_rows(
     features: list[list[Tensor]] = [[] for _ in paths.routes]
     losses, confidences, top1, top5 = [], [], [], []
 
-    def descend(x: Tensor, chosen: tuple[int, ...]) -> None:
-        undecided = len(paths.routes) - len(chosen)
-        width = model.space[model.space.index_of((*chosen, *(0,) * undecided))]
-        x, reduced = model.segment(len(chosen), x, width)
-        if reduced is not None:
-            features[len(chosen)].append(reduced.float())
-            for entry in model.space.choices[len(chosen)]:
-                descend(x, (*chosen, entry))
-            return
-        logits = model.classify(x, width).float()
+    def every_route(path: tuple[int, ...], reduced: Tensor, rows: Tensor) -> list[Branch]:
+        features[len(path)].append(reduced.float())
+        return [(entry, None) for entry in model.space.choices[len(path)]]
+
+    for width, pooled, _ in model.walk(images, every_route):
+        logits = model.classify(pooled, width).float()
         best = logits.topk(min(5, logits.shape[1])).indices
         losses.append(F.cross_entropy(logits, labels, reduction="none"))
         confidences.append(logits.softmax(1).amax(1))
         top1.append(logits.argmax(1) == labels)
         top5.append((best == labels[:, None]).any(1))
 
-    descend(images, ())
     return RoutingTable(
         paths=paths,
         features=tuple(torch.stack(rows, 1) for rows in features),

@@ -72,15 +72,8 @@ def _run_every_subnetwork(model: DSNet, images: Tensor) -> None:
             model(images, width=width)
         return
     model.segment(0, images, model.space.largest)
-
-    def descend(x: Tensor, segment: int, path: tuple[int, ...]) -> None:
-        full = path + (0,) * (len(model.architecture.gates) - len(path))
-        x, reduced = model.segment(segment, x, model.space[model.space.index_of(full)])
-        if reduced is not None:
-            for entry in range(model.space.options[segment]):
-                descend(x, segment + 1, (*path, entry))
-
-    descend(images, 0, ())
+    for _ in model.walk(images, model.every_entry):
+        pass
 
 
 def _write(layers: list[SlimBatchNorm2d], everything: Tensor) -> None:

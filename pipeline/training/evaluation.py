@@ -109,11 +109,10 @@ def evaluate(
 
 
 def _every_width(model: DSNet, images: Tensor) -> Iterable[Tensor]:
-    """Logits of each sub-network, the slim prefix computed once."""
+    """Logits of each sub-network, what they share computed once."""
     if model.architecture.gates:
-        x, _ = model.segment(0, images, model.space[0])
-        for width in model.space:
-            yield model.tail(x, width)
+        for width, features, _ in model.walk(images, model.every_entry):
+            yield model.classify(features, width)
     else:
         for width in model.space:
             yield model(images, width=width)

@@ -1,6 +1,8 @@
 """A network is a pure function of its arguments and weights, and routing really slices."""
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -242,3 +244,31 @@ def test_batchnorm_keeps_statistics_of_its_own_for_each_width(
         masked = norm(padded, mixture)
         torch.testing.assert_close(masked[:, :width], twin(x))
         assert not masked[:, width:].any()
+
+
+@torch.no_grad()
+def test_a_walk_reaches_every_sub_network_and_runs_what_they_share_once(
+    gated: DSNet, images: Tensor
+) -> None:
+    calls = Counter[str]()
+    watched = {"stem": gated.stem}
+    for number, stage in enumerate(gated.architecture.gates):
+        # The first half of a gate's block: once for each choice of the gates before it.
+        watched[f"gate {number}"] = gated.gates[number]
+        assert gated.block(stage, 0).gate is gated.gates[number]
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+        for name, module in watched.items()
+    ]
+    ends = list(gated.walk(images, gated.every_entry))
+    for hook in hooks:
+        hook.remove()
+    options = gated.space.options
+    assert calls == {
+        "stem": 1,
+        **{f"gate {g}": math.prod(options[:g]) for g in range(len(gated.gates))},
+    }
+    assert [width for width, _, _ in ends] == list(gated.space)
+    for width, features, rows in ends:
+        assert torch.equal(rows, torch.arange(len(images)))
+        torch.testing.assert_close(gated.classify(features, width), gated(images, width=width))
