@@ -14,17 +14,17 @@ from safetensors.torch import save_file
 import torch
 
 import dsnet
-from dsnet import atomic
-from dsnet.tuned import TunedGate
+from dsnet import files
+from dsnet.routing.tuned import TunedGate
 
 root = Path(sys.argv[1])
 os.umask(int(sys.argv[2], 8))
 model = dsnet.create_model("ds_mbnet_digits")
 heads = tuple(gate.slimming for gate in model.gates)
 dsnet.save(model, root / "model", [TunedGate(heads, 1e5, 0.0, ())])
-with atomic.atomic_file(root / "file") as path:
+with files.atomic_file(root / "file") as path:
     path.write_text("text")
-with atomic.atomic_directory(root / "folder") as path:
+with files.atomic_directory(root / "folder") as path:
     (path / "inner").mkdir(mode=0o700)
     save_file({"x": torch.zeros(1)}, path / "inner" / "x.safetensors")
 """
@@ -54,7 +54,7 @@ RACE = """
 import os, sys, threading
 from pathlib import Path
 
-from dsnet import atomic
+from dsnet import files
 
 sys.setswitchinterval(1e-6)  # threads take turns as often as they can
 os.umask(0o077)

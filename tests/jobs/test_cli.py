@@ -209,7 +209,7 @@ def test_stdout_is_one_json_document_whatever_libraries_print() -> None:
     script = """
 import atexit, os, subprocess
 from jobs import cli
-from pipeline import doctor
+from jobs import doctor
 
 def examine():
     print("printed")
@@ -235,7 +235,7 @@ cli.main(["doctor", "--json"])
 def run_doctor_raising(error: str) -> subprocess.CompletedProcess[str]:
     script = f"""
 from jobs import cli
-from pipeline import doctor
+from jobs import doctor
 
 def examine():
     raise {error}

@@ -52,7 +52,7 @@ def test_work_that_fails_says_where_it_stopped(capsys: pytest.CaptureFixture[str
 
 
 WORK = """
-from pipeline.progress import Progress
+from pipeline.cluster.progress import Progress
 with Progress("ingest [train]", total=10, unit="images") as shown:
     shown.update(4, loss=0.5)
     shown.update(10, loss=0.25)

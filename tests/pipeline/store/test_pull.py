@@ -221,7 +221,7 @@ import os, sys
 from pathlib import Path
 
 os.umask(0o027)
-from pipeline import registry, tracking
+from pipeline.store import registry, tracking
 
 tracking.configure()
 registry.register("modes", Path(sys.argv[1]), stage="gate", run_id=None,
