@@ -7,6 +7,7 @@ from dataclasses import replace
 from ray.train import TrainingFailedError
 
 import dsnet
+from dsnet.errors import DivergenceError
 from dsnet.routing.target import Target
 from pipeline import chain
 from pipeline.report import GATE, STATIC, Images, Results, Row
@@ -32,7 +33,7 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     for target in request.targets:
         try:
             version = _gated(request, target)
-        except TrainingFailedError as error:
+        except (TrainingFailedError, DivergenceError) as error:
             logger.warning("target %s failed: %s", target, error)
             reason = str(error).strip().splitlines()[-1]
             rows.append(Row(GATE, f"target {target}", target=str(target), error=reason))

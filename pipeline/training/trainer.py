@@ -90,7 +90,9 @@ def train(
         except TrainingFailedError as error:
             raise _users_mistake(error) or error from None
         if reason := ray.get(progress.failure.remote()):
-            raise DivergenceError(f"stage {stage}: {reason}; nothing of it is registered")
+            raise DivergenceError(
+                f"stage {stage}: {reason}; nothing of it is registered; lower the learning rate"
+            )
     return _result(stage, storage / name)
 
 

@@ -252,6 +252,11 @@ def test_a_bug_is_status_1_with_a_traceback() -> None:
     assert done.stderr.startswith("Traceback")
 
 
+def test_a_training_that_diverged_is_status_1_and_one_line() -> None:
+    done = run_doctor_raising("__import__('dsnet.errors').errors.DivergenceError('no loss left')")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "dsnet: no loss left\n")
+
+
 def test_an_interrupt_is_status_130_without_a_traceback() -> None:
     done = run_doctor_raising("KeyboardInterrupt")
     assert done.returncode == 130
