@@ -17,20 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from dsnet.inference import import_optional
-from dsnet.inference.fold import (
-    Activation,
-    Attention,
-    Classifier,
-    Conv,
-    Folded,
-    Fork,
-    Layer,
-    Linear,
-    MaxPool,
-    Residual,
-    Trunk,
-    Weight,
-)
+from dsnet.inference.fold import Classifier, Folded, Fork, Trunk
+from dsnet.nn.plan import Activation, Attention, Conv, Layer, Linear, MaxPool, Residual, Weight
 
 IMAGES, PRICE, LOGITS, WIDTHS = "images", "price", "logits", "widths"
 

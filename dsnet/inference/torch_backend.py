@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnet.inference import fold
-from dsnet.inference.fold import Folded, Layer
+from dsnet.inference.fold import Folded
+from dsnet.nn import plan
 from dsnet.nn.gate import pick
 
 
@@ -95,7 +96,7 @@ class _Classifier(nn.Module):
 
 
 class _Conv(nn.Module):
-    def __init__(self, conv: fold.Conv):
+    def __init__(self, conv: plan.Conv):
         super().__init__()
         weight = conv.weight.tensor().contiguous(memory_format=torch.channels_last)
         self.register_buffer("weight", weight)
@@ -114,7 +115,7 @@ class _Conv(nn.Module):
 
 
 class _Linear(nn.Module):
-    def __init__(self, linear: fold.Linear):
+    def __init__(self, linear: plan.Linear):
         super().__init__()
         self.register_buffer("weight", linear.weight.tensor())
         self.register_buffer("bias", linear.bias)
@@ -127,7 +128,7 @@ class _Linear(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, attention: fold.Attention):
+    def __init__(self, attention: plan.Attention):
         super().__init__()
         self.reduce, self.expand = _Linear(attention.reduce), _Linear(attention.expand)
 
@@ -141,7 +142,7 @@ class _Attention(nn.Module):
 
 
 class _Residual(nn.Module):
-    def __init__(self, residual: fold.Residual):
+    def __init__(self, residual: plan.Residual):
         super().__init__()
         self.body = nn.Sequential(*(_layer(layer) for layer in residual.body))
         self.shortcut = nn.Sequential(*(_layer(layer) for layer in residual.shortcut))
@@ -152,13 +153,13 @@ class _Residual(nn.Module):
         return F.relu_(body.add_(shortcut))
 
 
-def _layer(layer: Layer) -> nn.Module:
+def _layer(layer: plan.Layer) -> nn.Module:
     match layer:
-        case fold.Conv():
+        case plan.Conv():
             return _Conv(layer)
-        case fold.Attention():
+        case plan.Attention():
             return _Attention(layer)
-        case fold.MaxPool():
+        case plan.MaxPool():
             return nn.MaxPool2d(3, 2, 1)
-        case fold.Residual():
+        case plan.Residual():
             return _Residual(layer)

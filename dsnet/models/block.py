@@ -1,4 +1,7 @@
-"""What a family provides: a stem and a block, each with its multiply-adds in closed form."""
+"""What a family provides: a stem and a block.
+
+Each says what it computes, its multiply-adds in closed form, and the plain layers it comes to.
+"""
 
 from abc import abstractmethod
 
@@ -6,6 +9,7 @@ from torch import Tensor, nn
 
 from dsnet.models.architecture import Stage
 from dsnet.nn.gate import Gate
+from dsnet.nn.plan import Layer
 
 
 class Stem(nn.Module):
@@ -21,6 +25,10 @@ class Stem(nn.Module):
     @abstractmethod
     def madds(self, channels: int, size: int) -> tuple[int, int]:
         """(multiply-adds for one image of size x size pixels, size of what comes out)."""
+
+    @abstractmethod
+    def plan(self, channels: int) -> list[Layer]:
+        """What `forward` computes in eval mode, as plain layers; the first is a `Conv`."""
 
 
 class Block(nn.Module):
@@ -52,6 +60,14 @@ class Block(nn.Module):
     @abstractmethod
     def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: the gate's output (N, i, H', W') -> (N, channels, H'', W'')."""
+
+    @abstractmethod
+    def plan_before(self, inputs: int) -> list[Layer]:
+        """What `before` computes in eval mode on `inputs` channels, as plain layers."""
+
+    @abstractmethod
+    def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
+        """What `after` computes in eval mode from `inputs` to `outputs` channels, likewise."""
 
     @abstractmethod
     def madds(self, in_channels: int, out_channels: int, size: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.nn.gate import Gate
 from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwiseConv2d, silu
+from dsnet.nn.plan import Layer, plain_conv
 
 
 class MBNetStem(Stem):
@@ -27,6 +28,10 @@ class MBNetStem(Stem):
         """(multiply-adds for one image of size x size pixels, size of what comes out)."""
         size = -(-size // self.conv.stride)
         return self.conv.madds(3, channels, size), size
+
+    def plan(self, channels: int) -> list[Layer]:
+        """What `forward` computes in eval mode, as plain layers."""
+        return [plain_conv(self.conv, self.bn, 3, channels, "silu")]
 
 
 class SeparableBlock(Block):
@@ -60,6 +65,14 @@ class SeparableBlock(Block):
         size = -(-size // self.depthwise.stride)
         count = self.depthwise.madds(in_channels, size) + self.gate.madds(in_channels, size)
         return count + self.pointwise.madds(in_channels, out_channels, size), size
+
+    def plan_before(self, inputs: int) -> list[Layer]:
+        """What `before` computes in eval mode, as plain layers."""
+        return [plain_conv(self.depthwise, self.bn1, inputs, inputs, "silu")]
+
+    def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
+        """What `after` computes in eval mode, as plain layers."""
+        return [plain_conv(self.pointwise, self.bn2, inputs, outputs, "silu")]
 
 
 def _ds_mbnet(name: str, stage3: range, stage4: range) -> Architecture:

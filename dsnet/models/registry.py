@@ -1,5 +1,6 @@
 """The families: each is a stem, a block and a table of architectures."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dsnet.errors import InputError
@@ -16,13 +17,24 @@ class Family:
     block: type[Block]
 
 
-FAMILIES = {
-    "mbnet": Family(mbnet.MBNetStem, mbnet.SeparableBlock),
-    "resnet": Family(resnet.ResNetStem, resnet.Bottleneck),
-}
-ARCHITECTURES: dict[str, Architecture] = {
-    a.name: a for a in (*mbnet.ARCHITECTURES, *resnet.ARCHITECTURES)
-}
+FAMILIES: dict[str, Family] = {}
+ARCHITECTURES: dict[str, Architecture] = {}
+
+
+def register(name: str, family: Family, architectures: Iterable[Architecture] = ()) -> None:
+    """Make a family known, and its architectures to `create_model`.
+
+    Raises InputError for a name that is taken, and for an architecture of another family.
+    """
+    added = {architecture.name: architecture for architecture in architectures}
+    if taken := [name] * (name in FAMILIES) + sorted(added.keys() & ARCHITECTURES.keys()):
+        raise InputError(f"register: expected names that are free, found {', '.join(taken)} taken")
+    if strange := [a.name for a in added.values() if a.family != name]:
+        raise InputError(
+            f"register: expected architectures of the family {name}, found {', '.join(strange)}"
+        )
+    FAMILIES[name] = family
+    ARCHITECTURES.update(added)
 
 
 def family(name: str) -> Family:
@@ -30,3 +42,7 @@ def family(name: str) -> Family:
     if name not in FAMILIES:
         raise InputError(f"family must be one of {sorted(FAMILIES)}, found {name!r}")
     return FAMILIES[name]
+
+
+register("mbnet", Family(mbnet.MBNetStem, mbnet.SeparableBlock), mbnet.ARCHITECTURES)
+register("resnet", Family(resnet.ResNetStem, resnet.Bottleneck), resnet.ARCHITECTURES)

@@ -8,6 +8,7 @@ from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.nn.gate import Gate
 from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d
+from dsnet.nn.plan import Layer, MaxPool, Residual, plain_conv
 
 EXPANSION = 4  # a block's outputs, in multiples of the channels its 3x3 convolution works on
 
@@ -33,6 +34,11 @@ class ResNetStem(Stem):
         if self.pool:
             return count + channels * size**2, -(-size // 2)
         return count, size
+
+    def plan(self, channels: int) -> list[Layer]:
+        """What `forward` computes in eval mode, as plain layers."""
+        conv = plain_conv(self.conv, self.bn, 3, channels, "relu")
+        return [conv, MaxPool()] if self.pool else [conv]
 
 
 class Bottleneck(Block):
@@ -95,6 +101,24 @@ class Bottleneck(Block):
         if self.projection is not None:
             count += self.projection.madds(in_channels, out_channels, size)
         return count, size
+
+    def plan_before(self, inputs: int) -> list[Layer]:
+        """Nothing comes before the gate."""
+        return []
+
+    def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
+        """What `after` computes in eval mode, as plain layers."""
+        hidden = outputs // EXPANSION
+        body: tuple[Layer, ...] = (
+            plain_conv(self.conv1, self.bn1, inputs, hidden, "relu"),
+            plain_conv(self.conv2, self.bn2, hidden, hidden, "relu"),
+            plain_conv(self.conv3, self.bn3, hidden, outputs, "none"),
+        )
+        shortcut: tuple[Layer, ...] = ()
+        if self.projection is not None:
+            projection = plain_conv(self.projection, self.projection_bn, inputs, outputs, "none")
+            shortcut = (projection,)
+        return [Residual(body, shortcut)]
 
 
 ARCHITECTURES = (

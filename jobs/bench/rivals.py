@@ -9,8 +9,9 @@ import torchvision
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from dsnet.inference.fold import Classifier, Conv, Folded, Linear, Trunk, Weight
+from dsnet.inference.fold import Classifier, Folded, Trunk
 from dsnet.models.metadata import IMAGENET_MEAN, IMAGENET_STD
+from dsnet.nn.plan import Conv, Linear, Weight
 
 # MobileNetV1 (arXiv 1704.04861, table 1): output channels and stride of each separable block.
 MOBILENET_V1: tuple[tuple[int, int], ...] = (

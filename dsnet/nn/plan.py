@@ -1,0 +1,124 @@
+"""The plan of a network: plain layers with BatchNorm merged, that take no width and have no mode.
+
+A weight says which part of which supernet weight it is and what BatchNorm multiplies it with. A
+backend cuts it out once, before the first image, so that running does arithmetic on images and
+nothing else; a file can store what the widths share once.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dsnet.nn.gate import Gate
+from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwiseConv2d
+
+Activation = Literal["none", "relu", "silu"]
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """The first `shape` entries of `source` along each axis, times `scale` (o,) along the first."""
+
+    source: Tensor
+    shape: tuple[int, ...]
+    scale: Tensor | None = None
+
+    def tensor(self) -> Tensor:
+        """Cut out: contiguous memory that nothing else views."""
+        cut = self.source[tuple(slice(n) for n in self.shape)]
+        return _own(cut if self.scale is None else _scaled(cut, self.scale))
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution with its BatchNorm merged: weight (o, i / groups, k, k), bias (o,)."""
+
+    weight: Weight
+    bias: Tensor
+    stride: int
+    groups: int
+    activation: Activation
+
+    @property
+    def kernel(self) -> int:
+        return self.weight.shape[-1]
+
+    @property
+    def padding(self) -> int:
+        return self.kernel // 2
+
+
+@dataclass(frozen=True)
+class Linear:
+    """weight (o, i), bias (o,) or None."""
+
+    weight: Weight
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Channel attention; `reduce` is followed by ReLU, `expand` by the sigmoid."""
+
+    reduce: Linear
+    expand: Linear
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """3x3, stride 2, padding 1."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """ReLU(body(x) + shortcut(x)); no shortcut is the identity."""
+
+    body: tuple["Layer", ...]
+    shortcut: tuple["Layer", ...]
+
+
+Layer = Conv | Attention | MaxPool | Residual
+
+
+def plain_conv(
+    conv: SlimConv2d | SlimDepthwiseConv2d,
+    bn: SlimBatchNorm2d,
+    inputs: int,
+    outputs: int,
+    activation: Activation,
+) -> Conv:
+    """`conv` from `inputs` to `outputs` channels, the BatchNorm behind it merged."""
+    scale, shift = bn.folded(outputs)
+    depthwise = isinstance(conv, SlimDepthwiseConv2d)
+    shape = (outputs, 1 if depthwise else inputs, *conv.weight.shape[2:])
+    return Conv(
+        weight=Weight(conv.weight.detach(), shape, scale),
+        bias=shift,
+        stride=conv.stride,
+        groups=inputs if depthwise else 1,
+        activation=activation,
+    )
+
+
+def plain_attention(gate: Gate, channels: int) -> Attention:
+    """A gate's attention at a width of `channels`."""
+    reduced = gate.reduce.out_features
+    return Attention(
+        plain_linear(gate.reduce.weight, gate.reduce.bias, (reduced, channels)),
+        plain_linear(gate.expand.weight, gate.expand.bias, (channels, reduced)),
+    )
+
+
+def plain_linear(weight: Tensor, bias: Tensor | None, shape: tuple[int, ...]) -> Linear:
+    """The first `shape` (o, i) of a weight, and as much of its bias."""
+    return Linear(Weight(weight.detach(), shape), None if bias is None else _own(bias[: shape[0]]))
+
+
+def _scaled(weight: Tensor, scale: Tensor) -> Tensor:
+    return weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
