@@ -1,0 +1,38 @@
+"""Use a registered model, knowing nothing of Ray or FFCV: torch, NumPy, safetensors and Pillow.
+
+dsnet pull models:/digits@champion ./digits          where the registry is
+python examples/registered_model.py ./digits IMAGE... [--budget 0.3]
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from PIL import Image
+
+import dsnet
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print each picture's class, its confidence, and what it cost to find out."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", help="a model directory, as dsnet pull writes it")
+    parser.add_argument("images", nargs="+", help="picture files")
+    parser.add_argument("--budget", help="average multiply-adds: a fraction (0.3) or a count (2M)")
+    given = parser.parse_args(arguments)
+
+    # Checksums are verified and nothing in the directory is executed.
+    model = dsnet.load(given.directory, budget=given.budget)
+    predictor = dsnet.Predictor(model)
+    for path in given.images:
+        with Image.open(path) as picture:
+            pixels = torch.from_numpy(np.array(picture.convert("RGB")))
+        logits, widths = predictor(pixels[None])
+        confidence, label = logits.softmax(1)[0].max(0)
+        name = model.metadata.classes[int(label)] if model.metadata.classes else int(label)
+        width = int(widths[0])
+        print(f"{path}: {name} ({confidence:.1%}), width {width}, {model.madds(width):,} MAdds")
+
+
+if __name__ == "__main__":
+    main()
