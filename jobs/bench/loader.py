@@ -16,7 +16,7 @@ from jobs.bench.pictures import digits, photographs, small
 from jobs.bench.readers import READERS, Epoch, Pictures
 from jobs.bench.record import Record
 from pipeline.data.ingest import ingest
-from pipeline.data.sources import Source
+from pipeline.data.sources.base import Source
 
 # A process that reads one batch, and prints how long it waited for it, imports included. It leaves
 # at once: at its end FFCV waits for a thread that waits for the epoch to be read.

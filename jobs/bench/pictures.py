@@ -8,7 +8,9 @@ from PIL import Image
 
 from pipeline.data.ingest import shrink
 from pipeline.data.pictures import read_picture
-from pipeline.data.sources import Digits, Sample, Source, open_source
+from pipeline.data.sources import open_source
+from pipeline.data.sources.base import Sample, Source
+from pipeline.data.sources.digits import Digits
 
 JPEG_QUALITY = 90
 CLASSES = 4

@@ -9,7 +9,8 @@ from pipeline.config import Config, data_dir
 from pipeline.data.ingest import ingest as ingest_split
 from pipeline.data.manifest import Manifest
 from pipeline.data.recipes import get_recipe
-from pipeline.data.sources import open_source, other_classes
+from pipeline.data.sources import open_source
+from pipeline.data.sources.base import other_classes
 
 SMALLEST_STD = 1e-3  # a channel that is the same everywhere must not be divided by zero
 

@@ -29,7 +29,7 @@ from pipeline.data.manifest import (
     write_manifest,
 )
 from pipeline.data.pictures import read_picture
-from pipeline.data.sources import Sample, Source
+from pipeline.data.sources.base import Sample, Source
 
 logger = logging.getLogger(__name__)
 

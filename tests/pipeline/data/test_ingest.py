@@ -17,7 +17,8 @@ from pipeline.data.ffcv import Compiler, IntField, Reader, torch_threads_kept
 from pipeline.data.ingest import ingest, shrink
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
 from pipeline.data.pictures import read_picture
-from pipeline.data.sources import Sample, Source, open_source
+from pipeline.data.sources import open_source
+from pipeline.data.sources.base import Sample, Source
 
 from .conftest import encoded, smooth_picture
 

@@ -14,9 +14,14 @@ from sklearn.datasets import load_digits
 
 from dsnet.errors import InputError
 from pipeline.config import Config, Data
+from pipeline.data import sources
 from pipeline.data.dataset import ingest
+from pipeline.data.ingest import ingest as ingest_source
+from pipeline.data.loader import Loader
 from pipeline.data.pictures import read_picture
-from pipeline.data.sources import ParquetFiles, Source, open_source
+from pipeline.data.sources import open_source
+from pipeline.data.sources.base import Sample, Source
+from pipeline.data.sources.parquet import ParquetFiles
 from pipeline.data.walk import picture_suffixes
 
 from .conftest import encoded, smooth_picture
@@ -329,3 +334,41 @@ def test_a_fingerprint_changes_with_the_pictures_only(tmp_path: Path) -> None:
     before = ParquetFiles([file], "train").fingerprint()
     parquet(file, [0, 1, 1])
     assert ParquetFiles([file], "train").fingerprint() != before
+
+
+class Stripes:
+    """A kind of source that the project knows nothing of: horizontal or vertical."""
+
+    name, split = "stripes", "train"
+    classes = ("horizontal", "vertical")
+    EXPECTED = "the word stripes"
+
+    @classmethod
+    def opened(cls, spec: str, split: str) -> "Stripes | None":
+        return cls() if spec == "stripes" else None
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> Sample:
+        pixels = np.zeros((8, 8, 3), np.uint8)
+        pixels[::2] = 255
+        label = index % 2
+        return Sample(pixels.transpose(1, 0, 2) if label else pixels, label, f"stripes[{index}]")
+
+    def fingerprint(self) -> str:
+        return "stripes"
+
+
+def test_a_kind_of_source_is_a_file_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "SOURCES", [*sources.SOURCES, Stripes])
+    manifest = ingest_source(open_source("stripes", "train"), tmp_path / "stripes.beton")
+    with Loader(manifest.beton, batch_size=6, recipe="digits", train=False, resolution=8) as loader:
+        (batch,) = loader.epoch(0)
+    assert batch.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    expected = np.stack([Stripes()[index].image for index in range(6)])
+    assert np.array_equal(batch.images.numpy(), expected)
+    with pytest.raises(InputError, match=r"expected the word stripes, a folder, .*found no such"):
+        open_source("nowhere", "train")

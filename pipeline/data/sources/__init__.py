@@ -1,0 +1,28 @@
+"""Where labelled pictures come from: a file for each kind, tried in the order of SOURCES."""
+
+from pathlib import Path
+
+from dsnet.errors import InputError
+from pipeline.data.sources import class_folders, digits, parquet
+from pipeline.data.sources.base import Source
+
+# Each has `opened(spec, split)`, which is None for what is not its kind, and EXPECTED, its kind in
+# words. Files before folders: a folder of Parquet files is no folder of class folders.
+SOURCES = [digits, parquet, class_folders]
+
+
+def open_source(spec: str, split: str) -> Source:
+    """Open a part of a source.
+
+    spec: what `data.source` says, such as "digits", a folder or a file; see each kind's `opened`.
+    Raises InputError if there is no such source or split, or it is not laid out as expected.
+    """
+    for kind in SOURCES:
+        if (source := kind.opened(spec, split)) is not None:
+            return source
+    *kinds, last = [kind.EXPECTED for kind in reversed(SOURCES)]
+    path = Path(spec)
+    found = f"another kind of file ({path.suffix or 'no suffix'})"
+    if not path.exists():
+        found = "no such file or folder"
+    raise InputError(f"source {spec}: expected {', '.join(kinds)} or {last}, found {found}")

@@ -1,0 +1,78 @@
+"""What a source is, and what several of them need."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dsnet.errors import InputError
+from pipeline.data.walk import listed
+
+SPLIT_NAMES = frozenset(("train", "test", "val", "valid", "validation"))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled picture."""
+
+    image: bytes | np.ndarray
+    """A picture file's bytes, or pixels: uint8 (H, W, 3), RGB."""
+    label: int
+    """Position in the source's classes."""
+    path: str
+    """Where the picture is, for messages."""
+
+
+class Source(Protocol):
+    """Labelled pictures, by position. Reading from several threads at once is safe."""
+
+    name: str
+    split: str
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def fingerprint(self) -> str:
+        """A digest that changes when the pictures do (for files: their names, sizes and times)."""
+        ...
+
+
+def unknown_split(spec: str, available: Sequence[str], split: str) -> InputError:
+    """A split that a source does not have, and those that it has."""
+    return InputError(
+        f"split {split!r} of source {spec}: expected one of {', '.join(available)}; found no such "
+        "split"
+    )
+
+
+def refuse_other_split(spec: str, name: str, split: str) -> None:
+    """Training and test pictures must never silently be the same ones."""
+    own = sorted({"train"} | ({name} if name in SPLIT_NAMES else set()))
+    if split not in own:
+        raise unknown_split(spec, own, split)
+
+
+def other_classes(first: Sequence[str], second: Sequence[str], here: str, there: str) -> str:
+    """How two lists of classes, called `here` and `there`, differ, in words."""
+    alone = [
+        f"in {where} alone: {listed(sorted(names))}"
+        for where, names in (
+            (here, Counter(first) - Counter(second)),
+            (there, Counter(second) - Counter(first)),
+        )
+        if names
+    ]
+    if alone:
+        return "; ".join(alone)
+    label = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
+    return f"label {label} is {first[label]} in {here} and {second[label]} in {there}"
+
+
+def digest(parts: Sequence[str]) -> str:
+    """SHA-256 of several texts, hexadecimal."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

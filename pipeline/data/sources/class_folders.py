@@ -1,0 +1,72 @@
+"""A folder with one folder of pictures per class, or one of these for each split."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from dsnet.errors import InputError
+from pipeline.data.sources.base import (
+    SPLIT_NAMES,
+    Sample,
+    Source,
+    digest,
+    refuse_other_split,
+    unknown_split,
+)
+from pipeline.data.walk import class_pictures
+
+EXPECTED = "a folder"
+
+
+def opened(spec: str, split: str) -> Source | None:
+    """Class folders, or SPLIT/CLASS folders, where `spec` is a folder.
+
+    A folder of class folders is one split: "train", or the one that it is named after.
+    """
+    path = Path(spec)
+    if not path.is_dir():
+        return None
+    if (path / split).is_dir():
+        return ClassFolders(path / split, split)
+    splits = sorted(child.name for child in path.iterdir() if child.name in SPLIT_NAMES)
+    if splits:
+        raise unknown_split(spec, splits, split)
+    refuse_other_split(spec, path.resolve().name, split)
+    return ClassFolders(path, split)
+
+
+class ClassFolders:
+    """A folder with one folder of pictures per class; classes in the order of their names.
+
+    Which files and links count, see `class_pictures`.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.name, self.split = str(folder), split
+        members = class_pictures(folder)
+        self.classes = tuple(members)
+        self._paths = [path for pictures in members.values() for path in pictures]
+        counts = [len(pictures) for pictures in members.values()]
+        self._labels = np.repeat(np.arange(len(members)), counts)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self._paths[index]
+        try:
+            return Sample(Path(path).read_bytes(), int(self._labels[index]), path)
+        except OSError as error:
+            raise InputError(
+                f"{path}: expected a readable picture, found {error.strerror}"
+            ) from error
+
+    def fingerprint(self) -> str:
+        """A digest of every picture's path within the source, size and modification time."""
+        parts = []
+        for path in self._paths:
+            status = os.stat(path)
+            name = os.path.relpath(path, self.name)
+            parts += [name, str(status.st_size), str(status.st_mtime_ns)]
+        return digest(parts)

@@ -1,0 +1,160 @@
+"""Parquet files in the layout of Hugging Face image data sets."""
+
+import bisect
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dsnet.errors import InputError
+from pipeline.data.sources.base import (
+    Sample,
+    Source,
+    digest,
+    other_classes,
+    refuse_other_split,
+    unknown_split,
+)
+
+EXPECTED = "a .parquet file"
+
+
+def opened(spec: str, split: str) -> Source | None:
+    """A .parquet file, or a folder of SPLIT.parquet or SPLIT-*.parquet files.
+
+    The columns are `image: struct<bytes, path>` and `label: int`. A single file is one split:
+    "train", or the one that it is named after.
+    """
+    path = Path(spec)
+    if path.is_file() and path.suffix == ".parquet":
+        refuse_other_split(spec, path.stem, split)
+        return ParquetFiles([path], split)
+    if path.is_dir() and (files := sorted(path.glob("*.parquet"))):
+        return _parquet_folder(path, files, split)
+    return None
+
+
+def _parquet_folder(folder: Path, files: list[Path], split: str) -> "ParquetFiles":
+    own = [path for path in files if path.stem == split or path.stem.startswith(f"{split}-")]
+    if not own:
+        raise unknown_split(str(folder), sorted({p.stem.split("-")[0] for p in files}), split)
+    return ParquetFiles(own, split, name=str(folder))
+
+
+class ParquetFiles:
+    """Parquet files with a picture file's bytes and a label in each row.
+
+    Class names come from the schema's metadata (`classes`, a JSON list, or Hugging Face's
+    `huggingface`); without either they are the labels' numbers.
+    """
+
+    def __init__(self, paths: Sequence[Path], split: str, name: str | None = None) -> None:
+        self.name, self.split = name or str(paths[0]), split
+        self._paths = [str(path) for path in paths]
+        self._ends: list[int] = []  # running count of rows at the end of each row group
+        self._groups: list[tuple[int, int]] = []  # (file, row group)
+        labels = []
+        names: tuple[str, ...] = ()
+        for number, path in enumerate(self._paths):
+            file = _open_parquet(path)
+            metadata = file.metadata
+            for group in range(metadata.num_row_groups):
+                rows = metadata.row_group(group).num_rows
+                self._ends.append(rows + (self._ends[-1] if self._ends else 0))
+                self._groups.append((number, group))
+            labels.append(_labels(path, file))
+            own = _class_names(file.schema_arrow)
+            names = names or own
+            if own and own != names:
+                raise InputError(
+                    f"{path}: expected the classes of the files before it, found others: "
+                    f"{other_classes(names, own, 'the others', 'this one')}"
+                )
+        self._labels = np.concatenate(labels)
+        if not len(self._labels):
+            raise InputError(f"source {self.name}: expected at least one row, found none")
+        self.classes = names or tuple(str(i) for i in range(int(self._labels.max()) + 1))
+        wrong = np.flatnonzero((self._labels < 0) | (self._labels >= len(self.classes)))
+        if len(wrong):
+            raise InputError(
+                f"source {self.name}, row {wrong[0]}, column label: expected 0 to "
+                f"{len(self.classes) - 1}, found {self._labels[wrong[0]]}"
+            )
+        self._loaded: dict[int, pa.ChunkedArray] = {}
+        self._loading = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        group = bisect.bisect_right(self._ends, index)
+        start = self._ends[group - 1] if group else 0
+        image = self._images(group)[index - start].as_py() or {}
+        path = f"{self.name}, row {index}" + (f" ({image['path']})" if image.get("path") else "")
+        if not image.get("bytes"):
+            raise InputError(f"{path}: expected a picture's bytes in image.bytes, found none")
+        return Sample(image["bytes"], int(self._labels[index]), path)
+
+    def _images(self, group: int) -> pa.ChunkedArray:
+        """A row group's pictures. Two groups are kept: threads that read on straddle two."""
+        with self._loading:
+            if group not in self._loaded:
+                if len(self._loaded) == 2:
+                    del self._loaded[next(iter(self._loaded))]
+                number, row_group = self._groups[group]
+                table = pq.ParquetFile(self._paths[number]).read_row_group(row_group, ["image"])
+                self._loaded[group] = table["image"]
+            return self._loaded[group]
+
+    def fingerprint(self) -> str:
+        """A digest of every file's name, size and modification time."""
+        statuses = [(Path(path).name, os.stat(path)) for path in self._paths]
+        return digest([f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in statuses])
+
+
+def _open_parquet(path: str) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: expected a Parquet file, found a damaged one ({reason})") from (
+            error
+        )
+    columns = {field.name: field.type for field in file.schema_arrow}
+    image: Any = columns.get("image")
+    good = image is not None and pa.types.is_struct(image) and image.get_field_index("bytes") >= 0
+    if not good or "label" not in columns or not pa.types.is_integer(columns["label"]):
+        found = ", ".join(f"{name}: {kind}" for name, kind in columns.items())
+        raise InputError(
+            f"{path}: expected columns image: struct<bytes, path> and label: int64, found {found}"
+        )
+    return file
+
+
+def _labels(path: str, file: pq.ParquetFile) -> np.ndarray:
+    column = file.read(["label"])["label"]
+    if column.null_count:
+        raise InputError(
+            f"{path}, column label: expected a label in every row, found {column.null_count} "
+            "without one"
+        )
+    labels: np.ndarray = column.to_numpy().astype(np.int64)
+    return labels
+
+
+def _class_names(schema: pa.Schema) -> tuple[str, ...]:
+    metadata = schema.metadata or {}
+    if b"classes" in metadata:
+        return tuple(json.loads(metadata[b"classes"]))
+    if b"huggingface" in metadata:
+        features: dict[str, Any] = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return tuple(features["label"].get("names", ()))
+    return ()
