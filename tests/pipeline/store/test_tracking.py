@@ -119,7 +119,7 @@ def test_first_starts_at_once_and_after_an_interruption_all_get_the_store(tmp_pa
     home.mkdir()
     (home / ".mlflow.db.new").write_text("what a killed first start has left")
     environment = {**os.environ, "DSNET_HOME": str(home), "MLFLOW_TRACKING_URI": ""}
-    program = "from pipeline import tracking; print(tracking.configure())"
+    program = "from pipeline.store import tracking; print(tracking.configure())"
     starts = [
         subprocess.Popen(
             [sys.executable, "-c", program],
