@@ -21,7 +21,7 @@ from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.pipeline.chain.conftest import configured
 
-EPOCHS = 12
+EPOCHS = 8
 
 
 def long(name: str, optimizer: str) -> Config:

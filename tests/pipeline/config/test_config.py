@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -292,6 +292,7 @@ configs = st.fixed_dictionaries(
 
 
 @given(values=configs)
+@example(values={"model": {"arch": "a\x85b\u2028c"}})
 def test_a_config_written_as_yaml_or_as_a_dict_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]
 ) -> None:
