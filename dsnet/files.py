@@ -9,15 +9,46 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+SUMS = "SHA256SUMS"
 
 
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS over every other file below `folder`; `sha256sum -c` reads it too."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
+    lines = [f"{sha256(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
+    (folder / SUMS).write_text("".join(lines))
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """What a folder's SHA256SUMS says: path in the folder to digest."""
+    sums: dict[str, str] = {}
+    for line in (folder / SUMS).read_text(errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        sums[name] = digest
+    return sums
+
+
+def first_damaged(folder: Path, needed: Iterable[str] = ()) -> str | None:
+    """The first file that is missing or other than SHA256SUMS says; None if none is.
+
+    needed: files that have to be there, and among the sums.
+    """
+    sums = read_sums(folder)
+    for name in (*needed, *sums):
+        path = folder / name
+        if name not in sums or not path.is_file() or sha256(path) != sums[name]:
+            return name
+    return None
 
 
 def _sync(path: Path) -> None:

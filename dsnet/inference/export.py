@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
+from dsnet.files import atomic_file, write_sums
 from dsnet.inference.fold import fold
 from dsnet.inference.images import normalize
 from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.onnx_graph import build
-from dsnet.io import weights
 from dsnet.models.network import DSNet
 from dsnet.models.width import Width
 from dsnet.nn.gate import pick
@@ -81,7 +80,7 @@ def write_onnx(model: DSNet, directory: str | Path) -> Path | None:
         logger.info("no %s in %s: %s", ONNX, directory, reason)
         return None
     path = export(model, Path(directory, ONNX))
-    weights.write_sums(Path(directory))
+    write_sums(Path(directory))
     return path
 
 
@@ -205,8 +204,7 @@ def _decide(model: DSNet, image: Tensor, price: float, noise: float) -> tuple[in
     for gate, cost, entries in zip(
         model.gates, model.gate_costs(image.device), model.space.choices, strict=True
     ):
-        slim = (0,) * (len(model.gates) - len(path))
-        x, reduced = model.segment(len(path), x, model.space[model.space.index_of(path + slim)])
+        x, reduced = model.segment(len(path), x, model.space.along(path))
         assert reduced is not None
         moves = torch.randn(64, *reduced.shape[1:], generator=generator, device=image.device)
         moves[0] = 0

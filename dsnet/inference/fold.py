@@ -109,8 +109,7 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
     """The segment that the choices `path` lead to, and everything behind it."""
     gates = model.architecture.gates
     segment = len(path)
-    width = model.space[model.space.index_of(path + (0,) * (len(gates) - segment))]
-    layers, channels = _segment(model, segment, width)
+    layers, channels = _segment(model, segment, model.space.along(path))
     if segment == len(gates):
         return Trunk(layers, _classifier(model, channels, model.space.index_of(path)))
     block = model.block(gates[segment], 0)

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsnet.inference.export import ONNX, fingerprint, missing_extra, write_onnx
+from dsnet.files import write_sums
+from dsnet.inference.export import ONNX, export, fingerprint, missing_extra
 from dsnet.io import weights
 from dsnet.models.network import DSNet
 from dsnet.routing.target import Target
@@ -31,8 +32,8 @@ def retune(
     weights.write(model, directory, gates, source)
     file = directory / ONNX
     if file.is_file() and _state(model) != _state(before):
-        file.unlink()
         if missing := missing_extra():
+            file.unlink()
             logger.warning(
                 "%s is left out: it was made for another budget than %s, and making it anew needs "
                 "%s, which is not installed: pip install 'dsnet[export]'",
@@ -41,8 +42,8 @@ def retune(
                 missing,
             )
         else:
-            write_onnx(model, directory)
-    weights.write_sums(directory)
+            export(model, file)
+    write_sums(directory)
     return model
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_directory, sha256
+from dsnet.files import SUMS, atomic_directory, first_damaged, write_sums
 from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 from dsnet.models.network import DSNet
@@ -21,12 +21,7 @@ from dsnet.routing.budget import average_of
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import TunedGate, at_budget, from_parts, put_heads, to_facts, to_tensors
 
-WEIGHTS, GATES, MODEL, SUMS = (
-    "weights.safetensors",
-    "gates.safetensors",
-    "model.json",
-    "SHA256SUMS",
-)
+WEIGHTS, GATES, MODEL = "weights.safetensors", "gates.safetensors", "model.json"
 FORMAT = 1
 
 
@@ -113,13 +108,6 @@ def check_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
             )
 
 
-def write_sums(directory: Path) -> None:
-    """Write SHA256SUMS over every other file of the folder; `sha256sum -c` reads it too."""
-    files = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != SUMS)
-    lines = [f"{sha256(p)}  {p.relative_to(directory).as_posix()}\n" for p in files]
-    (directory / SUMS).write_text("".join(lines))
-
-
 def load(
     directory: str | Path,
     device: str | torch.device = "cpu",
@@ -191,16 +179,11 @@ def verify(directory: Path) -> None:
     for name in (SUMS, MODEL, WEIGHTS):
         if not (directory / name).is_file():
             raise InputError(f"{directory} is not a model directory: it has no {name}")
-    sums: dict[str, str] = {}
-    for line in (directory / SUMS).read_text(errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        sums[name] = digest
-    for name in (MODEL, WEIGHTS, *sums):
-        path = directory / name
-        if name not in sums or not path.is_file() or sha256(path) != sums[name]:
-            raise InputError(
-                f"{path} does not match {SUMS}: the file is damaged or was changed; pull it again"
-            )
+    if (damaged := first_damaged(directory, (MODEL, WEIGHTS))) is not None:
+        raise InputError(
+            f"{directory / damaged} does not match {SUMS}: the file is damaged or was changed; "
+            "pull it again"
+        )
 
 
 def read_description(directory: str | Path) -> dict[str, Any]:

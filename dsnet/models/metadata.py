@@ -39,19 +39,19 @@ class Metadata:
     price: float = 0.0
 
     def __post_init__(self) -> None:
-        check_finite("metadata.mean", self.mean)
-        check_finite("metadata.std", self.std, above_zero=True)
-        check_finite("metadata.crop", [self.crop], above_zero=True)
+        check_numbers("metadata.mean", self.mean)
+        check_numbers("metadata.std", self.std, above_zero=True)
+        check_numbers("metadata.crop", [self.crop], above_zero=True)
         check_prices("metadata", self.price, self.prices)
 
 
 def check_prices(where: str, price: float, prices: Prices) -> None:
     """Raise InputError unless a price and a calibrated curve are finite numbers."""
-    check_finite(f"{where}.price", [price])
-    check_finite(f"{where}.prices", [number for point in prices for number in point])
+    check_numbers(f"{where}.price", [price])
+    check_numbers(f"{where}.prices", [number for point in prices for number in point])
 
 
-def check_finite(where: str, numbers: Sequence[float], *, above_zero: bool = False) -> None:
+def check_numbers(where: str, numbers: Sequence[float], *, above_zero: bool = False) -> None:
     """Raise InputError unless `numbers` are finite, and above 0 if they have to be."""
     for number in numbers:
         if not math.isfinite(number) or (above_zero and number <= 0):

@@ -153,9 +153,7 @@ class DSNet(nn.Module):
     def _walk(
         self, x: Tensor, rows: Tensor, path: tuple[int, ...], split: Split
     ) -> Iterator[tuple[Width, Tensor, Tensor]]:
-        undecided = len(self.architecture.gates) - len(path)
-        # What is undecided is behind this segment, and any entry will do.
-        width = self.space[self.space.index_of(path + (0,) * undecided)]
+        width = self.space.along(path)
         x, reduced = self.segment(len(path), x, width)
         if reduced is None:
             yield width, x, rows

@@ -65,6 +65,13 @@ class RoutingSpace(Sequence[Width]):
         """The sub-network whose gates pick the entries `path`."""
         return self._index[tuple(path)]
 
+    def along(self, path: Sequence[int]) -> Width:
+        """The slimmest sub-network whose first gates pick the entries `path`.
+
+        Every segment up to the next gate runs as in this one, whatever the gates behind it pick.
+        """
+        return self[self.index_of((*path, *(0,) * (len(self.options) - len(path))))]
+
     def resolve(self, width: "int | Width") -> Width:
         """A Width as it is, an index as its sub-network.
 

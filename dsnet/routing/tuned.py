@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dsnet.errors import InputError
-from dsnet.models.metadata import Prices, check_finite, check_prices
+from dsnet.models.metadata import Prices, check_numbers, check_prices
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import heads_from_tensors, heads_to_tensors
 from dsnet.routing.budget import price_for
@@ -35,7 +35,7 @@ class TunedGate:
     prices: Prices
 
     def __post_init__(self) -> None:
-        check_finite("gates.target", [self.target])
+        check_numbers("gates.target", [self.target])
         check_prices("gates", self.price, self.prices)
 
 

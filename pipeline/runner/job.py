@@ -8,8 +8,8 @@ from pathlib import Path
 
 import dsnet
 from dsnet import InputError
+from dsnet.files import write_sums
 from dsnet.inference.export import write_onnx
-from dsnet.io import weights
 from dsnet.routing.tuned import TunedGate
 from pipeline.config import Config, storage_dir
 from pipeline.data.dataset import Dataset
@@ -107,7 +107,7 @@ def register_model(
         directory = dsnet.save(model, Path(folder, "model"), gates)
         if attach is not None:
             attach(directory)
-            weights.write_sums(directory)
+            write_sums(directory)
         if stage == GATE:
             try:
                 write_onnx(model, directory)

@@ -26,7 +26,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_directory, sha256
+from dsnet.files import SUMS, atomic_directory, sha256
 from dsnet.inference.export import ONNX, missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
@@ -44,7 +44,7 @@ ALLOWED = (
     weights.WEIGHTS,
     weights.GATES,
     weights.MODEL,
-    weights.SUMS,
+    SUMS,
     ONNX,
     "report.html",
 )
@@ -248,7 +248,7 @@ def find(name: str, fingerprint: str) -> Version | None:
     _check_name(name)
     found = _search(f"name = '{name}' and tag.fingerprint = '{fingerprint}'")
     for version in sorted(found, key=lambda v: -int(v.version)):
-        if weights.SUMS in _list(version.source or ""):
+        if SUMS in _list(version.source or ""):
             return _read(version, _aliases_of(_aliases(name), version))
         logger.warning("models:/%s/%s has lost its files, passed over", name, version.version)
     return None
@@ -298,7 +298,7 @@ def pull(uri: str, dest: Path) -> Path:
     if dest.exists() and not dest.is_dir():
         raise InputError(f"{dest}: expected a folder or nothing, found a file")
     occupied = dest.is_dir() and any(dest.iterdir())
-    if occupied and not (dest / weights.SUMS).is_file():
+    if occupied and not (dest / SUMS).is_file():
         raise InputError(
             f"{dest}: expected an empty or a model directory, found other files; name another one"
         )
@@ -381,10 +381,10 @@ def _content(directory: Path) -> str:
             f"{directory}: expected the files of a model directory ({', '.join(ALLOWED)}), "
             f"found {', '.join(wrong)}"
         )
-    sums = directory / weights.SUMS
+    sums = directory / SUMS
     lines = sums.read_text("utf-8", "replace").splitlines() if sums.is_file() else []
     listed = {line[2] if (line := _SUMS_LINE.fullmatch(text)) else text for text in lines}
-    expected = present - {weights.SUMS}
+    expected = present - {SUMS}
     if listed != expected:
         raise InputError(
             f"{sums}: expected one line for each of {', '.join(sorted(expected)) or 'its files'}, "

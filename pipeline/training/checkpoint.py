@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsnet.files import sha256
+from dsnet.files import SUMS, first_damaged, read_sums, write_sums
 
 logger = logging.getLogger(__name__)
 
 KEPT = 2  # the newest, and one more in case that one is damaged
 
-_REPORT, _SUMS = "report.json", "SHA256SUMS"
+_REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,10 @@ class Checkpoint:
 
 def seal(folder: Path, metrics: Mapping[str, Any], *, final: bool) -> None:
     """Make a checkpoint of the files in `folder`: what was reported with them, and checksums."""
-    names = sorted(_names(folder))
-    report = {"metrics": metrics, "final": final, "files": names}
+    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    report = {"metrics": metrics, "final": final, "files": sorted(files)}
     (folder / _REPORT).write_text(json.dumps(report))
-    lines = [f"{sha256(folder / name)}  {name}\n" for name in [*names, _REPORT]]
-    (folder / _SUMS).write_text("".join(lines))
+    write_sums(folder)
 
 
 def newest_whole(run: Path, until: str | None = None) -> Checkpoint | None:
@@ -72,27 +71,14 @@ def _folders(run: Path) -> list[Path]:
     return sorted(path for path in run.glob("checkpoint_*") if path.is_dir())
 
 
-def _names(folder: Path) -> set[str]:
-    """Every file in `folder`, by its path there, without what `seal` adds."""
-    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    return files - {_SUMS, _REPORT}
-
-
 def _problem(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files; None if nothing is."""
-    if not (folder / _SUMS).is_file():
-        return f"it has no {_SUMS}"
-    sums: dict[str, str] = {}
-    for line in (folder / _SUMS).read_text(errors="replace").splitlines():
-        digest, _, name = line.partition("  ")
-        sums[name] = digest
-    for name in (_REPORT, *sums):
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if name not in sums or sha256(path) != sums[name]:
-            return f"{name} does not match {_SUMS}"
+    if not (folder / SUMS).is_file():
+        return f"it has no {SUMS}"
+    if (name := first_damaged(folder, (_REPORT,))) is not None:
+        return f"{name} is missing or does not match {SUMS}"
     # Checksums that were cut short know nothing of the files whose lines are gone.
-    if missing := set(json.loads((folder / _REPORT).read_text())["files"]) - sums.keys():
-        return f"{_SUMS} does not have {min(missing)}"
+    files = set(json.loads((folder / _REPORT).read_text())["files"])
+    if missing := files - read_sums(folder).keys():
+        return f"{SUMS} does not have {min(missing)}"
     return None

@@ -15,7 +15,8 @@ from torch import Tensor
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
-from dsnet.io.weights import load_gates, write_sums
+from dsnet.files import write_sums
+from dsnet.io.weights import load_gates
 from dsnet.routing.tuned import TunedGate
 
 Build = Callable[..., DSNet]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import dsnet
 from dsnet.errors import InputError
-from dsnet.files import sha256
+from dsnet.files import SUMS, sha256
 from dsnet.io import weights
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
@@ -77,9 +77,9 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def rewrite_sums(directory: Path) -> None:
-    files = sorted(path for path in directory.iterdir() if path.name != weights.SUMS)
+    files = sorted(path for path in directory.iterdir() if path.name != SUMS)
     lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.name}\n" for f in files]
-    (directory / weights.SUMS).write_text("".join(lines))
+    (directory / SUMS).write_text("".join(lines))
 
 
 # ------------------------------------------------------------------------ there and back again
@@ -245,7 +245,7 @@ def test_an_upload_that_fails_half_way_leaves_no_version(
     model = make_model(1)
     with tracking.stage_run(None, "gate") as run:
         folder = Path(tracking.client().get_run(run.id).info.artifact_uri)
-        target = folder / "model" / sha256(model / weights.SUMS)[:16]
+        target = folder / "model" / sha256(model / SUMS)[:16]
         (target / weights.WEIGHTS).mkdir(parents=True)  # in the way of the file
         with pytest.raises(RuntimeError, match="MLflow stored"):
             register(name, model, run_id=run.id)
@@ -260,7 +260,7 @@ def test_files_left_in_the_place_of_an_upload_do_not_get_into_a_version(
     model = make_model(1)
     with tracking.stage_run(None, "gate") as run:
         folder = Path(tracking.client().get_run(run.id).info.artifact_uri)
-        target = folder / "model" / sha256(model / weights.SUMS)[:16]
+        target = folder / "model" / sha256(model / SUMS)[:16]
         target.mkdir(parents=True)
         (target / "evil.pkl").write_bytes(b"pickle")
         with pytest.raises(RuntimeError, match=r"evil\.pkl"):
@@ -300,16 +300,16 @@ def add_unlisted(model: Path) -> None:
 
 
 def list_what_lies_outside(model: Path) -> None:
-    with (model / weights.SUMS).open("a") as file:
+    with (model / SUMS).open("a") as file:
         file.write(f"{'0' * 64}  ../../outside\n")
 
 
 def forget_sums(model: Path) -> None:
-    (model / weights.SUMS).unlink()
+    (model / SUMS).unlink()
 
 
 def empty_sums_line(model: Path) -> None:
-    with (model / weights.SUMS).open("a") as file:
+    with (model / SUMS).open("a") as file:
         file.write("\n")
 
 
