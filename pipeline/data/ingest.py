@@ -25,7 +25,6 @@ from pipeline.data.manifest import (
     Manifest,
     manifest_path,
     read_manifest,
-    verify,
     write_manifest,
 )
 from pipeline.data.pictures import read_picture
@@ -117,10 +116,13 @@ def _present(dest: Path, fingerprint: str) -> Manifest | None:
         return None
     try:
         manifest = read_manifest(dest)
-        return verify(dest) if manifest.fingerprint == fingerprint else None
+        if manifest.fingerprint != fingerprint:
+            return None
+        manifest.records()
     except InputError as error:
         logger.warning("made again: %s", error)
         return None
+    return manifest
 
 
 @dataclass(frozen=True)

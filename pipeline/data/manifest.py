@@ -49,8 +49,15 @@ class Manifest:
 
         Raises InputError if the beton is not what the manifest says, see `verify`.
         """
+        return np.array(self.records()["f1"])
+
+    def records(self) -> np.ndarray:
+        """FFCV's record of every sample, see `read_headers`; the content is held to `digest`.
+
+        Raises InputError if the beton is not what the manifest says, see `verify`.
+        """
         check_digest(self.beton, self.digest)
-        return np.array(read_headers(self)["f1"])
+        return read_headers(self)
 
 
 def manifest_path(beton: str | Path) -> Path:
@@ -109,8 +116,7 @@ def verify(beton: str | Path) -> Manifest:
     Raises InputError also if the digest differs or a number in the headers is out of bounds.
     """
     manifest = read_manifest(beton)
-    check_digest(manifest.beton, manifest.digest)
-    read_headers(manifest)
+    manifest.records()
     return manifest
 
 

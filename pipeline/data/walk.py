@@ -73,7 +73,6 @@ class _Walk:
         self._nowhere: list[str] = []
         self._back: list[str] = []
         self._read: dict[tuple[int, int], Path] = {}  # device and inode of a folder: its class
-        self.folders: list[Path] = []
         self.loose: list[str] = []
         self.folders = [Path(path) for path in self._scan(source, self.loose)]
         root = _real(source)
