@@ -1,7 +1,9 @@
 """Use a registered model, knowing nothing of Ray or FFCV: torch, NumPy, safetensors and Pillow.
 
-dsnet pull models:/digits@champion ./digits          where the registry is
-python examples/registered_model.py ./digits IMAGE... [--budget 0.3]
+    dsnet pull models:/digits@champion ./digits          where the registry is
+    python examples/registered_model.py ./digits IMAGE... [--budget 0.3]
+
+The directory holds weights, their description and checksums, and nothing executable.
 """
 
 import argparse

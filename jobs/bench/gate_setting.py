@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -138,5 +139,6 @@ def _made(job: Job) -> Version:
 class _SomeImages(LocalWorker):
     """settings: "images" and "aside", the numbers of the images to train on and held out."""
 
+    @cached_property
     def train_and_holdout(self) -> tuple[np.ndarray, np.ndarray]:
         return self.settings["images"], self.settings["aside"]

@@ -29,7 +29,7 @@ def loop(worker: Worker) -> None:
     """
     section = worker.config.calibrate
     model = dsnet.load(worker.settings["model"], worker.device)
-    ours, _ = worker.train_and_holdout()
+    ours, _ = worker.train_and_holdout
     mine = share(ours, section.images, section.batch_size, worker)
 
     def images() -> Iterator[Tensor]:

@@ -5,6 +5,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ class Worker(ABC):
         """End the loaders and their threads."""
         self._loaders.close()
 
+    @cached_property
     def train_and_holdout(self) -> tuple[np.ndarray, np.ndarray]:
         """The training images' indices, and those kept aside."""
         manifest = read_manifest(self.settings["train"])
@@ -114,12 +116,12 @@ class Worker(ABC):
 
     def train_loader(self, batch_size: int) -> Loader:
         """The training images, shuffled and transformed at random, as many on every rank."""
-        ours, _ = self.train_and_holdout()
+        ours, _ = self.train_and_holdout
         return self.loader(self.settings["train"], batch_size, train=True, indices=ours)
 
     def holdout_loader(self, batch_size: int) -> Loader:
         """The images kept aside, each exactly once over all ranks."""
-        _, aside = self.train_and_holdout()
+        _, aside = self.train_and_holdout
         return self.loader(self.settings["train"], batch_size, train=False, indices=aside)
 
     def batches(
