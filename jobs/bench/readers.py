@@ -52,8 +52,9 @@ def ffcv(pictures: Pictures) -> Epoch:
     import ffcv.loader.loader as module
     import torch
     from ffcv.fields import decoders
-    from ffcv.memory_managers import OSCacheManager
     from ffcv.transforms import RandomHorizontalFlip, RandomTranslate, Squeeze, ToTensor
+
+    from pipeline.data.ffcv import OSCacheManager
 
     side, padding = pictures.resolution, pictures.resolution // 8
     steps = {

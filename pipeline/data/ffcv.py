@@ -65,8 +65,22 @@ with torch_threads_kept(), _plain_dictionaries():
     from ffcv.writer import DatasetWriter, MemoryAllocator
 
 
+def _compile_reader(self: OSCacheManager) -> Callable[[int, tuple[np.ndarray, ...]], np.ndarray]:
+    """FFCV's own, with numba left to find the types."""
+
+    def read(address: int, state: tuple[np.ndarray, ...]) -> np.ndarray:
+        file, addresses, sizes = state
+        return file[address : address + sizes[np.searchsorted(addresses, address)]]
+
+    reader: Callable[[int, tuple[np.ndarray, ...]], np.ndarray] = Compiler.compile(read)
+    return reader
+
+
+OSCacheManager.compile_reader = _compile_reader
+
+
 class MappedFile(OSCacheManager):
-    """FFCV's memory-mapped file, without the tables that nobody reads, and types left alone.
+    """FFCV's memory-mapped file, without the tables that nobody reads.
 
     Mapped at once: what is opened and verified together stays so, should another take its name.
     """
@@ -78,14 +92,6 @@ class MappedFile(OSCacheManager):
         self.sizes = reader.alloc_table["size"][order]
         self.context = OSCacheContext(self)
         self.context.__enter__()
-
-    def compile_reader(self) -> Callable[[int, tuple[np.ndarray, ...]], np.ndarray]:
-        def read(address: int, state: tuple[np.ndarray, ...]) -> np.ndarray:
-            file, addresses, sizes = state
-            return file[address : address + sizes[np.searchsorted(addresses, address)]]
-
-        reader: Callable[[int, tuple[np.ndarray, ...]], np.ndarray] = Compiler.compile(read)
-        return reader
 
 
 ffcv.loader.loader.OSCacheManager = MappedFile
@@ -110,6 +116,7 @@ __all__ = [
     "Loader",
     "MappedFile",
     "MemoryAllocator",
+    "OSCacheManager",
     "Operation",
     "PipelineSpec",
     "RGBImageField",

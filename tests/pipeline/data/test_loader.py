@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import cv2
+import numba
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from dsnet.errors import InputError
 from pipeline.data.decoder import decode, random_crop, stream, uniform
-from pipeline.data.ffcv import MappedFile, Reader, torch_threads_kept
+from pipeline.data.ffcv import MappedFile, OSCacheManager, Reader
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import Manifest, manifest_path
@@ -377,9 +378,14 @@ def test_other_processes_compile_nothing_and_keep_torchs_threads(digits: Manifes
     assert done.stdout.split() == ["3", "0"]
 
 
+def test_ffcvs_memory_manager_leaves_numbas_types_alone(digits: Manifest) -> None:
+    read(digits, **DIGITS)
+    OSCacheManager(Reader(str(digits.beton))).compile_reader()
+    assert numba.uint8[::1].mutable
+    assert len(decode.signatures) == 1  # still found under the types that it was compiled for
+
+
 def test_the_lean_memory_map_finds_what_ffcvs_own_finds(photos_jpeg: Manifest) -> None:
-    with torch_threads_kept():
-        from ffcv.memory_managers.os_cache import OSCacheManager
     reader = Reader(str(photos_jpeg.beton))
     ours, theirs = MappedFile(reader), OSCacheManager(reader)
     assert ours.ptrs.tolist() == theirs.ptrs.tolist()
