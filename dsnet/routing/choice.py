@@ -21,14 +21,13 @@ _FARTHEST = 2.0**20
 class Outcome:
     """What a choice of paths comes to, over a table.
 
-    madds: average multiply-adds per image. top1, top5: shares of images. loss: mean cross-entropy.
-    shares: share of the images on each path.
+    madds: average multiply-adds per image. loss: mean loss. measures: by name, the mean of what
+    the task measures. shares: share of the images on each path.
     """
 
     madds: float
-    top1: float
-    top5: float
     loss: float
+    measures: dict[str, float]
     shares: tuple[float, ...]
 
 
@@ -70,9 +69,8 @@ def outcome(table: RoutingTable, path: Tensor) -> Outcome:
     shares = torch.bincount(path, minlength=len(table.paths)).double() / len(path)
     return Outcome(
         madds=average_madds(table.paths, path),
-        top1=mean(table.top1),
-        top5=mean(table.top5),
         loss=mean(table.losses),
+        measures={name: mean(values) for name, values in table.measures.items()},
         shares=tuple(shares.tolist()),
     )
 

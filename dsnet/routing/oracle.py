@@ -75,25 +75,29 @@ def frontier(values: np.ndarray, madds: np.ndarray) -> Frontier:
 
 
 def oracle_errors(table: RoutingTable) -> Frontier:
-    """The smallest share of wrong answers that any choice of paths reaches at each budget.
+    """The smallest mean error (`Measure.error` of the headline) of any choice of paths.
 
-    Every image that any path gets right costs one step to its cheapest right path, so each corner
-    is reached by a choice of whole images, and there are no more corners than paths.
+    For a share, every image that any path serves costs one step to its cheapest such path, so each
+    corner is reached by a choice of whole images, and there are no more corners than paths.
     """
-    return frontier(1.0 - _numpy(table.top1), _numpy(table.paths.madds))
+    return frontier(_errors(table), _numpy(table.paths.madds))
 
 
 def oracle_losses(table: RoutingTable) -> Frontier:
-    """The smallest mean cross-entropy that any choice of paths reaches at each budget."""
+    """The smallest mean loss that any choice of paths reaches at each budget."""
     return frontier(_numpy(table.losses), _numpy(table.paths.madds))
 
 
 def random_errors(table: RoutingTable) -> Frontier:
-    """The smallest share of wrong answers of routing that does not look at the image.
+    """The smallest mean error of routing that does not look at the image.
 
     At each budget the best random mixture of paths: the lower hull of the static widths.
     """
-    return frontier(1.0 - _numpy(table.top1).mean(0, keepdims=True), _numpy(table.paths.madds))
+    return frontier(_errors(table).mean(0, keepdims=True), _numpy(table.paths.madds))
+
+
+def _errors(table: RoutingTable) -> np.ndarray:
+    return table.task.headline.error(_numpy(table.headline))
 
 
 def _numpy(values: Tensor) -> np.ndarray:

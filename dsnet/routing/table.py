@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.errors import InputError
 from dsnet.models.network import Branch, DSNet
+from dsnet.tasks import Task
 
 MAX_PATHS = 64
 
@@ -65,25 +65,31 @@ class RoutingTable:
     """N rows, one for each image and view.
 
     features: per gate, its reduced feature after each prefix: float16 or float32 (N, prefixes, r).
-    losses: cross-entropy of each path, float16 or float32 (N, P).
-    confidences: the probability that each path gives its first answer, likewise (N, P).
-    top1, top5: whether the label was the path's first answer, or among its first five, bool (N, P).
-    labels, samples, views: the label, the image's number in its data set, and which of its
+    losses: the task's loss of each path, float16 or float32 (N, P).
+    measures: by name, what the task measures of each path: bool (N, P) for a share, else float32.
+    confidences: how sure each path is of its answer, float16 or float32 (N, P); None where the
+        task does not tell.
+    labels, samples, views: the class label, the image's number in its data set, and which of its
         augmented versions this is: int64 (N,).
     """
 
+    task: Task
     paths: Paths
     features: tuple[Tensor, ...]
     losses: Tensor
-    confidences: Tensor
-    top1: Tensor
-    top5: Tensor
+    measures: dict[str, Tensor]
+    confidences: Tensor | None
     labels: Tensor
     samples: Tensor
     views: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.samples)
+
+    @property
+    def headline(self) -> Tensor:
+        """What networks are compared by, of each path: (N, P)."""
+        return self.measures[self.task.headline.name]
 
 
 @torch.no_grad()
@@ -92,35 +98,37 @@ def build_rows(
 ) -> RoutingTable:
     """One batch's rows. The shared prefix runs once, every tail once, on slices.
 
-    model: in eval mode. images: normalised float (N, 3, H, W); labels: int64 (N,); samples: the
-    images' numbers, int64 (N,), by default 0 to N - 1. Everything comes as float32 on the device
+    model: in eval mode. images: normalised float (N, 3, H, W); labels: int64 (N,), of which its
+    task makes inputs and targets; samples: the images' numbers, int64 (N,), by default 0 to N - 1. Everything comes as float32 on the device
     of the images. Raises InputError as `paths_of`, and in training mode.
     """
     if model.training:
         raise InputError("a routing table is made in eval mode: call model.eval()")
-    paths = paths_of(model)
+    task, paths = model.task, paths_of(model)
+    inputs, targets = task.pair(images, labels)
     features: list[list[Tensor]] = [[] for _ in paths.routes]
-    losses, confidences, top1, top5 = [], [], [], []
+    losses, confidences = [], []
+    measures: dict[str, list[Tensor]] = {measure.name: [] for measure in task.measures}
 
     def every_route(path: tuple[int, ...], reduced: Tensor, rows: Tensor) -> list[Branch]:
         features[len(path)].append(reduced.float())
         return [(entry, None) for entry in model.space.choices[len(path)]]
 
-    for width, pooled, _ in model.walk(images, every_route):
-        logits = model.classify(pooled, width).float()
-        best = logits.topk(min(5, logits.shape[1])).indices
-        losses.append(F.cross_entropy(logits, labels, reduction="none"))
-        confidences.append(logits.softmax(1).amax(1))
-        top1.append(logits.argmax(1) == labels)
-        top5.append((best == labels[:, None]).any(1))
+    for width, last, _ in model.walk(inputs, every_route):
+        outputs = model.answer(last, inputs, width).float()
+        losses.append(task.loss(outputs, targets))
+        for name, values in task.measure(outputs, targets).items():
+            measures[name].append(values)
+        if (sure := task.confidence(outputs)) is not None:
+            confidences.append(sure)
 
     return RoutingTable(
+        task=task,
         paths=paths,
         features=tuple(torch.stack(rows, 1) for rows in features),
         losses=torch.stack(losses, 1),
-        confidences=torch.stack(confidences, 1),
-        top1=torch.stack(top1, 1),
-        top5=torch.stack(top5, 1),
+        measures={name: torch.stack(values, 1) for name, values in measures.items()},
+        confidences=torch.stack(confidences, 1) if confidences else None,
         labels=labels,
         samples=torch.arange(len(labels)) if samples is None else samples,
         views=torch.full((len(labels),), view),
@@ -130,9 +138,13 @@ def build_rows(
 def join(tables: Sequence[RoutingTable]) -> RoutingTable:
     """The rows of several tables of one network, in order."""
     first = tables[0]
-    columns = ("losses", "confidences", "top1", "top5", "labels", "samples", "views")
+    columns = ("losses", "labels", "samples", "views")
+    sure = [table.confidences for table in tables if table.confidences is not None]
     return RoutingTable(
+        task=first.task,
         paths=first.paths,
         features=tuple(torch.cat(rows) for rows in zip(*(t.features for t in tables), strict=True)),
+        measures={name: torch.cat([t.measures[name] for t in tables]) for name in first.measures},
+        confidences=torch.cat(sure) if sure else None,
         **{name: torch.cat([getattr(t, name) for t in tables]) for name in columns},
     )

@@ -1,0 +1,50 @@
+"""Classification: one of several classes for each image."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsnet.tasks.base import Measure, Measured, Task
+
+
+class Classification(Task):
+    """Outputs are logits (N, K), targets class labels, int64 (N,)."""
+
+    name = "classification"
+    measures = (Measure("top1", "top-1", share=True), Measure("top5", "top-5", share=True))
+    labelled = True
+
+    def pair(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """As they are."""
+        return images, labels
+
+    def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Cross-entropy; float32 under autocast."""
+        return F.cross_entropy(outputs.float(), targets, reduction="none", label_smoothing=smoothing)
+
+    def soften(self, outputs: Tensor) -> Tensor:
+        """Softmax in float32."""
+        return outputs.detach().float().softmax(1)
+
+    def distill(self, outputs: Tensor, soft: Tensor) -> Tensor:
+        """Cross-entropy against probabilities (N, K)."""
+        return F.cross_entropy(outputs.float(), soft, reduction="none")
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Whether the label is the first answer, and whether it is among the first five."""
+        best = outputs.topk(min(5, outputs.shape[1])).indices
+        return {
+            "top1": outputs.argmax(1) == targets,
+            "top5": (best == targets[:, None]).any(1),
+        }
+
+    def easy(self, slim: Measured, wide: Measured) -> Tensor:
+        """The slimmest path is right."""
+        return slim["top1"]
+
+    def hopeless(self, wide: Measured) -> Tensor:
+        """The widest path is wrong."""
+        return ~wide["top1"]
+
+    def confidence(self, outputs: Tensor) -> Tensor:
+        """The softmax probability of the first answer."""
+        return outputs.softmax(1).amax(1)
