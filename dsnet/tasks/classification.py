@@ -1,5 +1,7 @@
 """Classification: one of several classes for each image."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,7 +21,9 @@ class Classification(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy; float32 under autocast."""
-        return F.cross_entropy(outputs.float(), targets, reduction="none", label_smoothing=smoothing)
+        return F.cross_entropy(
+            outputs.float(), targets, reduction="none", label_smoothing=smoothing
+        )
 
     def soften(self, outputs: Tensor) -> Tensor:
         """Softmax in float32."""
@@ -37,7 +41,7 @@ class Classification(Task):
             "top5": (best == targets[:, None]).any(1),
         }
 
-    def easy(self, slim: Measured, wide: Measured) -> Tensor:
+    def easy(self, slim: Measured, wide: Callable[[], Measured]) -> Tensor:
         """The slimmest path is right."""
         return slim["top1"]
 

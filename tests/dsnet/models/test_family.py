@@ -17,7 +17,7 @@ from dsnet.models import registry
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.nn.gate import Gate
-from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d
+from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, strided
 from dsnet.nn.plan import Layer, plain_conv
 from dsnet.routing import build_rows
 from dsnet.training import bootstrap_step, freeze_trunk, gate_step, make_teacher, recalibrate
@@ -35,8 +35,8 @@ class ToyStem(Stem):
     def forward(self, images: Tensor, channels: int) -> Tensor:
         return F.relu(self.bn(self.conv(images, channels)))
 
-    def madds(self, channels: int, size: int) -> tuple[int, int]:
-        size = -(-size // self.conv.stride)
+    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
+        size = strided(size, self.conv.stride)
         return self.conv.madds(3, channels, size), size
 
     def plan(self, channels: int) -> list[Layer]:
@@ -73,8 +73,8 @@ class ToyBlock(Block):
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
         return [plain_conv(self.second, self.bn2, inputs, outputs, "relu")]
 
-    def madds(self, in_channels: int, out_channels: int, size: int) -> tuple[int, int]:
-        size = -(-size // self.first.stride)
+    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
+        size = strided(size, self.first.stride)
         count = self.first.madds(in_channels, in_channels, size)
         count += self.gate.madds(in_channels, size)
         return count + self.second.madds(in_channels, out_channels, size), size
