@@ -16,7 +16,7 @@ from dsnet.nn.layers import SlimConv2d
 from dsnet.routing import build_rows
 from dsnet.training import bootstrap_step, freeze_trunk, gate_step, make_teacher, recalibrate
 from tests.dsnet.conftest import randomize, varied_images
-from tests.toy import TOY, TOY_FAMILIES, TOY_SMOOTHING, ToyBlock, ToyStem
+from tests.toy import SMOOTHING, TOY, TOY_FAMILIES, TOY_SMOOTHING, ToyBlock, ToyStem
 
 
 @pytest.fixture(params=[TOY.name, TOY_SMOOTHING.name])
@@ -74,7 +74,7 @@ def test_its_multiply_adds_are_those_of_the_layers_that_run(toy: DSNet) -> None:
         toy(images_of(toy, 1), width=width)
         for hook in hooks:
             hook.remove()
-        if toy.architecture is not TOY_SMOOTHING:
+        if toy.task is not SMOOTHING:
             counted += pooled[0].numel() + pooled[0].shape[1] * TOY.num_classes
         assert toy.madds(width) == counted
 
