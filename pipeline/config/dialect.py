@@ -1,77 +1,58 @@
-"""YAML as configuration files mean it: the scalars of YAML 1.2.
+"""YAML as configuration files mean it, version 1.2: `sgs: off` is a text, 1e-4 a number."""
 
-In YAML 1.1, PyYAML's own, `sgs: off` is false, `lr: 1e-4` a text and `010` eight.
-"""
-
-import re
+import io
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
-_SCALARS = (
-    ("bool", r"(true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("null", r"(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-    ("int", r"[-+]?[0-9]+$", "-+0123456789"),
-    (
-        "float",
-        r"([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
-        "-+.0123456789",
-    ),
-)
+__all__ = ["YAMLError", "dump", "dump_line", "parse"]
 
 
-class _Loader(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(None, None, f"{key.value!r} twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+class _Constructor(SafeConstructor):
+    """Plain values only; a date is a text, as no field is one."""
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes whatever either version of YAML would take for something other than a text."""
+class _Representer(SafeRepresenter):
+    """Texts come back as they were."""
+
+    def text(self, text: str) -> ScalarNode:
+        """U+0085 and its like are line breaks to YAML and come back as blanks: they are escaped."""
+        style = None if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
-for _tag, _pattern, _first in _SCALARS:
-    for _side in (_Loader, _Dumper):
-        _side.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)
+_Representer.add_representer(str, _Representer.text)
 
 
-def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    return float(re.sub(r"\.(?=inf|nan)", "", loader.construct_scalar(node).lower()))
-
-
-def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # U+0085 and its like are line breaks to YAML and come back as blanks: they are escaped.
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
-    )
-
-
-_Dumper.add_representer(str, _text)
-_Loader.add_constructor("tag:yaml.org,2002:float", _float)
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+def _yaml(flow: bool) -> YAML:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor, yaml.Representer = _Constructor, _Representer
+    yaml.default_flow_style, yaml.allow_unicode = flow, True
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    if flow:
+        yaml.width = 10**6
+    return yaml
 
 
 def parse(text: str) -> Any:
-    """The value that `text` means. Raises yaml.YAMLError, also for a key that is given twice."""
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader: builds plain values only
+    """The value that `text` means. Raises YAMLError, also for a key that is given twice."""
+    return _yaml(flow=False).load(text)
 
 
 def dump(value: Any) -> str:
     """`value` as a block of YAML, keys in their own order."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = io.StringIO()
+    _yaml(flow=False).dump(value, text)
+    return text.getvalue()
 
 
 def dump_line(value: Any) -> str:
     """`value` as one line of YAML: what a flag would be given."""
-    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=10**6)
-    return text.removesuffix("...\n").strip()
+    text = io.StringIO()
+    _yaml(flow=True).dump(value, text)
+    return text.getvalue().removesuffix("...\n").strip()

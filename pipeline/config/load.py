@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import annotated_types
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -81,7 +80,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected a configuration file, found nothing there") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected a readable YAML file: {error}") from None
-    except yaml.YAMLError as error:
+    except dialect.YAMLError as error:
         raise InputError(f"{path}: expected YAML: {_yaml_problem(error)}") from None
     if values is None:
         return {}
@@ -90,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _yaml_problem(error: yaml.YAMLError) -> str:
+def _yaml_problem(error: dialect.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = _one_line(getattr(error, "problem", None) or str(error))
     return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}" if mark else problem
@@ -121,7 +120,7 @@ def _from_flag(text: str, info: FieldInfo) -> Any:
         text = f"[{text}]"
     try:
         return dialect.parse(text)
-    except yaml.YAMLError:
+    except dialect.YAMLError:
         return text  # and the type check says what was expected
 
 

@@ -1,6 +1,5 @@
 """A file's content, held to its SHA-256 once per file and node, and remembered."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 from dsnet.errors import InputError
 from dsnet.files import atomic_file, sha256
@@ -89,14 +90,16 @@ def _record(path: Path) -> Iterator[Path | None]:
     name = hashlib.sha256(os.fsencode(path)).hexdigest()
     try:
         folder = records_folder()
-        lock = open(folder / f"{name}.lock", "w")  # noqa: SIM115
+        lock = FileLock(folder / f"{name}.lock")
+        lock.acquire()
     except OSError as error:
         logger.warning("%s: every stage reads it whole, to verify it (%s)", path, error)
         yield None
         return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
         yield folder / f"{name}.json"
+    finally:
+        lock.release()
 
 
 def _read(record: Path) -> Any:

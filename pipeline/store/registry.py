@@ -9,9 +9,7 @@ it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`, `code_version
 import difflib
 import logging
 import math
-import random
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +22,14 @@ from pipeline.store import environment  # noqa: F401  before MLflow
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_random,
+)
 
 from dsnet.errors import InputError
 from dsnet.files import SUMS, atomic_directory, sha256
@@ -216,15 +222,19 @@ def _create_name(name: str) -> None:
 
 def _patiently(call: Callable[[], T]) -> T:
     """What `call` returns, asked again where the store was busy or away."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            return call()
-        except Exception as error:
-            if tracking.is_permanent(error) or attempt == _ATTEMPTS - 1:
-                raise
-            logger.warning("MLflow failed, asking again: %s", error)
-            time.sleep(_PAUSE * (1 + random.random()) * 2**attempt)
-    raise AssertionError("unreachable")
+    retrying = Retrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(multiplier=_PAUSE) + wait_random(0, _PAUSE),
+        retry=retry_if_exception(lambda error: not tracking.is_permanent(error)),
+        before_sleep=_say_so,
+        reraise=True,
+    )
+    return retrying(call)
+
+
+def _say_so(state: RetryCallState) -> None:
+    assert state.outcome is not None
+    logger.warning("MLflow failed, asking again: %s", state.outcome.exception())
 
 
 # ------------------------------------------------------------------------------------- reading

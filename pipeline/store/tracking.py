@@ -8,7 +8,6 @@ Two rules: a training never stops because of its tracking (what cannot be logged
 and a chain that could not register its result does not start (`configure` asks the store first).
 """
 
-import fcntl
 import logging
 import os
 import shutil
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 from pipeline.store import environment  # noqa: F401  before MLflow
 
 # isort: split
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -94,8 +94,7 @@ def _create(database: Path) -> None:
     if database.exists():
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f".{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(database.with_name(f".{database.name}.lock")):
         if database.exists():
             return
         temporary = database.with_name(f".{database.name}.new")

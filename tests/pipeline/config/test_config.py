@@ -234,7 +234,7 @@ def test_pictures_of_ones_own_have_the_recipes_resolution(config_file: Any) -> N
         ("gate: 3\n", "gate: expected a section with fields, found 3"),
         ("- 1\n", "expected fields and sections"),
         ("gate: [\n", "expected YAML"),
-        ("gate: {epochs: 1, epochs: 2}\n", "'epochs' twice, in line 1, column 19"),
+        ("gate: {epochs: 1, epochs: 2}\n", 'found duplicate key "epochs"'),
     ],
 )
 def test_a_file_of_another_shape_is_refused(config_file: Any, text: str, part: str) -> None:
