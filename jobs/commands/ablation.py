@@ -33,8 +33,10 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
         from dsnet.files import atomic_file
         from jobs.ablation import ablate, grouped
         from pipeline.cluster import ray_cluster
+        from pipeline.config import import_plugins
         from pipeline.data.dataset import ingest
 
+        import_plugins(config)
         dataset = ingest(config)
         ray_cluster.connect(config.cluster)
         groups = list(grouped(ablate(config, dataset, seeds)))

@@ -24,8 +24,9 @@ from pipeline.report import (
     static_rows,
     write_page,
 )
-from pipeline.runner.job import GATE, register_model
+from pipeline.runner.job import GATE
 from pipeline.runner.promotion import settle
+from pipeline.runner.register import register_model
 from pipeline.runner.tables import Tables, make_tables
 from pipeline.stages.table_gate import tuned
 from pipeline.store import registry, tracking

@@ -8,10 +8,14 @@ from pathlib import Path
 from dsnet.routing.target import Target
 from pipeline import chain
 from pipeline.cluster import ray_cluster
-from pipeline.config import Config, storage_dir
+from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import ingest
 from pipeline.report import STATIC, Results, Row, write_page, write_results
+from pipeline.runner.checks import announce, check_classes
+from pipeline.runner.doubts import warn
+from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
+from pipeline.runner.supernet import gateless, given_supernet
 from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training
@@ -39,24 +43,23 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     report. Raises InputError, before any work, for a target that the routing space cannot meet.
     """
     started = time.monotonic()
+    import_plugins(config)
     tracking.configure()
     config = with_target(config, None)
     check_targets(targets, config)
-    given = chain.given_supernet(config)
+    given = given_supernet(config)
     dataset = ingest(config)
-    chain.check_classes(config, dataset)
-    chain.announce(config, dataset, given)
+    check_classes(config, dataset)
+    announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
     with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
         job = Job(config, dataset, run)
-        supernet = given or chain.calibrate(job, chain.supernet(job))
-        request = SweepRequest(
-            job, supernet, chain.gateless(job, supernet), tuple(targets), command
-        )
-        way = by_table if chain.by_table(config, request.model) else by_training
+        supernet = given or chain.make_supernet(job)
+        request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
+        way = by_table if is_by_table(config, request.model) else by_training
         results, versions = way.run(request, started)
         static, chosen = (map(_point, rows) for rows in (results.of_kind(STATIC), results.chosen))
-        chain.warn(doubts(list(static), list(chosen), request.labels))
+        warn(doubts(list(static), list(chosen), request.labels))
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)

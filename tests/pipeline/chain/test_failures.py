@@ -12,11 +12,12 @@ import pytest
 from ray.util.state import list_actors
 
 from dsnet.errors import DivergenceError
-from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import Config
+from pipeline.data.dataset import ingest
+from pipeline.runner.find_or_train import find_or_train
 from pipeline.runner.job import Job
-from pipeline.stages import supernet
+from pipeline.stages import gate, supernet
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.pipeline.chain.conftest import configured
@@ -35,13 +36,13 @@ def long(name: str, optimizer: str) -> Config:
 def supernet_of(config: Config) -> Version:
     """What stage I of a config registers, on the session's cluster."""
     with tracking.chain_run(config) as run:
-        return chain.supernet(Job(config, chain.ingest(config), run))
+        return find_or_train(Job(config, ingest(config), run), supernet.STAGE)
 
 
 def run_folder(home: Path, config: Config) -> Path:
     """Where stage I keeps its checkpoints."""
     with tracking.chain_run(config) as run:
-        key = Job(config, chain.ingest(config), run).fingerprint(supernet.SPEC)
+        key = Job(config, ingest(config), run).fingerprint(supernet.SPEC)
     return home / "train" / f"{config.name}-supernet-{key[:12]}"
 
 
@@ -119,11 +120,13 @@ def test_a_training_that_diverges_says_which_loss_when_and_registers_nothing(
         gate={"lr": 1e30, "momentum": 0.99, "supernet": result.versions[1].uri},
     )
     with tracking.chain_run(config) as run:
-        job = Job(config, chain.ingest(config), run)
-        train = chain.supernet if stage == "supernet" else chain.straight_through
-        inputs = () if stage == "supernet" else (result.versions[1],)
+        job = Job(config, ingest(config), run)
+        diverging, parent = {
+            "supernet": (supernet.STAGE, None),
+            "gate": (gate.STAGE, result.versions[1]),
+        }[stage]
         with pytest.raises(DivergenceError) as caught:
-            train(job, *inputs)
+            find_or_train(job, diverging, parent)
     assert "at step " in str(caught.value) or "after step " in str(caught.value)
     assert ("width" if stage == "supernet" else "slimming") in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,45 @@
+"""Before any work: what cannot work is refused, and what will be done is said."""
+
+import logging
+
+from dsnet import InputError, create_model
+from pipeline.config import Config
+from pipeline.data.dataset import Dataset
+from pipeline.store.registry import Version
+
+logger = logging.getLogger(__name__)
+
+
+def check_model(config: Config) -> None:
+    """Raise InputError if the model cannot be made or the target cannot be met."""
+    model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
+    if config.gate.target is not None:
+        resolution = config.data.resolution
+        config.gate.target.madds([model.madds(i, resolution) for i in model.space.routes])
+
+
+def check_classes(config: Config, dataset: Dataset) -> None:
+    """Raise InputError if the model has fewer outputs than the data has classes."""
+    wanted, classes = config.model.num_classes, len(dataset.train.classes)
+    if wanted is not None and wanted < classes:
+        raise InputError(
+            f"model.num_classes: expected at least {classes}, the classes of {config.data.source}, "
+            f"found {wanted}"
+        )
+
+
+def announce(config: Config, dataset: Dataset, given: Version | None) -> None:
+    """Say in one line what is trained on what; `given`: the supernet that the config names."""
+    data, side = config.data, config.data.resolution
+    logger.info(
+        "%s: %s on %s (%d classes, %s training and %s test images), recipe %s, %d x %d pixels",
+        config.name,
+        config.model.arch if given is None else f"the supernet {given.uri}",
+        data.source,
+        len(dataset.train.classes),
+        f"{dataset.train.samples:,}",
+        f"{dataset.test.samples:,}",
+        data.recipe,
+        side,
+        side,
+    )
