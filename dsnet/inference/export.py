@@ -153,7 +153,7 @@ def compare(
             logits, widths = backend(images, price)
             price = model.metadata.price if price is None else price
             x = normalize(images, model.metadata.mean, model.metadata.std)
-            x = x.to(model.classifier.weight.device)
+            x = x.to(next(model.parameters()).device)
             if width is None:
                 _compare_routes(model, x, price, widths, tolerance)
             for chosen in widths.unique().tolist():

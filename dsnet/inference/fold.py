@@ -21,10 +21,10 @@ MAX_PATHS = 64  # joint paths of several gates: each is a copy of every segment 
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """Global average pooling and a linear layer: the end of sub-network `width`."""
+class End:
+    """The head's layers: the end of sub-network `width`."""
 
-    linear: Linear
+    layers: tuple[Layer, ...]
     width: int
 
 
@@ -47,20 +47,21 @@ class Trunk:
     """Layers, and what follows them."""
 
     layers: tuple[Layer, ...]
-    end: Fork | Classifier
+    end: Fork | End
 
 
 @dataclass(frozen=True)
 class Folded:
     """A whole network for uint8 images: `trunk` runs on float(pixels) - mean.
 
-    mean: (3,), in units of pixels. size: side of the images in pixels.
+    mean: (3,), in units of pixels. size: side of the images in pixels. outputs: shape of the output
+    for one of them, (classes,).
     """
 
     trunk: Trunk
     mean: Tensor
     size: int
-    classes: int
+    outputs: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -70,7 +71,7 @@ def fold(model: DSNet, width: int | Width | None = None) -> Folded:
     In single precision, whatever the model's. Raises InputError for a network without gates if no
     width is given, and for more than 64 paths.
     """
-    if model.classifier.weight.dtype != torch.float32:
+    if next(model.parameters()).dtype != torch.float32:
         model = copy.deepcopy(model).float()
     if width is None:
         if not model.architecture.gates:
@@ -95,14 +96,14 @@ def fold(model: DSNet, width: int | Width | None = None) -> Folded:
     return Folded(
         trunk=replace(trunk, layers=(scaled, *rest)),
         mean=torch.tensor(model.metadata.mean, device=device_of(model)) * 255,
-        size=model.metadata.resolution,
-        classes=model.architecture.num_classes,
+        size=(size := model.metadata.resolution),
+        outputs=model.head.shape((size, size)),
     )
 
 
 def device_of(model: DSNet) -> torch.device:
     """Where the weights are."""
-    return model.classifier.weight.device
+    return next(model.parameters()).device
 
 
 def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
@@ -111,7 +112,7 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
     segment = len(path)
     layers, channels = _segment(model, segment, model.space.along(path))
     if segment == len(gates):
-        return Trunk(layers, _classifier(model, channels, model.space.index_of(path)))
+        return Trunk(layers, _end(model, channels, model.space.index_of(path)))
     block = model.block(gates[segment], 0)
     assert block.gate is not None and block.gate.slimming is not None
     head = block.gate.slimming
@@ -139,7 +140,7 @@ def _static(model: DSNet, width: Width, index: int) -> Trunk:
             gate = model.block(model.architecture.gates[segment], 0).gate
             assert gate is not None
             layers.append(plain_attention(gate, channels))
-    return Trunk(tuple(layers), _classifier(model, channels, index))
+    return Trunk(tuple(layers), _end(model, channels, index))
 
 
 def _segment(model: DSNet, segment: int, width: Width) -> tuple[tuple[Layer, ...], int]:
@@ -170,6 +171,5 @@ def _segment(model: DSNet, segment: int, width: Width) -> tuple[tuple[Layer, ...
     return tuple(layers), channels
 
 
-def _classifier(model: DSNet, channels: int, width: int) -> Classifier:
-    layer = model.classifier
-    return Classifier(plain_linear(layer.weight, layer.bias, (layer.out_features, channels)), width)
+def _end(model: DSNet, channels: int, width: int) -> End:
+    return End(tuple(model.head.plan(channels)), width)

@@ -17,8 +17,18 @@ import numpy as np
 from torch import Tensor
 
 from dsnet.inference import import_optional
-from dsnet.inference.fold import Classifier, Folded, Fork, Trunk
-from dsnet.nn.plan import Activation, Attention, Conv, Layer, Linear, MaxPool, Residual, Weight
+from dsnet.inference.fold import End, Folded, Fork, Trunk
+from dsnet.nn.plan import (
+    Activation,
+    Attention,
+    Conv,
+    GlobalAverage,
+    Layer,
+    Linear,
+    MaxPool,
+    Residual,
+    Weight,
+)
 
 IMAGES, PRICE, LOGITS, WIDTHS = "images", "price", "logits", "widths"
 
@@ -41,11 +51,11 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     end = folded.trunk.end
     x = _layers(graph, folded.trunk.layers, pixels)
     if isinstance(end, Fork):
-        outputs = _fork(graph, end, x)
+        outputs = _fork(graph, end, x, folded.outputs)
     else:
         batch = graph.op("Shape", IMAGES, start=0, end=1)
         width = graph.op("Expand", graph.constant(np.array([end.width])), batch)
-        outputs = _classify(graph, end, x), width
+        outputs = _layers(graph, end.layers, x), width
     for name, value in zip((LOGITS, WIDTHS), outputs, strict=True):
         graph.nodes.append(helper.make_node("Identity", [value], [name]))
     inputs = [
@@ -61,7 +71,7 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
         "dsnet",
         inputs,
         [
-            helper.make_tensor_value_info(LOGITS, kinds.FLOAT, ["batch", folded.classes]),
+            helper.make_tensor_value_info(LOGITS, kinds.FLOAT, ["batch", *folded.outputs]),
             helper.make_tensor_value_info(WIDTHS, kinds.INT64, ["batch"]),
         ],
         graph.initializers,
@@ -163,6 +173,10 @@ def _layers(graph: _Graph, layers: Sequence[Layer], x: str) -> str:
             case Residual():
                 body = _layers(graph, layer.body, x)
                 x = graph.op("Relu", graph.op("Add", body, _layers(graph, layer.shortcut, x)))
+            case GlobalAverage():
+                x = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
+            case Linear():
+                x = _linear(graph, layer, x)
     return x
 
 
@@ -205,14 +219,15 @@ def _pointwise(graph: _Graph, linear: Linear, x: str) -> str:
     return graph.op("Conv", x, weight, *map(graph.constant, bias), kernel_shape=[1, 1])
 
 
-def _classify(graph: _Graph, classifier: Classifier, x: str) -> str:
-    features = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
-    weight = graph.weight(classifier.linear.weight)
-    bias = [] if classifier.linear.bias is None else [classifier.linear.bias.cpu().numpy()]
-    return graph.op("Gemm", features, weight, *map(graph.constant, bias), transB=1)
+def _linear(graph: _Graph, linear: Linear, x: str) -> str:
+    """A linear layer on (N, i)."""
+    weight = graph.weight(linear.weight)
+    bias = [] if linear.bias is None else [linear.bias.cpu().numpy()]
+    return graph.op("Gemm", x, weight, *map(graph.constant, bias), transB=1)
 
 
-def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
+def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...]) -> tuple[str, str]:
+    """Outputs and widths of every row of x; shape: of one output."""
     x, feature = _attend(graph, fork.attention, x)
     graph.role = "gate"
     scores = graph.op("Flatten", feature, axis=1)
@@ -239,7 +254,7 @@ def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
     each = graph.constant(np.ones(len(fork.branches), np.int64))
     conditions = graph.ops("Split", [present, each], len(fork.branches), axis=0)
     results = [
-        _branch(graph, branch, x, condition, rows)
+        _branch(graph, branch, x, condition, rows, shape)
         for branch, condition, rows in zip(fork.branches, conditions, groups, strict=True)
     ]
     back = _argsort(graph, order, count)
@@ -249,14 +264,16 @@ def _fork(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
     )
     if widths:
         return logits, widths[0]
-    ends = [branch.end.width for branch in fork.branches if isinstance(branch.end, Classifier)]
+    ends = [branch.end.width for branch in fork.branches if isinstance(branch.end, End)]
     return logits, graph.op("Gather", graph.constant(np.array(ends)), choice, axis=0)
 
 
-def _branch(graph: _Graph, trunk: Trunk, x: str, condition: str, rows: str) -> list[str]:
+def _branch(
+    graph: _Graph, trunk: Trunk, x: str, condition: str, rows: str, shape: tuple[int, ...]
+) -> list[str]:
     """`trunk` on the rows of x that go there, if any; else nothing, in the same shape.
 
-    Returns logits and, where gates follow, widths.
+    Returns outputs and, where gates follow, widths.
     """
     taken = graph.branch()
     taken.role = "group"
@@ -264,24 +281,24 @@ def _branch(graph: _Graph, trunk: Trunk, x: str, condition: str, rows: str) -> l
     taken.role = "layer"
     inputs = _layers(taken, trunk.layers, inputs)
     empty = graph.branch()
-    nothing = [empty.constant(np.zeros((0, _classes(trunk)), np.float32))]
-    if isinstance(trunk.end, Classifier):
-        outputs = [_classify(taken, trunk.end, inputs)]
+    nothing = [empty.constant(np.zeros((0, *shape), np.float32))]
+    if isinstance(trunk.end, End):
+        outputs = [_layers(taken, trunk.end.layers, inputs)]
     else:
-        outputs = [*_fork(taken, trunk.end, inputs)]
+        outputs = [*_fork(taken, trunk.end, inputs, shape)]
         nothing.append(empty.constant(np.zeros(0, np.int64)))
     return graph.ops(
         "If",
         [condition],
         len(outputs),
-        then_branch=_subgraph(taken, outputs, _classes(trunk)),
-        else_branch=_subgraph(empty, [empty.op("Identity", x) for x in nothing], _classes(trunk)),
+        then_branch=_subgraph(taken, outputs, shape),
+        else_branch=_subgraph(empty, [empty.op("Identity", x) for x in nothing], shape),
     )
 
 
-def _subgraph(graph: _Graph, outputs: Sequence[str], classes: int) -> Any:
+def _subgraph(graph: _Graph, outputs: Sequence[str], shape: tuple[int, ...]) -> Any:
     helper, kinds = graph.onnx.helper, graph.onnx.TensorProto
-    types = ((kinds.FLOAT, [None, classes]), (kinds.INT64, [None]))
+    types = ((kinds.FLOAT, [None, *shape]), (kinds.INT64, [None]))
     return helper.make_graph(
         graph.nodes,
         f"branch_{graph.names[0]}",
@@ -292,12 +309,6 @@ def _subgraph(graph: _Graph, outputs: Sequence[str], classes: int) -> Any:
         ],
         graph.initializers,
     )
-
-
-def _classes(trunk: Trunk) -> int:
-    while isinstance(trunk.end, Fork):
-        trunk = trunk.end.branches[0]
-    return trunk.end.linear.weight.shape[0]
 
 
 def _argsort(graph: _Graph, values: str, count: str) -> str:

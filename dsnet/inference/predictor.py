@@ -64,7 +64,7 @@ class Predictor:
             gates = weights.load_gates(directory) if directory else []
             network = at_budget(network, gates, budget)
         self.metadata = network.metadata
-        self.classes = network.architecture.num_classes
+        self.outputs = network.head.shape((self.metadata.resolution, self.metadata.resolution))
         self.price = network.metadata.price if price is None else price
         self.device = device
         self.backend: TorchBackend | OnnxBackend
@@ -92,7 +92,7 @@ class Predictor:
             images = prepare(images, size, self.metadata.crop)
         if not len(images):
             device = self.device if isinstance(self.backend, TorchBackend) else "cpu"
-            logits = torch.empty(0, self.classes, device=device)
+            logits = torch.empty(0, *self.outputs, device=device)
             return logits, torch.empty(0, dtype=torch.int64, device=device)
         if self.device != "cpu" or len(images) <= CPU_BATCH:
             logits, widths = self.backend(images, self.price)

@@ -27,7 +27,7 @@ class TorchBackend(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor, price: float) -> tuple[Tensor, Tensor]:
-        """images: uint8 (N, size, size, 3), N > 0 -> logits (N, classes), widths int64 (N,)."""
+        """images: uint8 (N, size, size, 3), N > 0 -> outputs (N, …), widths int64 (N,)."""
         # NHWC viewed as NCHW is channels_last already: no pixel moves.
         pixels = (images.to(self.mean.device, non_blocking=True) - self.mean).permute(0, 3, 1, 2)
         logits, widths = self.trunk(pixels, price)
@@ -41,7 +41,7 @@ class _Trunk(nn.Module):
         if compile:
             self.layers.compile(dynamic=True)
         end = trunk.end
-        self.end = _Fork(end, compile) if isinstance(end, fold.Fork) else _Classifier(end)
+        self.end = _Fork(end, compile) if isinstance(end, fold.Fork) else _End(end)
 
     def forward(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
         logits, widths = self.end(self.layers(x), price)
@@ -85,14 +85,14 @@ class _Fork(nn.Module):
         return logits.index_select(0, back), widths.index_select(0, back)
 
 
-class _Classifier(nn.Module):
-    def __init__(self, classifier: fold.Classifier):
+class _End(nn.Module):
+    def __init__(self, end: fold.End):
         super().__init__()
-        self.linear = _Linear(classifier.linear)
-        self.width = classifier.width
+        self.layers = nn.Sequential(*(_layer(layer) for layer in end.layers))
+        self.width = end.width
 
     def forward(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
-        return self.linear(x.mean((2, 3))), torch.full((len(x),), self.width, device=x.device)
+        return self.layers(x), torch.full((len(x),), self.width, device=x.device)
 
 
 class _Conv(nn.Module):
@@ -125,6 +125,11 @@ class _Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
+
+
+class _GlobalAverage(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
 
 
 class _Attention(nn.Module):
@@ -163,3 +168,7 @@ def _layer(layer: plan.Layer) -> nn.Module:
             return nn.MaxPool2d(3, 2, 1)
         case plan.Residual():
             return _Residual(layer)
+        case plan.GlobalAverage():
+            return _GlobalAverage()
+        case plan.Linear():
+            return _Linear(layer)

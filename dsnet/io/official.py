@@ -237,8 +237,8 @@ def official_tensors(model: DSNet) -> Iterator[tuple[str, Tensor]]:
             assert isinstance(block, SeparableBlock)
             place = "first_block" if index == 0 else f"residual_blocks.{index - 1}"
             yield from _block(f"blocks.{stage}.{place}", block)
-    yield "classifier.weight", model.classifier.weight
-    yield "classifier.bias", model.classifier.bias
+    for name, parameter in model.head.named_parameters():
+        yield f"{model.head.place}.{name}", parameter
 
 
 def _block(prefix: str, block: SeparableBlock) -> Iterator[tuple[str, Tensor]]:

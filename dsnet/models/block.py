@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dsnet.models.architecture import Stage
 from dsnet.nn.gate import Gate
+from dsnet.nn.layers import Shape
 from dsnet.nn.plan import Layer
 
 
@@ -23,8 +24,8 @@ class Stem(nn.Module):
         """images: (N, 3, H, W) -> (N, channels, H', W')."""
 
     @abstractmethod
-    def madds(self, channels: int, size: int) -> tuple[int, int]:
-        """(multiply-adds for one image of size x size pixels, size of what comes out)."""
+    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
+        """(multiply-adds for one image of this height and width, size of what comes out)."""
 
     @abstractmethod
     def plan(self, channels: int) -> list[Layer]:
@@ -70,8 +71,8 @@ class Block(nn.Module):
         """What `after` computes in eval mode from `inputs` to `outputs` channels, likewise."""
 
     @abstractmethod
-    def madds(self, in_channels: int, out_channels: int, size: int) -> tuple[int, int]:
-        """(multiply-adds for one image with an input of size x size, size of what comes out)."""
+    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
+        """(multiply-adds for one image with an input of this size, size of what comes out)."""
 
     def forward(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: (N, i, H, W) -> (N, channels, H'', W''), the gate's attention included."""

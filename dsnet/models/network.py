@@ -3,17 +3,18 @@
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnet.errors import InputError
 from dsnet.models.architecture import Architecture
 from dsnet.models.block import Block
+from dsnet.models.head import Head
 from dsnet.models.metadata import Metadata
 from dsnet.models.registry import family
 from dsnet.models.width import RoutingSpace, Width
 from dsnet.nn.gate import Gate, is_trained, pick
-from dsnet.nn.layers import SlimLinear, global_average
+from dsnet.nn.layers import Shape
+from dsnet.tasks import Task
 
 Branch = tuple[int, Tensor | None]
 """An entry to go on with, and the positions of the images that take it; None: all."""
@@ -26,7 +27,9 @@ class DSNet(nn.Module):
 
     `model(x, width=i)` is a pure function of its arguments and the weights; `model(x)` lets the
     gates choose for each image. The gates cut the network into segments: segment 0 is everything
-    up to the first gate, segment g everything from gate g's choice to the next gate or the logits.
+    up to the first gate, segment g everything from gate g's choice to the next gate or the head.
+
+    task: what it is for; its family's.
     """
 
     def __init__(self, architecture: Architecture, metadata: Metadata | None = None):
@@ -47,10 +50,18 @@ class DSNet(nn.Module):
                 blocks.append(parts.block(inputs, stage.channels, stage, stride, routes))
                 inputs = stage.channels
             self.stages.append(blocks)
-        self._madds: dict[tuple[Width, int], int] = {}
-        self.classifier = SlimLinear(inputs[-1], architecture.num_classes)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self._madds: dict[tuple[Width, Shape], int] = {}
+        self.task: Task = parts.task
+        head = parts.head(inputs, architecture)
+        self._place = head.place
+        self.add_module(head.place, head)
+
+    @property
+    def head(self) -> Head:
+        """What makes outputs of the last block's features."""
+        head = self._modules[self._place]
+        assert isinstance(head, Head)
+        return head
 
     def _routes_of_gate(self, stage: int) -> int:
         return len(self.space.choices[self.architecture.gates.index(stage)])
@@ -83,9 +94,10 @@ class DSNet(nn.Module):
     def forward(
         self, images: Tensor, width: int | Width | None = None, price: float | None = None
     ) -> Tensor:
-        """Logits (N, num_classes) of normalised images, float (N, 3, H, W).
+        """Outputs (N, …) of normalised images, float (N, 3, H, W): logits (N, num_classes).
 
-        With `width`, those of one sub-network. Without, in eval mode, each image runs at the width
+        What outputs are is the head's to say. With `width`, those of one sub-network. Without, in
+        eval mode, each image runs at the width
         its gates pick, sliced; `price` is the cost of multiply-adds in units of logits (`route`).
         Raises InputError for a width that is not there, a network without gates or a routed forward
         in training mode.
@@ -93,13 +105,13 @@ class DSNet(nn.Module):
         if width is None:
             return self.dynamic(images, price)[0]
         width = self.space.resolve(width)
-        return self.tail(self.segment(0, images, width)[0], width)
+        return self.tail(self.segment(0, images, width)[0], images, width)
 
-    def tail(self, x: Tensor, width: Width) -> Tensor:
-        """What segment 0 returned -> logits (N, num_classes) of one sub-network."""
+    def tail(self, x: Tensor, images: Tensor, width: Width) -> Tensor:
+        """What segment 0 returned of images -> outputs (N, …) of one sub-network."""
         for segment in range(1, len(self.architecture.gates) + 1):
             x, _ = self.segment(segment, x, width)
-        return self.classify(x, width)
+        return self.answer(x, images, width)
 
     def segment(
         self, segment: int, x: Tensor, width: Width, mixture: Tensor | None = None
@@ -107,9 +119,9 @@ class DSNet(nn.Module):
         """Run one segment at one width.
 
         x: the images for segment 0, else what the segment before returned. Returns the next
-        segment's input and the gate's reduced feature (N, r); for the last segment the pooled
-        features (N, c) and None. `mixture` (N, options of this segment) masks instead of slicing;
-        `width` must then be the widest.
+        segment's input and the gate's reduced feature (N, r); for the last segment the head's
+        input (N, c, H', W') and None. `mixture` (N, options of this segment) masks instead of
+        slicing; `width` must then be the widest.
         """
         gates = self.architecture.gates
         if segment == 0:
@@ -127,17 +139,16 @@ class DSNet(nn.Module):
             for index in range(self.architecture.stages[stage].blocks):
                 x = self.block(stage, index)(x, width.channels[stage + 1], mixture)
         if segment == len(gates):
-            return global_average(x), None
+            return x, None
         block = self.block(stop, 0)
         assert block.gate is not None
         attended, reduced = block.gate(block.before(x, mixture))
         return attended, reduced
 
-    def classify(self, features: Tensor, width: Width) -> Tensor:
-        """features: pooled (N, c) -> logits (N, num_classes); dropout at the largest width only."""
-        if width == self.space.largest:
-            features = F.dropout(features, self.architecture.dropout, self.training)
-        return self.classifier(features)
+    def answer(self, features: Tensor, images: Tensor, width: Width) -> Tensor:
+        """What the last segment returned of images (N, 3, H, W) -> outputs (N, …)."""
+        outputs: Tensor = self.head(features, images, width == self.space.largest)
+        return outputs
 
     def walk(self, images: Tensor, split: Split) -> Iterator[tuple[Width, Tensor, Tensor]]:
         """Run the tree of segments and choices depth first, what several paths share once.
@@ -146,7 +157,8 @@ class DSNet(nn.Module):
         the entries that were chosen before it, its reduced feature (n, r), and which of the images
         have come there, int64 (n,). It answers with the entries to go on with, and for each the
         positions among `rows` that take it, int64, or None for all.
-        Yields for each end that is reached its sub-network, the pooled features (n, c), and rows.
+        Yields for each end that is reached its sub-network, the head's input (n, c, H', W'), and
+        rows.
         """
         yield from self._walk(images, torch.arange(len(images), device=images.device), (), split)
 
@@ -176,16 +188,16 @@ class DSNet(nn.Module):
         widest, so a network whose gates are not trained runs at its widest. Price 0 is the plain
         argmax; None is the price that the model was calibrated to, `metadata.price`.
         """
-        return self._route(images, price, classify=False)[1]
+        return self._route(images, price, answer=False)[1]
 
     def dynamic(self, images: Tensor, price: float | None = None) -> tuple[Tensor, Tensor]:
-        """(logits (N, num_classes), widths int64 (N,)): each image run at its own width, sliced."""
-        logits, widths = self._route(images, price, classify=True)
-        assert logits is not None
-        return logits, widths
+        """(outputs (N, …), widths int64 (N,)): each image run at its own width, sliced."""
+        outputs, widths = self._route(images, price, answer=True)
+        assert outputs is not None
+        return outputs, widths
 
     def _route(
-        self, images: Tensor, price: float | None, classify: bool
+        self, images: Tensor, price: float | None, answer: bool
     ) -> tuple[Tensor | None, Tensor]:
         if not self.architecture.gates:
             raise InputError(f"{self.architecture.name} has no gate: pass width=")
@@ -193,7 +205,9 @@ class DSNet(nn.Module):
             raise InputError("routing is for eval mode: call model.eval() or pass width=")
         price = self.metadata.price if price is None else price
         n = images.shape[0]
-        logits = images.new_empty(n, self.architecture.num_classes) if classify else None
+        outputs = None
+        if answer:
+            outputs = images.new_empty(n, *self.head.shape((images.shape[2], images.shape[3])))
         widths = torch.empty(n, dtype=torch.int64, device=images.device)
         gates = self.gates
         costs = [cost * price for cost in self.gate_costs(images.device)] if price else None
@@ -209,15 +223,16 @@ class DSNet(nn.Module):
                     continue
                 if len(path) + 1 == len(gates):
                     widths[rows[picked]] = self.space.index_of((*path, entry))
-                    if not classify:
+                    if not answer:
                         continue
                 yield entry, picked
 
         if n:
             for width, features, rows in self.walk(images, split):
-                assert logits is not None
-                logits[rows] = self.classify(features, width).to(logits.dtype)
-        return logits, widths
+                assert outputs is not None
+                there = images if len(rows) == n else images[rows]
+                outputs[rows] = self.answer(features, there, width).to(outputs.dtype)
+        return outputs, widths
 
     def gate_costs(self, device: torch.device | None = None) -> list[Tensor]:
         """Per gate, the cost of each of its routes: float (routes,).
@@ -232,21 +247,22 @@ class DSNet(nn.Module):
 
     # Counting ------------------------------------------------------------------------------------
 
-    def madds(self, width: int | Width, resolution: int | None = None) -> int:
-        """Multiply-adds for one image of resolution x resolution pixels, in closed form.
+    def madds(self, width: int | Width, resolution: int | Shape | None = None) -> int:
+        """Multiply-adds for one image, in closed form.
 
-        Convolutions, linear layers and, for each global pooling, the size of its input. The
-        resolution defaults to the model's own.
+        Convolutions, linear layers and, for each global pooling, the size of its input.
+        resolution: side of a square image, or height and width, in pixels; by default the model's.
         """
         width = self.space.resolve(width)
-        size = self.metadata.resolution if resolution is None else resolution
-        if size < 1:
-            raise InputError(f"resolution must be at least 1 pixel, found {size}")
+        side = self.metadata.resolution if resolution is None else resolution
+        size = (side, side) if isinstance(side, int) else side
+        if min(size) < 1:
+            raise InputError(f"resolution must be at least 1 pixel, found {min(size)}")
         if (width, size) not in self._madds:
             self._madds[width, size] = self._count(width, size)
         return self._madds[width, size]
 
-    def _count(self, width: Width, size: int) -> int:
+    def _count(self, width: Width, size: Shape) -> int:
         inputs = width.channels[0]
         count, size = self.stem.madds(inputs, size)
         for stage, outputs in zip(self.stages, width.channels[1:], strict=True):
@@ -256,7 +272,7 @@ class DSNet(nn.Module):
                 more, size = block.madds(inputs, outputs, size)
                 count += more
                 inputs = outputs
-        return count + inputs * size**2 + inputs * self.architecture.num_classes
+        return count + self.head.madds(inputs, size)
 
 
 def _groups(scores: Tensor) -> tuple[Tensor, ...]:

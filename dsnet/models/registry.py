@@ -1,20 +1,24 @@
-"""The families: each is a stem, a block and a table of architectures."""
+"""The families: each is a stem, a block, a head, a task and a table of architectures."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dsnet.errors import InputError
 from dsnet.models import mbnet, resnet
 from dsnet.models.architecture import Architecture
 from dsnet.models.block import Block, Stem
+from dsnet.models.head import Head, PooledLinear
+from dsnet.tasks import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
 class Family:
-    """What `DSNet` builds a network of."""
+    """What `DSNet` builds a network of, and what the network is for."""
 
     stem: type[Stem]
     block: type[Block]
+    head: Callable[[tuple[int, ...], Architecture], Head] = PooledLinear
+    task: Task = CLASSIFICATION
 
 
 FAMILIES: dict[str, Family] = {}

@@ -7,7 +7,7 @@ from dsnet.errors import InputError
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.nn.gate import Gate
-from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d
+from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, area, strided
 from dsnet.nn.plan import Layer, MaxPool, Residual, plain_conv
 
 EXPANSION = 4  # a block's outputs, in multiples of the channels its 3x3 convolution works on
@@ -27,12 +27,12 @@ class ResNetStem(Stem):
         x = F.relu(self.bn(self.conv(images, channels)), inplace=True)
         return F.max_pool2d(x, 3, stride=2, padding=1) if self.pool else x
 
-    def madds(self, channels: int, size: int) -> tuple[int, int]:
-        """(multiply-adds for one image of size x size pixels, size of what comes out)."""
-        size = -(-size // self.conv.stride)
+    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
+        """(multiply-adds for one image of this height and width, size of what comes out)."""
+        size = strided(size, self.conv.stride)
         count = self.conv.madds(3, channels, size)
         if self.pool:
-            return count + channels * size**2, -(-size // 2)
+            return count + channels * area(size), strided(size, 2)
         return count, size
 
     def plan(self, channels: int) -> list[Layer]:
@@ -89,13 +89,13 @@ class Bottleneck(Block):
             x = self.projection_bn(self.projection(x, channels), mixture)
         return F.relu(y + x, inplace=True)
 
-    def madds(self, in_channels: int, out_channels: int, size: int) -> tuple[int, int]:
-        """(multiply-adds for one image with an input of size x size, size of what comes out)."""
+    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
+        """(multiply-adds for one image with an input of this size, size of what comes out)."""
         hidden = out_channels // EXPANSION
         count = self.conv1.madds(in_channels, hidden, size)
         if self.gate is not None:
             count += self.gate.madds(in_channels, size)
-        size = -(-size // self.conv2.stride)
+        size = strided(size, self.conv2.stride)
         count += self.conv2.madds(hidden, hidden, size)
         count += self.conv3.madds(hidden, out_channels, size)
         if self.projection is not None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsnet.nn.layers import global_average
+from dsnet.nn.layers import Shape, area, global_average
 
 REDUCTION = 0.25  # of the widest input, as in squeeze-and-excitation
 
@@ -40,12 +40,12 @@ class Gate(nn.Module):
         logits: Tensor = self.slimming(reduced)
         return logits
 
-    def madds(self, channels: int, size: int) -> int:
+    def madds(self, channels: int, size: Shape) -> int:
         """Multiply-adds for one image: the pooling's input, then the attention head's two products.
 
         The slimming head is left out, as in the published counts.
         """
-        return channels * size**2 + 2 * channels * self.reduce.out_features
+        return channels * area(size) + 2 * channels * self.reduce.out_features
 
 
 def pick(scores: Tensor) -> Tensor:

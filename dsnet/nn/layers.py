@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Shape = tuple[int, int]
+"""Height and width, in pixels."""
+
 BATCHNORM_EPS = 1e-5
 BATCHNORM_MOMENTUM = 0.1
 
@@ -28,6 +31,16 @@ def global_average(x: Tensor) -> Tensor:
     return x.sum((2, 3)) / (x.shape[2] * x.shape[3])
 
 
+def area(size: Shape) -> int:
+    """Pixels in a plane of that size."""
+    return size[0] * size[1]
+
+
+def strided(size: Shape, stride: int) -> Shape:
+    """What a layer of that stride, padded by kernel // 2, makes of a plane."""
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
 class SlimConv2d(nn.Module):
     """A convolution at width (i, o): `weight[:o, :i]`, no bias, padding kernel // 2."""
 
@@ -42,9 +55,9 @@ class SlimConv2d(nn.Module):
         weight = self.weight[:out_channels, : x.shape[1]]
         return F.conv2d(x, weight, stride=self.stride, padding=self.kernel // 2)
 
-    def madds(self, in_channels: int, out_channels: int, size: int) -> int:
-        """Multiply-adds for one image with an output of size x size pixels."""
-        return in_channels * out_channels * self.kernel**2 * size**2
+    def madds(self, in_channels: int, out_channels: int, size: Shape) -> int:
+        """Multiply-adds for one image with an output of this height and width."""
+        return in_channels * out_channels * self.kernel**2 * area(size)
 
 
 class SlimDepthwiseConv2d(nn.Module):
@@ -64,9 +77,9 @@ class SlimDepthwiseConv2d(nn.Module):
             x, self.weight[:channels], None, self.stride, self.kernel // 2, groups=channels
         )
 
-    def madds(self, channels: int, size: int) -> int:
-        """Multiply-adds for one image with an output of size x size pixels."""
-        return channels * self.kernel**2 * size**2
+    def madds(self, channels: int, size: Shape) -> int:
+        """Multiply-adds for one image with an output of this height and width."""
+        return channels * self.kernel**2 * area(size)
 
 
 class SlimBatchNorm2d(nn.Module):

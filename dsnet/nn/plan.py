@@ -59,6 +59,11 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class GlobalAverage:
+    """The mean of each channel: (N, c, H, W) -> (N, c)."""
+
+
+@dataclass(frozen=True)
 class Attention:
     """Channel attention; `reduce` is followed by ReLU, `expand` by the sigmoid."""
 
@@ -79,7 +84,7 @@ class Residual:
     shortcut: tuple["Layer", ...]
 
 
-Layer = Conv | Attention | MaxPool | Residual
+Layer = Conv | Attention | MaxPool | Residual | GlobalAverage | Linear
 
 
 def plain_conv(

@@ -94,18 +94,23 @@ class RoutingTable:
 
 @torch.no_grad()
 def build_rows(
-    model: DSNet, images: Tensor, labels: Tensor, samples: Tensor | None = None, view: int = 0
+    model: DSNet,
+    images: Tensor,
+    targets: Tensor,
+    samples: Tensor | None = None,
+    view: int = 0,
+    labels: Tensor | None = None,
 ) -> RoutingTable:
     """One batch's rows. The shared prefix runs once, every tail once, on slices.
 
-    model: in eval mode. images: normalised float (N, 3, H, W); labels: int64 (N,), of which its
-    task makes inputs and targets; samples: the images' numbers, int64 (N,), by default 0 to N - 1. Everything comes as float32 on the device
-    of the images. Raises InputError as `paths_of`, and in training mode.
+    model: in eval mode. images: normalised float (N, 3, H, W); targets: its task's, for
+    classification the labels, int64 (N,); samples: the images' numbers, int64 (N,), by default 0 to
+    N - 1; labels: class labels where targets are none, by default 0. Everything comes as float32
+    on the device of the images. Raises InputError as `paths_of`, and in training mode.
     """
     if model.training:
         raise InputError("a routing table is made in eval mode: call model.eval()")
     task, paths = model.task, paths_of(model)
-    inputs, targets = task.pair(images, labels)
     features: list[list[Tensor]] = [[] for _ in paths.routes]
     losses, confidences = [], []
     measures: dict[str, list[Tensor]] = {measure.name: [] for measure in task.measures}
@@ -114,14 +119,16 @@ def build_rows(
         features[len(path)].append(reduced.float())
         return [(entry, None) for entry in model.space.choices[len(path)]]
 
-    for width, last, _ in model.walk(inputs, every_route):
-        outputs = model.answer(last, inputs, width).float()
+    for width, last, _ in model.walk(images, every_route):
+        outputs = model.answer(last, images, width).float()
         losses.append(task.loss(outputs, targets))
         for name, values in task.measure(outputs, targets).items():
             measures[name].append(values)
         if (sure := task.confidence(outputs)) is not None:
             confidences.append(sure)
 
+    if labels is None:
+        labels = targets if task.labelled else torch.zeros(len(images), dtype=torch.int64)
     return RoutingTable(
         task=task,
         paths=paths,
@@ -130,8 +137,8 @@ def build_rows(
         measures={name: torch.stack(values, 1) for name, values in measures.items()},
         confidences=torch.stack(confidences, 1) if confidences else None,
         labels=labels,
-        samples=torch.arange(len(labels)) if samples is None else samples,
-        views=torch.full((len(labels),), view),
+        samples=torch.arange(len(images)) if samples is None else samples,
+        views=torch.full((len(images),), view),
     )
 
 

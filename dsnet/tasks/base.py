@@ -1,9 +1,9 @@
 """What a network is for: the seam between slimming, which does not care, and what is learned."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor
 
@@ -31,9 +31,10 @@ class Measure:
 
     def error(self, value: Number) -> Number:
         """What is to be as small as possible: the share without it, or what rises, negated."""
-        if not self.rises:
-            return value
-        return 1 - value if self.share else -value  # type: ignore[operator,no-any-return]
+        number: Any = value
+        if self.rises:
+            number = 1 - number if self.share else -number
+        return cast(Number, number)
 
     def of_error(self, error: Number) -> Number:
         """The inverse of `error`, which is its own."""
@@ -96,10 +97,11 @@ class Task(ABC):
         """Every one of `measures`, by name: see `Measured`."""
 
     @abstractmethod
-    def easy(self, slim: Measured, wide: Measured) -> Tensor:
+    def easy(self, slim: Measured, wide: Callable[[], Measured]) -> Tensor:
         """Whether the slimmest path's answer will do (sandwich gate sparsification): bool (N,).
 
-        slim, wide: what was measured of the slimmest and of the widest path.
+        slim: what was measured of the slimmest path. wide: what was measured of the widest, asked
+        for where it matters, since the widest path may have to run for it.
         """
 
     @abstractmethod

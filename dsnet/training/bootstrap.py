@@ -3,14 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.errors import InputError
 from dsnet.models.network import DSNet
 from dsnet.models.width import Width
 from dsnet.nn.layers import BATCHNORM_MOMENTUM
-from dsnet.training.losses import probabilities, soft_cross_entropy
 
 Losses = dict[str, Tensor]
 Criterion = Callable[[Tensor], Tensor]
@@ -32,19 +30,20 @@ def bootstrap_step(
     widths (`ensemble`) or at the largest alone. The teacher is the moving average of
     `model`, in eval mode.
 
-    images: normalised float (N, 3, H, W); labels: int64 (N,). Returns the detached losses
+    images: normalised float (N, 3, H, W); labels: int64 (N,), or what else the model's task has for
+    targets. label_smoothing: of class labels. Returns the detached losses
     {"largest", "random_0", …, "smallest"}, scalars. The largest comes last in time, so that the
     gradients of every parameter are complete when its backward ends.
     """
     widths = _inner_widths(model, random_widths)
     with torch.no_grad():
-        target = probabilities(teacher(images, width=teacher.space.largest))
+        target = model.task.soften(teacher(images, width=teacher.space.largest))
         mean = target
         if ensemble and widths:
             shared = _SharedPrefix(teacher, images, updates=0)
-            outputs = [probabilities(shared.logits(width)) for width in widths]
+            outputs = [model.task.soften(shared.outputs(width)) for width in widths]
             mean = torch.stack([target, *outputs]).mean(0)
-    losses = _slim_terms(model, images, widths, _soft(target), _soft(mean))
+    losses = _slim_terms(model, images, widths, _soft(model, target), _soft(model, mean))
     return {"largest": _largest_term(model, images, labels, label_smoothing), **losses}
 
 
@@ -60,10 +59,10 @@ def distill_step(
     As `bootstrap_step`, with the largest width's detached output as the only soft target.
     """
     widths = _inner_widths(model, random_widths)
-    logits = model(images, width=model.space.largest)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    outputs = model(images, width=model.space.largest)
+    loss = model.task.loss(outputs, labels, label_smoothing).mean()
     loss.backward()
-    soft = _soft(probabilities(logits))
+    soft = _soft(model, model.task.soften(outputs))
     return {"largest": loss.detach(), **_slim_terms(model, images, widths, soft, soft)}
 
 
@@ -77,8 +76,8 @@ def labels_step(
     """One batch in which every width learns from the labels alone. As `bootstrap_step`."""
     widths = _inner_widths(model, random_widths)
 
-    def hard(logits: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    def hard(outputs: Tensor) -> Tensor:
+        return model.task.loss(outputs, labels, label_smoothing).mean()
 
     losses = _slim_terms(model, images, widths, hard, hard)
     return {"largest": _largest_term(model, images, labels, label_smoothing), **losses}
@@ -96,13 +95,13 @@ def random_widths(model: DSNet, count: int, generator: torch.Generator) -> list[
     return sorted((order[:count] + 1).tolist())
 
 
-def _soft(targets: Tensor) -> Criterion:
-    return lambda logits: soft_cross_entropy(logits, targets)
+def _soft(model: DSNet, soft: Tensor) -> Criterion:
+    return lambda outputs: model.task.distill(outputs, soft).mean()
 
 
 def _largest_term(model: DSNet, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    logits = model(images, width=model.space.largest)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+    outputs = model(images, width=model.space.largest)
+    loss = model.task.loss(outputs, labels, label_smoothing).mean()
     loss.backward()
     return loss.detach()
 
@@ -120,7 +119,7 @@ def _slim_terms(
     shared = _SharedPrefix(model, images, updates=len(terms))
     losses = {}
     for name, (width, criterion) in terms.items():
-        loss = criterion(shared.logits(width))
+        loss = criterion(shared.outputs(width))
         loss.backward()
         losses[name] = loss.detach()
     shared.backward()
@@ -158,10 +157,10 @@ class _SharedPrefix:
             (new - old) * (way - 1) for new, old in zip(self.statistics, before, strict=True)
         ]
 
-    def logits(self, width: Width) -> Tensor:
+    def outputs(self, width: Width) -> Tensor:
         if self.output is None:
             return self.model(self.images, width=width)
-        return self.model.tail(self.leaf, width)
+        return self.model.tail(self.leaf, self.images, width)
 
     def backward(self) -> None:
         if self.output is None:

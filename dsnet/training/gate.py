@@ -1,6 +1,7 @@
 """Stage II: sandwich gate sparsification with a straight-through Gumbel-softmax."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import torch
@@ -9,18 +10,20 @@ from torch import Tensor
 
 from dsnet.errors import InputError
 from dsnet.models.network import DSNet
+from dsnet.tasks import Measured
 
 Strategy = Literal["try_best", "give_up", "off"]
 
 
 @dataclass(frozen=True)
 class GateLoss:
-    """The three-term loss: classification + complexity + SGS, each times its weight.
+    """The three-term loss: the task's own (the paper's classification) + complexity + SGS.
 
     target: None for the official complexity, (mean multiply-adds / 1e9)^2; a count for the relative
         excess of the mean over it, max(0, mean / target - 1), nothing when it is met.
+    classification, complexity, sgs_weight: weights of the terms.
     sgs: what sandwich gate sparsification teaches. Images that the smallest routable width gets
-        right are easy and belong to it. "try_best" sends all others to the widest routable;
+        right (`Task.easy`) belong to it. "try_best" sends all others to the widest routable;
         "give_up" sends those that even the widest gets wrong to the smallest too; "off" leaves the
         term out.
     temperature: of the Gumbel-softmax.
@@ -52,19 +55,20 @@ def gate_step(
 ) -> dict[str, Tensor]:
     """One batch of stage II: forward through masks, backward into the slimming heads.
 
-    images: normalised float (N, 3, H, W); labels: int64 (N,); `model` as `freeze_trunk` leaves it.
-    Returns detached scalars: "loss" and its terms "classification", "complexity" and "sgs", the
-    mean "madds" of the sampled routes, their "accuracy", and the share of "easy" images.
+    images: normalised float (N, 3, H, W); labels: int64 (N,), or what else the model's task has for
+    targets; `model` as `freeze_trunk` leaves it. Returns detached scalars: "loss" and its terms
+    "classification", "complexity" and "sgs", the mean "madds" of the sampled routes, the mean of
+    each of the task's measures by its name ("top1", "top5"), and the share of "easy" images.
     """
     if model.training:
         raise InputError("gate_step needs the trunk frozen: call freeze_trunk(model) first")
     with torch.no_grad():
         x, reduced = model.segment(0, images, model.space[0])
-        targets, easy = _sgs_targets(model, x, labels, loss.sgs)
-    logits, choices, gate_logits = _masked(model, x, reduced, loss.temperature, generator)
+        targets, easy = _sgs_targets(model, x, images, labels, loss.sgs)
+    outputs, choices, gate_logits = _masked(model, x, images, reduced, loss.temperature, generator)
     madds = _sampled_madds(model, choices)
     terms = {
-        "classification": F.cross_entropy(logits, labels),
+        "classification": model.task.loss(outputs, labels).mean(),
         "complexity": _complexity(madds, loss.target),
         "sgs": _sgs(model, gate_logits, targets),
     }
@@ -77,9 +81,10 @@ def gate_step(
     terms |= {
         "loss": total,
         "madds": madds.mean(),
-        "accuracy": (logits.argmax(1) == labels).float().mean(),
         "easy": easy.float().mean(),
     }
+    measured = model.task.measure(outputs, labels)
+    terms |= {name: values.float().mean() for name, values in measured.items()}
     return {name: value.detach() for name, value in terms.items()}
 
 
@@ -97,13 +102,14 @@ def gumbel_one_hot(
 def _masked(
     model: DSNet,
     x: Tensor,
+    images: Tensor,
     reduced: Tensor | None,
     temperature: float,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """From segment 0's output to logits, every later segment masked by a sampled choice.
+    """From segment 0's output to the network's, every later segment masked by a sampled choice.
 
-    Returns the logits (N, classes), and per gate its sampled choice and its logits (N, routes).
+    Returns the outputs (N, …), and per gate its sampled choice and its logits (N, routes).
     """
     widest = model.space.largest
     choices, gate_logits = [], []
@@ -119,7 +125,7 @@ def _masked(
         x, reduced = model.segment(index + 1, x, widest, mixture)
         choices.append(choice)
         gate_logits.append(logits)
-    return model.classify(x, widest), choices, gate_logits
+    return model.answer(x, images, widest), choices, gate_logits
 
 
 def _sampled_madds(model: DSNet, choices: list[Tensor]) -> Tensor:
@@ -138,17 +144,21 @@ def _complexity(madds: Tensor, target: float | None) -> Tensor:
 
 
 def _sgs_targets(
-    model: DSNet, x: Tensor, labels: Tensor, strategy: Strategy
+    model: DSNet, x: Tensor, images: Tensor, labels: Tensor, strategy: Strategy
 ) -> tuple[Tensor | None, Tensor]:
     """Which images should go wide, bool (N,) or None, and which are easy, bool (N,)."""
-    smallest, widest = (model.space[model.space.routes[end]] for end in (0, -1))
-    easy = model.tail(x, smallest).argmax(1) == labels
+
+    @cache
+    def measured(end: int) -> Measured:
+        width = model.space[model.space.routes[end]]
+        return model.task.measure(model.tail(x, images, width), labels)
+
+    easy = model.task.easy(measured(0), lambda: measured(-1))
     if strategy == "off":
         return None, easy
-    wide = ~easy
     if strategy == "give_up":
-        wide &= model.tail(x, widest).argmax(1) == labels
-    return wide, easy
+        return ~easy & ~model.task.hopeless(measured(-1)), easy
+    return ~easy, easy
 
 
 def _sgs(model: DSNet, gate_logits: list[Tensor], wide: Tensor | None) -> Tensor:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet import DSNet, create_model
+from dsnet.tasks import CLASSIFICATION
 from dsnet.training import bootstrap_step, make_teacher, random_widths, update_teacher
-from dsnet.training.losses import probabilities, soft_cross_entropy
 from jobs.bench.interleaved import compare, throughput
 from jobs.bench.options import Options
 from jobs.bench.record import Record
@@ -127,12 +127,13 @@ def unshared_step(
 ) -> None:
     """`dsnet.training.bootstrap_step` as the paper writes it: each width on its own, whole."""
     with torch.no_grad():
-        target = probabilities(teacher(images, width=teacher.space.largest))
+        target = CLASSIFICATION.soften(teacher(images, width=teacher.space.largest))
         seen = [target]
         if ensemble:
-            seen += [probabilities(teacher(images, width=width)) for width in random_widths]
+            seen += [CLASSIFICATION.soften(teacher(images, width=width)) for width in random_widths]
     logits = model(images, width=model.space.largest)
     F.cross_entropy(logits, labels, label_smoothing=label_smoothing).backward()
     for width in random_widths:
-        soft_cross_entropy(model(images, width=width), target).backward()
-    soft_cross_entropy(model(images, width=0), torch.stack(seen).mean(0)).backward()
+        CLASSIFICATION.distill(model(images, width=width), target).mean().backward()
+    smallest = model(images, width=0)
+    CLASSIFICATION.distill(smallest, torch.stack(seen).mean(0)).mean().backward()
