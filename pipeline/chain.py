@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dsnet
-from dsnet import DSNet, InputError, create_model, restricted
+from dsnet import DSNet, InputError, create_model, restricted, tasks
+from dsnet.models.create import architecture
+from dsnet.models.registry import family
 from dsnet.routing import MAX_PATHS
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import fitted
+from dsnet.tasks import Task
 from pipeline.cluster import ray_cluster
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset, ingest
@@ -61,37 +64,47 @@ def run(config: Config) -> ChainResult:
     check_model(config)
     given = given_supernet(config)
     dataset = ingest(config)
-    check_classes(config, dataset)
+    check_classes(config, dataset, given)
     announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
     with tracking.chain_run(config) as run:
         job = Job(config, dataset, run)
         version = evaluate(job, gate(job, given or calibrate(job, supernet(job))))
-        model, labels = dsnet.load(job.local(version)), Labels.of(dataset)
+        model, images = dsnet.load(job.local(version)), dataset.test.samples
+        labels = Labels.of(dataset, model.task)
         rows = counts(version).rows(model)
-        warn(doubts(*points(rows, model, config.gate.target), labels))
+        reached = points(rows, model, config.gate.target)
+        warn(doubts(*reached, model.task.headline, images, labels))
         targets = [] if config.gate.target is None else [config.gate.target]
-        version = settle(version, targets, labels)
+        version = settle(version, targets, images, labels)
         names = [version.name] if given else [job.supernet_name, version.name]
         versions = [v for name in names for v in registry.versions(name)]
-        return ChainResult(version, rows, labels.test_images, versions)
+        return ChainResult(version, rows, images, versions)
 
 
 def announce(config: Config, dataset: Dataset, given: Version | None) -> None:
     """Say in one line what is trained on what; `given`: the supernet that the config names."""
     data, side = config.data, config.data.resolution
+    classes = len(dataset.train.classes)
     logger.info(
-        "%s: %s on %s (%d classes, %s training and %s test images), recipe %s, %d x %d pixels",
+        "%s: %s on %s (%s%s training and %s test images), recipe %s, %d x %d pixels",
         config.name,
         config.model.arch if given is None else f"the supernet {given.uri}",
         data.source,
-        len(dataset.train.classes),
+        f"{classes} classes, " if task_of(config, given).labelled else "",
         f"{dataset.train.samples:,}",
         f"{dataset.test.samples:,}",
         data.recipe,
         side,
         side,
     )
+
+
+def task_of(config: Config, given: Version | None) -> Task:
+    """What the chain's network is for; `given`: the supernet that the config names."""
+    if given is not None:
+        return tasks.find(given.task)
+    return family(architecture(config.model.arch).family).task
 
 
 def points(
@@ -104,8 +117,8 @@ def points(
     routable = [rows[route] for route in model.space.routes]
     dynamic = rows[len(model.space) :]
     return (
-        [Point(row.name, row.top1, row.madds) for row in routable],
-        [Point(row.name, row.top1, row.madds, wanted) for row in dynamic],
+        [Point(row.name, row.value, row.stderr, row.madds) for row in routable],
+        [Point(row.name, row.value, row.stderr, row.madds, wanted) for row in dynamic],
     )
 
 
@@ -180,12 +193,12 @@ def straight_through(job: Job, supernet: Version) -> Version:
 def gateless(job: Job, supernet: Version) -> DSNet:
     """The supernet's network with the routes that the config allows, its gates untrained.
 
-    Raises InputError for one of another number of classes than the data has.
+    Raises InputError for one of another number of classes than the data has, where those matter.
     """
     model = dsnet.load(job.local(supernet))
     wanted = job.config.model.num_classes or len(job.dataset.train.classes)
     found = model.architecture.num_classes
-    if found != wanted:
+    if model.task.labelled and found != wanted:
         raise InputError(
             f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
             f"has, found one of {found}; train one with dsnet run, or name another"
@@ -204,7 +217,7 @@ def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
         trained_gate = table_gate_stage.train_on(job.config, train, holdout)
         (outcome,) = trained_gate.outcomes
         ours = table_gate_stage.tuned(trained_gate, holdout)
-        metrics = {"top1": outcome.top1, "average_madds": outcome.madds}
+        metrics = {**outcome.measures, "average_madds": outcome.madds}
         return register_model(
             job,
             GATE,
@@ -255,10 +268,11 @@ def check_model(config: Config) -> None:
         config.gate.target.madds([model.madds(i, resolution) for i in model.space.routes])
 
 
-def check_classes(config: Config, dataset: Dataset) -> None:
-    """Raise InputError if the model has fewer outputs than the data has classes."""
+def check_classes(config: Config, dataset: Dataset, given: Version | None) -> None:
+    """Raise InputError if a classifier has fewer outputs than the data has classes."""
     wanted, classes = config.model.num_classes, len(dataset.train.classes)
-    if wanted is not None and wanted < classes:
+    labelled = task_of(config, given).labelled
+    if labelled and wanted is not None and wanted < classes:
         raise InputError(
             f"model.num_classes: expected at least {classes}, the classes of {config.data.source}, "
             f"found {wanted}"

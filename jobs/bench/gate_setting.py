@@ -115,7 +115,7 @@ def prepare(config: Config, images: int | None, threads: int) -> Iterator[Settin
     chain.check_model(config)
     given = chain.given_supernet(config)
     dataset = ingest(config)
-    chain.check_classes(config, dataset)
+    chain.check_classes(config, dataset, given)
     with TemporaryDirectory() as folder:
         with tracking.chain_run(config) as run:
             job = Job(config, dataset, run)

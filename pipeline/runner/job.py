@@ -18,7 +18,7 @@ from pipeline.store.code_version import code_version
 from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
-from pipeline.training.evaluation import Evaluation
+from pipeline.training.evaluation import Evaluation, stderr_name
 from pipeline.training.state import MODEL
 from pipeline.training.trainer import Loop, StageResult, train
 from pipeline.training.worker import Settings
@@ -99,8 +99,8 @@ def register_model(
 ) -> Version:
     """Make `model` the next version of `name`, with where it comes from and what it reaches.
 
-    metrics: top1 and average_madds, on the images that `evaluated_on` says. key: the stage's
-    fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
+    metrics: the headline's mean and average_madds at least, on the images that `evaluated_on` says.
+    key: the stage's fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
     puts further files into the model directory. A gated network goes with its ONNX file.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -125,6 +125,8 @@ def register_model(
                 "code_version": code_version(),
                 "evaluated_on": evaluated_on,
                 "holdout": holdout_tag(job.config),
+                "task": model.task.name,
+                "headline": model.task.headline.name,
             },
             metrics=metrics,
             aliases=aliases,
@@ -154,7 +156,14 @@ def run_loop(
 
 
 def headline(counts: Evaluation, model: dsnet.DSNet) -> dict[str, float]:
-    """Top-1 and average MAdds: of the dynamic network, or of the widest before there is a gate."""
+    """Every measure's mean and the average MAdds, as metrics of a version.
+
+    Of the dynamic network, or of the widest before there is a gate. Where the headline is no share,
+    its standard error too, which a share's value tells by itself: `psnr_stderr`.
+    """
     rows = {row.name: row for row in counts.rows(model)}
     row = rows.get("dynamic") or rows[f"width {len(model.space) - 1}"]
-    return {"top1": row.top1, "average_madds": row.madds}
+    metrics = {**row.measures, "average_madds": row.madds}
+    if not model.task.headline.share:
+        metrics[stderr_name(model.task.headline)] = row.stderr
+    return metrics

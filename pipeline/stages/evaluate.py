@@ -12,14 +12,14 @@ from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "evaluate",
-    revision=1,
+    revision=2,
     fields=(*PICTURES, "evaluate"),
     unread=("evaluate.batch_size",),
 )
 
 
 def loop(worker: Worker) -> None:
-    """Count right answers of every width and of the dynamic network.
+    """Sum what every width and the dynamic network reach, by the measures of the model's task.
 
     settings: "test", the beton; "model", a gated network's model directory.
     """

@@ -18,7 +18,7 @@ from dsnet.training import (
 )
 from pipeline.data.loader import Loader
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
 from pipeline.training.state import Training
 from pipeline.training.worker import Worker
@@ -48,7 +48,7 @@ def loop(worker: Worker) -> None:
         if state.epoch == section.epochs:
             set_prices(worker, state.model, holdout)
         counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model.metadata))
-        metrics["holdout"] = {row.name: row.top1 for row in counts.rows(state.model)}
+        metrics["holdout"] = by_width(counts.rows(state.model), state.model.task.headline)
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
         worker.report(metrics, state.save, final=state.epoch == section.epochs)

@@ -24,7 +24,7 @@ from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
 from pipeline.config import Supernet
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
 from pipeline.training.state import Training
 from pipeline.training.worker import Worker
@@ -90,8 +90,7 @@ def loop(worker: Worker) -> None:
             counts = evaluate(
                 state.model, worker.batches(holdout.epoch(0), student.metadata), routed=False
             )
-            rows = counts.rows(state.model)
-            metrics["holdout"] = {row.name: row.top1 for row in rows}
+            metrics["holdout"] = by_width(counts.rows(state.model), student.task.headline)
             metrics["evaluation"] = counts.to_dict()
             worker.report(metrics, state.save, final=state.epoch == section.epochs)
         else:
