@@ -45,7 +45,8 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
     lines = [
         f"Config `{config_file}`, {seeds} seeds from {config.seed}, "
         f"{dataset.test.samples} test images: {headline.title} in {unit}, mean ± standard "
-        "deviation over the seeds; a gate's row has its average multiply-adds over the widest's too.",
+        "deviation over the seeds; a gate's row has its average multiply-adds over the widest's "
+        "too.",
         "",
         *table(groups, headline),
         "",

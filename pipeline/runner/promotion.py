@@ -164,10 +164,10 @@ def reason_against(present: Version, new: Version) -> str | None:
         return f"it costs {cost / limit - 1:.1%} more on average"
     headline = new.headline
     more = headline.error(new.value) - headline.error(present.value)
-    if more > (limit := 2 * _difference_error(present, new)):
+    if more > (allowed := 2 * _difference_error(present, new)):
         return (
             f"it is {_worse(headline)} by {_amount(headline, more)} {headline.steps}, more than "
-            f"two standard errors of the difference ({_amount(headline, limit)})"
+            f"two standard errors of the difference ({_amount(headline, allowed)})"
         )
     return None
 
