@@ -13,6 +13,7 @@ import torch
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
+from dsnet.inference.images import middle_square
 from dsnet.inference.predictor import Predictor
 from dsnet.routing.target import Target
 from pipeline.cluster.progress import Progress
@@ -122,9 +123,7 @@ def read_input(path: Path, metadata: Metadata) -> np.ndarray:
         reason = error.strerror or type(error).__name__
         raise InputError(f"{path}: expected an image file: {reason}") from None
     picture = read_picture(data, str(path))
-    height, width = picture.shape[:2]
-    side = max(1, int(metadata.crop * min(height, width)))
-    top, left = (height - side) // 2, (width - side) // 2
+    top, left, side = middle_square(*picture.shape[:2], metadata.crop)
     size = (metadata.resolution, metadata.resolution)
     return cv2.resize(
         picture[top : top + side, left : left + side], size, interpolation=cv2.INTER_AREA

@@ -32,15 +32,23 @@ def check_images(images: Tensor) -> None:
         )
 
 
+def middle_square(height: int, width: int, crop: float) -> tuple[int, int, int]:
+    """(top, left, side) of the square in a picture's middle, `crop` of its shorter side.
+
+    Python alone: the loader compiles it, so that what is trained, evaluated and predicted is cut
+    by one rule.
+    """
+    side = max(1, int(crop * min(height, width)))
+    return (height - side) // 2, (width - side) // 2, side
+
+
 def prepare(images: Tensor, resolution: int, crop: float) -> Tensor:
     """uint8 (N, H, W, 3) -> uint8 (N, resolution, resolution, 3), as in evaluation.
 
     The middle square, `crop` of the shorter side, resized by area: each pixel is the mean of the
     part of the picture that it covers.
     """
-    height, width = images.shape[1:3]
-    side = max(1, int(crop * min(height, width)))
-    top, left = (height - side) // 2, (width - side) // 2
+    top, left, side = middle_square(images.shape[1], images.shape[2], crop)
     square = images[:, top : top + side, left : left + side]
     if side == resolution:
         return square.contiguous()

@@ -17,7 +17,7 @@ class Head(nn.Module):
     place: the name under which a network keeps its weights.
     """
 
-    place: ClassVar[str] = "head"
+    place: ClassVar[str] = "output"
 
     @abstractmethod
     def forward(self, features: Tensor, images: Tensor, largest: bool) -> Tensor:

@@ -59,7 +59,7 @@ class DSNet(nn.Module):
     @property
     def head(self) -> Head:
         """What makes outputs of the last block's features."""
-        head = self.get_submodule(self._place)
+        head = self._modules[self._place]
         assert isinstance(head, Head)
         return head
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,16 +23,16 @@ class Classification(Task):
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy; float32 under autocast."""
         return F.cross_entropy(
-            outputs.float(), targets, reduction="none", label_smoothing=smoothing
+            _single(outputs), targets, reduction="none", label_smoothing=smoothing
         )
 
     def soften(self, outputs: Tensor) -> Tensor:
-        """Softmax in float32."""
-        return outputs.detach().float().softmax(1)
+        """Softmax; float32 under autocast."""
+        return _single(outputs.detach()).softmax(1)
 
     def distill(self, outputs: Tensor, soft: Tensor) -> Tensor:
         """Cross-entropy against probabilities (N, K)."""
-        return F.cross_entropy(outputs.float(), soft, reduction="none")
+        return F.cross_entropy(_single(outputs), soft, reduction="none")
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Whether the label is the first answer, and whether it is among the first five."""
@@ -52,3 +53,8 @@ class Classification(Task):
     def confidence(self, outputs: Tensor) -> Tensor:
         """The softmax probability of the first answer."""
         return outputs.softmax(1).amax(1)
+
+
+def _single(outputs: Tensor) -> Tensor:
+    """In single precision at least."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))

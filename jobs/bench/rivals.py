@@ -9,9 +9,9 @@ import torchvision
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from dsnet.inference.fold import Classifier, Folded, Trunk
+from dsnet.inference.fold import End, Folded, Trunk
 from dsnet.models.metadata import IMAGENET_MEAN, IMAGENET_STD
-from dsnet.nn.plan import Conv, Linear, Weight
+from dsnet.nn.plan import Conv, GlobalAverage, Linear, Weight
 
 # MobileNetV1 (arXiv 1704.04861, table 1): output channels and stride of each separable block.
 MOBILENET_V1: tuple[tuple[int, int], ...] = (
@@ -43,8 +43,8 @@ def mobilenet_v1(size: int = 224, classes: int = 1000) -> Folded:
     linear = Linear(
         Weight(torch.randn(classes, channels), (classes, channels)), torch.zeros(classes)
     )
-    trunk = Trunk(tuple(layers), Classifier(linear, 0))
-    return Folded(trunk, 255 * torch.tensor(IMAGENET_MEAN), size, classes)
+    trunk = Trunk(tuple(layers), End((GlobalAverage(), linear), 0))
+    return Folded(trunk, 255 * torch.tensor(IMAGENET_MEAN), size, (classes,))
 
 
 def madds(folded: Folded) -> int:
@@ -54,8 +54,9 @@ def madds(folded: Folded) -> int:
         assert isinstance(layer, Conv)
         size = -(-size // layer.stride)
         count += layer.weight.tensor().numel() * size**2
-    assert isinstance(folded.trunk.end, Classifier)
-    return count + folded.trunk.end.linear.weight.tensor().numel()
+    assert isinstance(folded.trunk.end, End)
+    linears = [layer for layer in folded.trunk.end.layers if isinstance(layer, Linear)]
+    return count + sum(linear.weight.tensor().numel() for linear in linears)
 
 
 class FromPixels(nn.Module):

@@ -19,6 +19,7 @@ import llvmlite.binding as llvm
 import numba as nb
 import numpy as np
 
+from dsnet.inference.images import middle_square
 from pipeline.data.ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
@@ -105,10 +106,7 @@ def random_crop(height: int, width: int, recipe: np.ndarray, key: np.uint64) -> 
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-@_jit
-def _middle_square(height: int, width: int, crop: float) -> Crop:
-    side = max(1, int(crop * min(height, width)))
-    return (height - side) // 2, (width - side) // 2, side, side
+_middle_square = _jit(middle_square)
 
 
 @_jit
@@ -189,7 +187,8 @@ def _place(
         while reduced < 8 and min(h, w) >= 2 * reduced * resolution:
             reduced *= 2
     else:
-        top, left, h, w = _middle_square(height, width, recipe[6])
+        top, left, h = _middle_square(height, width, recipe[6])
+        w = h
     pixels = np.uintp(data.ctypes.data)
     if is_jpeg:
         status = _imdecode(

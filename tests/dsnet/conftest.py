@@ -90,8 +90,10 @@ def randomize(model: DSNet) -> DSNet:
     for module in model.modules():
         if isinstance(module, Gate):
             module.reduce.bias.fill_(0.5)  # no unit is dead, no two logits are equal
-    model.classifier.weight.normal_(0, 0.5)
-    images = varied_images(64)
+    for parameter in model.head.parameters():
+        if parameter.dim() > 1:
+            parameter.normal_(0, 0.5)
+    images = varied_images(64, model.metadata.resolution)
     recalibrate(model, [images])
     for norm in norms:
         norm.running_mean += 0.1 * torch.randn_like(norm.running_mean)
@@ -108,10 +110,10 @@ def randomize(model: DSNet) -> DSNet:
     return model
 
 
-def varied_images(count: int) -> Tensor:
+def varied_images(count: int, side: int = 16) -> Tensor:
     """Noise of different brightness and contrast, float32."""
     contrast, brightness = 0.5 + torch.rand(count, 1, 1, 1), torch.randn(count, 3, 1, 1)
-    return torch.randn(count, 3, 16, 16) * contrast + brightness
+    return torch.randn(count, 3, side, side) * contrast + brightness
 
 
 @pytest.fixture(params=ARCHITECTURES)

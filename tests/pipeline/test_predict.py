@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
+from dsnet.inference.images import prepare
 from dsnet.routing.budget import calibrate_prices
 from dsnet.routing.tuned import at_budget
 from pipeline.data.ingest import ingest
@@ -145,7 +146,9 @@ def test_the_middle_square_is_what_the_model_sees(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("crop", [0.875, 1.0])
-def test_files_look_to_the_model_as_they_look_in_evaluation(crop: float, tmp_path: Path) -> None:
+def test_the_loader_the_command_and_the_predictor_cut_and_shrink_alike(
+    crop: float, tmp_path: Path
+) -> None:
     folder = tmp_path / "photos" / "any"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -158,11 +161,13 @@ def test_files_look_to_the_model_as_they_look_in_evaluation(crop: float, tmp_pat
         beton, batch_size=5, recipe=Recipe("test", crop=crop), train=False, resolution=32
     )
     (batch,) = loader.epoch(0)
-    read = [
-        read_input(path, Metadata(resolution=32, crop=crop)) for path in sorted(folder.iterdir())
-    ]
-    # Two builds of OpenCV round differently, by one level at most.
-    difference = np.abs(np.stack(read).astype(int) - batch.images.numpy())
+    paths = sorted(folder.iterdir())
+    read = np.stack([read_input(path, Metadata(resolution=32, crop=crop)) for path in paths])
+    given = [torch.from_numpy(np.array(Image.open(path)))[None] for path in paths]
+    prepared = np.concatenate([prepare(picture, 32, crop).numpy() for picture in given])
+    # Two builds of OpenCV, and torch, round differently, by one level at most.
+    loaded = batch.images.numpy().astype(int)
+    difference = np.abs(np.stack([read - loaded, prepared - loaded]))
     assert difference.max() <= 1
 
 

@@ -271,4 +271,6 @@ def test_a_walk_reaches_every_sub_network_and_runs_what_they_share_once(
     assert [width for width, _, _ in ends] == list(gated.space)
     for width, features, rows in ends:
         assert torch.equal(rows, torch.arange(len(images)))
-        torch.testing.assert_close(gated.classify(features, width), gated(images, width=width))
+        torch.testing.assert_close(
+            gated.answer(features, images, width), gated(images, width=width)
+        )

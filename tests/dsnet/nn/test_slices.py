@@ -128,7 +128,7 @@ def test_masking_by_a_mixture_of_widths_equals_slicing(gated: DSNet, images: Ten
         entries = torch.tensor([space.paths[row][gate] for row in rows.tolist()])
         mixture = F.one_hot(entries, options).double()
         x, _ = gated.segment(gate + 1, x, space.largest, mixture)
-    masked = gated.classify(x, space.largest)
+    masked = gated.answer(x, images, space.largest)
     for image, row, logits in zip(images, rows.tolist(), masked, strict=True):
         torch.testing.assert_close(logits, gated(image[None], width=row)[0], rtol=0, atol=1e-9)
 

@@ -166,13 +166,15 @@ def test_the_largest_width_comes_last_so_that_its_backward_completes_every_gradi
 
 def test_only_the_largest_width_drops_out(build: Build, images: Tensor) -> None:
     model = build("mbnet with one gate", dropout=0.5).train()
-    features = torch.ones(1, 20, dtype=torch.float64)
-    dropped = model.classify(features, model.space.largest)
-    kept = model.classify(features, model.space[-1])
-    assert not torch.equal(model.classify(features, model.space.largest), dropped)
-    torch.testing.assert_close(model.classify(features, model.space[-1]), kept, rtol=0, atol=0)
+    features = torch.ones(1, 20, 2, 2, dtype=torch.float64)
+    dropped = model.answer(features, images, model.space.largest)
+    kept = model.answer(features, images, model.space[-1])
+    assert not torch.equal(model.answer(features, images, model.space.largest), dropped)
+    torch.testing.assert_close(
+        model.answer(features, images, model.space[-1]), kept, rtol=0, atol=0
+    )
     model.eval()
-    torch.testing.assert_close(model.classify(features, model.space.largest), kept)
+    torch.testing.assert_close(model.answer(features, images, model.space.largest), kept)
 
 
 def test_running_statistics_move_once_for_each_width_that_ran(

@@ -133,23 +133,6 @@ def test_a_table_of_another_supernet_is_refused_by_name(
         description.write_text(original)
 
 
-def test_a_shard_that_was_cut_short_is_built_again(tables: Tables, result: ChainResult) -> None:
-    whole = {part: tables.arrays(part) for part in ("holdout", "test")}
-    (shard,) = (tables.folder / "holdout").glob("*.parquet")
-    shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(InputError):
-        tables.read("holdout")
-    config = sweep_config(result)
-    with tracking.chain_run(config) as run:
-        job = Job(config, chain.ingest(config), run)
-        supernet = result.versions[1]
-        again = make_tables(job, supernet, chain.gateless(job, supernet))
-    for part, arrays in whole.items():
-        for name, values in again.arrays(part).items():
-            if name != "paths":
-                assert np.array_equal(values, arrays[name])
-
-
 @pytest.mark.slow
 def test_a_sweep_whose_driver_was_killed_goes_on_without_redoing_finished_trials(
     swept: SweepResult, result: ChainResult, home: Path, ray_cluster: str, tmp_path: Path
