@@ -30,8 +30,8 @@ class Ablation:
     sgs: str | None
     """Strategy of stage II; None where only the supernet is looked at."""
     seed: int
-    top1: dict[str, float]
-    """Share of test images classified correctly, by row name: "width 0" …, "dynamic"."""
+    reached: dict[str, float]
+    """Mean of the task's headline over the test images, by row name: "width 0" …, "dynamic"."""
     share: float | None
     """The dynamic network's average multiply-adds over the widest's."""
 
@@ -102,13 +102,13 @@ class _Bench:
         return worker
 
     def measure(self, model: str, routed: bool) -> tuple[dict[str, float], float | None]:
-        """Top-1 of every row on the test images, and the dynamic network's share."""
+        """The headline of every row on the test images, and the dynamic network's share."""
         worker = self.run(f"evaluate-{model}", evaluate.STAGE, model)
         counts = Evaluation.from_dict(worker.metrics[-1]["evaluation"])
         rows = counts.rows(dsnet.load(self.folder / model / "model"))
         shares = [row.share for row in rows if routed and row.name == "dynamic"]
         kept = [row for row in rows if routed or row.name != "dynamic"]
-        return {row.name: row.top1 for row in kept}, shares[0] if shares else None
+        return {row.name: row.value for row in kept}, shares[0] if shares else None
 
 
 def grouped(trials: list[Ablation]) -> Iterator[tuple[str, list[Ablation]]]:

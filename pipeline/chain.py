@@ -59,7 +59,7 @@ def run(config: Config) -> ChainResult:
     check_model(config)
     given = given_supernet(config)
     dataset = ingest(config)
-    check_classes(config, dataset)
+    check_classes(config, dataset, given)
     announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
     with tracking.chain_run(config) as run:
@@ -67,14 +67,16 @@ def run(config: Config) -> ChainResult:
         version = given or make_supernet(job)
         for step in GATED:
             version = step(job, version)
-        model, labels = dsnet.load(job.local(version)), Labels.of(dataset)
+        model, images = dsnet.load(job.local(version)), dataset.test.samples
+        labels = Labels.of(dataset, model.task)
         rows = counts(version).rows(model)
-        warn(doubts(*points(rows, model, config.gate.target), labels))
+        reached = points(rows, model, config.gate.target)
+        warn(doubts(*reached, model.task.headline, images, labels))
         targets = [] if config.gate.target is None else [config.gate.target]
-        version = settle(version, targets, labels)
+        version = settle(version, targets, images, labels)
         names = [version.name] if given else [job.supernet_name, version.name]
         versions = [v for name in names for v in registry.versions(name)]
-        return ChainResult(version, rows, labels.test_images, versions)
+        return ChainResult(version, rows, images, versions)
 
 
 def make_supernet(job: Job) -> Version:

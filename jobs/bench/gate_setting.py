@@ -110,7 +110,7 @@ def prepare(config: Config, images: int | None, threads: int) -> Iterator[Settin
     check_model(config)
     given = given_supernet(config)
     dataset = ingest(config)
-    check_classes(config, dataset)
+    check_classes(config, dataset, given)
     with TemporaryDirectory() as folder:
         with tracking.chain_run(config) as run:
             job = Job(config, dataset, run)

@@ -2,7 +2,10 @@
 
 import logging
 
-from dsnet import InputError, create_model
+from dsnet import InputError, create_model, tasks
+from dsnet.models.create import architecture
+from dsnet.models.registry import family
+from dsnet.tasks import Task
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
 from pipeline.store.registry import Version
@@ -18,10 +21,11 @@ def check_model(config: Config) -> None:
         config.gate.target.madds([model.madds(i, resolution) for i in model.space.routes])
 
 
-def check_classes(config: Config, dataset: Dataset) -> None:
-    """Raise InputError if the model has fewer outputs than the data has classes."""
+def check_classes(config: Config, dataset: Dataset, given: Version | None) -> None:
+    """Raise InputError if a classifier has fewer outputs than the data has classes."""
     wanted, classes = config.model.num_classes, len(dataset.train.classes)
-    if wanted is not None and wanted < classes:
+    labelled = task_of(config, given).labelled
+    if labelled and wanted is not None and wanted < classes:
         raise InputError(
             f"model.num_classes: expected at least {classes}, the classes of {config.data.source}, "
             f"found {wanted}"
@@ -31,15 +35,23 @@ def check_classes(config: Config, dataset: Dataset) -> None:
 def announce(config: Config, dataset: Dataset, given: Version | None) -> None:
     """Say in one line what is trained on what; `given`: the supernet that the config names."""
     data, side = config.data, config.data.resolution
+    classes = len(dataset.train.classes)
     logger.info(
-        "%s: %s on %s (%d classes, %s training and %s test images), recipe %s, %d x %d pixels",
+        "%s: %s on %s (%s%s training and %s test images), recipe %s, %d x %d pixels",
         config.name,
         config.model.arch if given is None else f"the supernet {given.uri}",
         data.source,
-        len(dataset.train.classes),
+        f"{classes} classes, " if task_of(config, given).labelled else "",
         f"{dataset.train.samples:,}",
         f"{dataset.test.samples:,}",
         data.recipe,
         side,
         side,
     )
+
+
+def task_of(config: Config, given: Version | None) -> Task:
+    """What the chain's network is for; `given`: the supernet that the config names."""
+    if given is not None:
+        return tasks.find(given.task)
+    return family(architecture(config.model.arch).family).task

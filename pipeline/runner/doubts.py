@@ -21,8 +21,8 @@ def points(
     routable = [rows[route] for route in model.space.routes]
     dynamic = rows[len(model.space) :]
     return (
-        [Point(row.name, row.top1, row.madds) for row in routable],
-        [Point(row.name, row.top1, row.madds, wanted) for row in dynamic],
+        [Point(row.name, row.value, row.stderr, row.madds) for row in routable],
+        [Point(row.name, row.value, row.stderr, row.madds, wanted) for row in dynamic],
     )
 
 

@@ -58,7 +58,7 @@ def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
         trained_gate = table_gate.train_on(job.config, train, holdout)
         (outcome,) = trained_gate.outcomes
         ours = table_gate.tuned(trained_gate, holdout)
-        metrics = {"top1": outcome.top1, "average_madds": outcome.madds}
+        metrics = {**outcome.measures, "average_madds": outcome.madds}
         return register_model(
             job,
             GATE,

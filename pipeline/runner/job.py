@@ -13,7 +13,7 @@ from pipeline.store import registry
 from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
-from pipeline.training.evaluation import Evaluation
+from pipeline.training.evaluation import Evaluation, stderr_name
 
 GATE = "gate"  # the stage whose versions are served
 
@@ -57,7 +57,14 @@ class Job:
 
 
 def headline(counts: Evaluation, model: dsnet.DSNet) -> dict[str, float]:
-    """Top-1 and average MAdds: of the dynamic network, or of the widest before there is a gate."""
+    """Every measure's mean and the average MAdds, as metrics of a version.
+
+    Of the dynamic network, or of the widest before there is a gate. Where the headline is no share,
+    its standard error too, which a share's value tells by itself: `psnr_stderr`.
+    """
     rows = {row.name: row for row in counts.rows(model)}
     row = rows.get("dynamic") or rows[f"width {len(model.space) - 1}"]
-    return {"top1": row.top1, "average_madds": row.madds}
+    metrics = {**row.measures, "average_madds": row.madds}
+    if not model.task.headline.share:
+        metrics[stderr_name(model.task.headline)] = row.stderr
+    return metrics

@@ -37,8 +37,8 @@ def register_model(
 ) -> Version:
     """Make `model` the next version of `name`, with where it comes from and what it reaches.
 
-    metrics: top1 and average_madds, on the images that `evaluated_on` says. key: the stage's
-    fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
+    metrics: the headline's mean and average_madds at least, on the images that `evaluated_on` says.
+    key: the stage's fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
     puts further files into the model directory. A gated network goes with its ONNX file.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -63,6 +63,8 @@ def register_model(
                 "code_version": code_version(),
                 "evaluated_on": evaluated_on,
                 "holdout": holdout_tag(job.config),
+                "task": model.task.name,
+                "headline": model.task.headline.name,
             },
             metrics=metrics,
             aliases=aliases,

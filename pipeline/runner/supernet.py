@@ -37,12 +37,12 @@ def given_supernet(config: Config) -> Version | None:
 def gateless(job: Job, supernet: Version) -> DSNet:
     """The supernet's network with the routes that the config allows, its gates untrained.
 
-    Raises InputError for one of another number of classes than the data has.
+    Raises InputError for one of another number of classes than the data has, where those matter.
     """
     model = dsnet.load(job.local(supernet))
     wanted = job.config.model.num_classes or len(job.dataset.train.classes)
     found = model.architecture.num_classes
-    if found != wanted:
+    if model.task.labelled and found != wanted:
         raise InputError(
             f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
             f"has, found one of {found}; train one with dsnet run, or name another"

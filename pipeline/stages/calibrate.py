@@ -12,7 +12,7 @@ from dsnet.training import check_finite, recalibrate
 from pipeline.data.random_bits import permutation
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.worker import Worker
 
 SPEC = Spec(
@@ -71,7 +71,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     worker.report(
         {
             "images": seen,
-            "holdout": {row.name: row.top1 for row in counts.rows(model)},
+            "holdout": by_width(counts.rows(model), model.task.headline),
             "evaluation": counts.to_dict(),
         },
         lambda folder: dsnet.save(model, folder / "model"),

@@ -15,7 +15,7 @@ from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "evaluate",
-    revision=1,
+    revision=2,
     fields=(*PICTURES, "evaluate"),
     unread=("evaluate.batch_size",),
 )
@@ -37,7 +37,7 @@ class Inputs:
 
 
 def loop(worker: Worker, inputs: Inputs) -> None:
-    """Count right answers of every width and of the dynamic network."""
+    """Sum what every width and the dynamic network reach, by the measures of the model's task."""
     model = dsnet.load(inputs.model, worker.device)
     loader = worker.loader(inputs.test, worker.config.evaluate.batch_size, train=False)
 

@@ -16,7 +16,7 @@ from pipeline.data.loader import Loader
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Epoch, Schedule, train_epochs
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
 from pipeline.training.worker import Worker
@@ -53,7 +53,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
         if epoch.last:
             set_prices(worker, state.model, holdout)
         counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model.metadata))
-        metrics["holdout"] = {row.name: row.top1 for row in counts.rows(state.model)}
+        metrics["holdout"] = by_width(counts.rows(state.model), state.model.task.headline)
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
         worker.report(metrics, state.save, final=epoch.last)

@@ -26,7 +26,7 @@ from pipeline.config import Supernet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Schedule, train_epochs
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
 from pipeline.training.worker import Worker
@@ -102,7 +102,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
             counts = evaluate(
                 teacher, worker.batches(holdout.epoch(0), teacher.metadata), routed=False
             )
-            metrics["holdout"] = {row.name: row.top1 for row in counts.rows(teacher)}
+            metrics["holdout"] = by_width(counts.rows(teacher), teacher.task.headline)
             metrics["evaluation"] = counts.to_dict()
             worker.report(metrics, state.save, final=epoch.last)
         else:

@@ -175,7 +175,7 @@ class Found:
                     evaluated_on="test",
                     attach=lambda folder: write_page(results, folder / "report.html"),
                 )
-        return settle(version, targets, self.request.labels)
+        return settle(version, targets, self.request.images, self.request.labels)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
         label = "every budget" if trial.target == EVERY else f"target {trial.target}"

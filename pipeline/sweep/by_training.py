@@ -48,7 +48,7 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     # The middle target's first: where a name has no champion yet, it becomes it.
     middle = list(versions)[len(versions) // 2]
     for target in sorted(versions, key=lambda target: target != middle):
-        versions[target] = settle(versions[target], [target], request.labels)
+        versions[target] = settle(versions[target], [target], request.images, request.labels)
     nothing = Images((), (), (), (), ())
     results = Results(request.about(time.monotonic() - started), tuple(rows), nothing)
     return results, list(versions.values())
@@ -61,13 +61,13 @@ def _gated(request: SweepRequest, target: Target) -> Version:
 
 def _static_rows(request: SweepRequest, counted: Evaluation) -> list[Row]:
     """Every image at one width: a row for each route."""
-    routes = list(request.model.space.routes)
+    routes, reached = list(request.model.space.routes), counted.rows(request.model)
     return [
         Row(
             STATIC,
             name,
             madds=madds,
-            top1=counted.correct[route] / counted.images,
+            top1=reached[route].value,
             routes=tuple(float(other == route) for other in routes),
         )
         for name, madds, route in zip(request.routes, request.madds, routes, strict=True)
@@ -76,12 +76,13 @@ def _static_rows(request: SweepRequest, counted: Evaluation) -> list[Row]:
 
 def _gate_row(request: SweepRequest, target: Target, version: Version) -> Row:
     counted, model = counts(version), dsnet.load(request.job.local(version))
+    dynamic = counted.rows(model)[-1]
     run = tracking.client().get_run(version.run_id).info
     return Row(
         GATE,
         f"target {target}",
-        madds=counted.average_madds(model),
-        top1=counted.routed_correct / counted.images,
+        madds=dynamic.madds,
+        top1=dynamic.value,
         target=str(target),
         target_madds=target.madds(request.madds),
         routes=tuple(counted.picked[route] / counted.images for route in model.space.routes),

@@ -21,6 +21,7 @@ from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training
 from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.sweep.tuner import check_targets
+from pipeline.training.evaluation import standard_error
 from pipeline.training.sanity import Point, doubts
 
 
@@ -49,7 +50,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     check_targets(targets, config)
     given = given_supernet(config)
     dataset = ingest(config)
-    check_classes(config, dataset)
+    check_classes(config, dataset, given)
     announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
     with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
@@ -58,8 +59,12 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
         way = by_table if is_by_table(config, request.model) else by_training
         results, versions = way.run(request, started)
-        static, chosen = (map(_point, rows) for rows in (results.of_kind(STATIC), results.chosen))
-        warn(doubts(list(static), list(chosen), request.labels))
+        headline, images = request.model.task.headline, request.images
+        static, chosen = (
+            [_point(row, images) for row in rows]
+            for rows in (results.of_kind(STATIC), results.chosen)
+        )
+        warn(doubts(static, chosen, headline, images, request.labels))
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
@@ -69,5 +74,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         return SweepResult(results, parquet, page, versions)
 
 
-def _point(row: Row) -> Point:
-    return Point(row.label, row.top1 or 0.0, row.madds or 0.0, row.target_madds)
+def _point(row: Row, images: int) -> Point:
+    value = row.top1 or 0.0
+    stderr = standard_error(value, images)
+    return Point(row.label, value, stderr, row.madds or 0.0, row.target_madds)
