@@ -1,7 +1,7 @@
 """What each part of the method is worth: the same chain without it, over several seeds."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,9 @@ from pipeline.cluster.progress import Progress
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import Dataset
 from pipeline.stages import calibrate, evaluate, gate, supernet
+from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.worker import LocalWorker, Worker, alone
+from pipeline.training.worker import LocalWorker, alone
 
 BOOTSTRAPS = ("labels", "distill", "plain", "ensemble")
 STRATEGIES = ("off", "give_up", "try_best")
@@ -29,8 +30,8 @@ class Ablation:
     sgs: str | None
     """Strategy of stage II; None where only the supernet is looked at."""
     seed: int
-    top1: dict[str, float]
-    """Share of test images classified correctly, by row name: "width 0" …, "dynamic"."""
+    reached: dict[str, float]
+    """Mean of the task's headline over the test images, by row name: "width 0" …, "dynamic"."""
     share: float | None
     """The dynamic network's average multiply-adds over the widest's."""
 
@@ -72,13 +73,13 @@ def _trials(values: dict[str, Any], dataset: Dataset, bootstrap: str, seed: int)
     """One supernet, and for ensemble bootstrapping the gates on it."""
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(Path(folder), values, dataset)
-        bench.run("supernet", supernet.loop)
-        bench.run("calibrate", calibrate.loop, model="supernet")
+        bench.run("supernet", supernet.STAGE)
+        bench.run("calibrate", calibrate.STAGE, model="supernet")
         trials = [Ablation(bootstrap, None, seed, *bench.measure("calibrate", routed=False))]
         if bootstrap == "ensemble":
             for strategy in STRATEGIES:
                 values["gate"]["sgs"] = strategy
-                bench.run(f"gate-{strategy}", gate.loop, model="calibrate")
+                bench.run(f"gate-{strategy}", gate.STAGE, model="calibrate")
                 measured = bench.measure(f"gate-{strategy}", routed=True)
                 trials.append(Ablation(bootstrap, strategy, seed, *measured))
         return trials
@@ -92,27 +93,22 @@ class _Bench:
     values: dict[str, Any]
     dataset: Dataset
 
-    def run(self, name: str, loop: Callable[[Worker], None], model: str = "") -> LocalWorker:
+    def run(self, name: str, stage: Stage[Inputs], model: str = "") -> LocalWorker:
+        """A stage's loop from its beginning; `model`: which one it goes on from."""
         config = config_from_dict(self.values)
-        settings = {
-            "config": self.values,
-            "train": str(self.dataset.train.beton),
-            "test": str(self.dataset.test.beton),
-            "metadata": self.dataset.metadata(config),
-            "model": str(self.folder / model / "model"),
-        }
-        with closing(LocalWorker(settings, self.folder / name)) as worker:
-            loop(worker)
+        upstream = Upstream(config, self.dataset, self.folder / model / "model")
+        with closing(LocalWorker(config, self.folder / name)) as worker:
+            stage.loop(worker, stage.inputs.of(upstream))
         return worker
 
     def measure(self, model: str, routed: bool) -> tuple[dict[str, float], float | None]:
-        """Top-1 of every row on the test images, and the dynamic network's share."""
-        worker = self.run(f"evaluate-{model}", evaluate.loop, model)
+        """The headline of every row on the test images, and the dynamic network's share."""
+        worker = self.run(f"evaluate-{model}", evaluate.STAGE, model)
         counts = Evaluation.from_dict(worker.metrics[-1]["evaluation"])
         rows = counts.rows(dsnet.load(self.folder / model / "model"))
         shares = [row.share for row in rows if routed and row.name == "dynamic"]
         kept = [row for row in rows if routed or row.name != "dynamic"]
-        return {row.name: row.top1 for row in kept}, shares[0] if shares else None
+        return {row.name: row.value for row in kept}, shares[0] if shares else None
 
 
 def grouped(trials: list[Ablation]) -> Iterator[tuple[str, list[Ablation]]]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,13 +15,15 @@ from dsnet import DSNet
 from dsnet.routing import RoutingTable
 from pipeline import chain
 from pipeline.cluster import ray_cluster
-from pipeline.config import Config, config_from_dict
+from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.data.random_bits import permutation
 from pipeline.data.split import holdout
 from pipeline.routing_table.build import build, pending
 from pipeline.routing_table.read import read_table
+from pipeline.runner.checks import check_classes, check_model
 from pipeline.runner.job import Job
+from pipeline.runner.supernet import gateless, given_supernet
 from pipeline.runner.tables import all_of, described
 from pipeline.stages import gate
 from pipeline.store import tracking
@@ -58,26 +59,19 @@ class Setting:
     @contextmanager
     def worker(self) -> Iterator[Worker]:
         """The only worker, which sees `images` and `aside`."""
-        settings = {
-            "config": self.config.as_dict(),
-            "train": str(self.dataset.train.beton),
-            "model": str(self.model),
-            "images": self.images,
-            "aside": self.aside,
-        }
-        with closing(_SomeImages(settings, self.model.parent / "checkpoint")) as worker:
+        folder = self.model.parent / "checkpoint"
+        with closing(_SomeImages(self.config, folder, self.images, self.aside)) as worker:
             yield worker
 
     def straight_through(self) -> DSNet:
         """A gate by stage II's steps and its calibration, without what it evaluates on the way."""
-        section = self.config.gate
+        train = self.dataset.train.beton
         with self.worker() as worker:
-            state = gate.prepared(worker)
-            loader = worker.train_loader(section.batch_size)
-            loss = gate.make_loss(worker, state.model)
-            while state.epoch < section.epochs:
-                gate.train_epoch(worker, state, loader, loss)
-            gate.set_prices(worker, state.model, worker.holdout_loader(section.batch_size))
+            state = gate.prepared(worker, self.model)
+            for _ in gate.train_heads(worker, state, train):
+                pass
+            holdout = worker.holdout_loader(train, self.config.gate.batch_size)
+            gate.set_prices(worker, state.model, holdout)
             return state.model
 
     def table(self, part: str) -> RoutingTable:
@@ -111,16 +105,17 @@ def prepare(config: Config, images: int | None, threads: int) -> Iterator[Settin
     images: how many; None for all. They are drawn by the config's seed: data may lie in order of
     class. threads: of torch, and of the loader. Raises InputError as `dsnet run` does.
     """
+    import_plugins(config)
     tracking.configure()
-    chain.check_model(config)
-    given = chain.given_supernet(config)
+    check_model(config)
+    given = given_supernet(config)
     dataset = ingest(config)
-    chain.check_classes(config, dataset)
+    check_classes(config, dataset, given)
     with TemporaryDirectory() as folder:
         with tracking.chain_run(config) as run:
             job = Job(config, dataset, run)
             supernet = given or _made(job)
-            model = dsnet.save(chain.gateless(job, supernet), Path(folder) / "model")
+            model = dsnet.save(gateless(job, supernet), Path(folder) / "model")
         ours, aside = holdout(dataset.train, config.data.holdout, config.seed)
         drawn = np.sort(ours[permutation(len(ours), config.seed, 0)[:images]])
         setting = Setting(alone(config), dataset, supernet, model, drawn, aside)
@@ -131,14 +126,19 @@ def _made(job: Job) -> Version:
     """Made on a cluster that ends before anything is measured, which should have no company."""
     ray_cluster.connect(job.config.cluster)
     try:
-        return chain.calibrate(job, chain.supernet(job))
+        return chain.make_supernet(job)
     finally:
         ray.shutdown()
 
 
 class _SomeImages(LocalWorker):
-    """settings: "images" and "aside", the numbers of the images to train on and held out."""
+    """images, aside: the numbers of the images to train on and held out, of any beton."""
 
-    @cached_property
-    def train_and_holdout(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.settings["images"], self.settings["aside"]
+    def __init__(
+        self, config: Config, directory: Path, images: np.ndarray, aside: np.ndarray
+    ) -> None:
+        super().__init__(config, directory)
+        self.images, self.aside = images, aside
+
+    def train_and_holdout(self, beton: Path) -> tuple[np.ndarray, np.ndarray]:
+        return self.images, self.aside

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from pipeline.config import Config, config_from_dict, home
 from pipeline.data.dataset import ingest
 from pipeline.data.loader import Batch
 from pipeline.stages import supernet
+from pipeline.stages.stage import Upstream
 from pipeline.store import tracking
 from pipeline.training.trainer import train
-from pipeline.training.worker import Settings, TrainWorker, Worker
+from pipeline.training.worker import Assignment, TrainWorker, Worker
 
 CONFIG: dict[str, Any] = {
     "name": "overhead",
@@ -85,16 +87,11 @@ def _run_nothing(marks: "Marks") -> None:
 
 
 def _stage(config: Config, run: tracking.Run) -> Callable[["Marks"], None]:
-    dataset = ingest(config)
-    settings = {
-        "metadata": dataset.metadata(config),
-        "train": str(dataset.train.beton),
-        "test": str(dataset.test.beton),
-    }
+    inputs = supernet.Inputs.of(Upstream(config, ingest(config)))
 
     def work(marks: Marks) -> None:
-        mine = {**settings, "marks": str(marks.path)}
-        train("supernet", _watched, config, mine, fingerprint=marks.path.stem, run=run)
+        watched = _Inputs(inputs, marks.path)
+        train("supernet", _watched, watched, config, fingerprint=marks.path.stem, run=run)
 
     return work
 
@@ -135,27 +132,36 @@ def _measured(config: Config, work: Callable[[Marks], None]) -> list[Figure]:
 # On the workers ----------------------------------------------------------------------------------
 
 
-def _nothing(settings: Settings) -> None:
+@dataclass(frozen=True)
+class _Inputs:
+    """Stage I's inputs, and the file of the marks."""
+
+    stage: supernet.Inputs
+    marks: Path
+
+
+def _nothing(settings: dict[str, str]) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         _note_start(Marks(settings["marks"]))
         Marks(settings["marks"]).note("left")
 
 
-def _watched(worker: Worker) -> None:
+def _watched(worker: Worker, inputs: _Inputs) -> None:
     """Stage I, whose first worker notes what it comes to."""
     if worker.rank > 0:
-        supernet.loop(worker)
+        supernet.loop(worker, inputs.stage)
         return
-    with closing(_Watched(worker.settings)) as watched:
+    assert isinstance(worker, TrainWorker)
+    with closing(_Watched(worker.assignment, Marks(inputs.marks))) as watched:
         _note_start(watched.marks)
-        supernet.loop(watched)
+        supernet.loop(watched, inputs.stage)
         watched.marks.note("left")
 
 
 class _Watched(TrainWorker):
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.marks = Marks(settings["marks"])
+    def __init__(self, assignment: Assignment, marks: Marks) -> None:
+        super().__init__(assignment)
+        self.marks = marks
 
     def batches(
         self, batches: Iterator[Batch], metadata: Metadata

@@ -10,6 +10,7 @@ from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import working
 
 if TYPE_CHECKING:
+    from dsnet.tasks import Measure
     from jobs.ablation import Ablation
 
 
@@ -33,17 +34,23 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
         from dsnet.files import atomic_file
         from jobs.ablation import ablate, grouped
         from pipeline.cluster import ray_cluster
+        from pipeline.config import import_plugins
         from pipeline.data.dataset import ingest
+        from pipeline.runner.checks import task_of
 
+        import_plugins(config)
+        headline = task_of(config, None).headline
         dataset = ingest(config)
         ray_cluster.connect(config.cluster)
         groups = list(grouped(ablate(config, dataset, seeds)))
+    unit = "percent" if headline.share else headline.unit
     lines = [
         f"Config `{config_file}`, {seeds} seeds from {config.seed}, "
-        f"{dataset.test.samples} test images: top-1 in percent, mean ± standard deviation over "
-        "the seeds; a gate's row has its average multiply-adds over the widest's too.",
+        f"{dataset.test.samples} test images: {headline.title} in {unit}, mean ± standard "
+        "deviation over the seeds; a gate's row has its average multiply-adds over the widest's "
+        "too.",
         "",
-        *table(groups),
+        *table(groups, headline),
         "",
         "```yaml",
         config.yaml().rstrip(),
@@ -52,23 +59,25 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
     ]
     with atomic_file(out) as temporary:
         temporary.write_text("\n".join(lines))
-    click.echo("\n".join(table(groups)))
+    click.echo("\n".join(table(groups, headline)))
 
 
-def table(groups: "list[tuple[str, list[Ablation]]]") -> list[str]:
+def table(groups: "list[tuple[str, list[Ablation]]]", headline: "Measure") -> list[str]:
     """The trials as a Markdown table, a line for each thing that was changed."""
-    names = max((list(trials[0].top1) for _, trials in groups), key=lambda names: len(names))
+    scale = 100 if headline.share else 1
+    names = max((list(trials[0].reached) for _, trials in groups), key=lambda names: len(names))
     lines = [
         "| " + " | ".join(["", *names, "share"]) + " |",
         "| " + " | ".join(["---"] + ["---:"] * (len(names) + 1)) + " |",
     ]
     for title, trials in groups:
-        cells = [spread([t.top1[name] for t in trials if name in t.top1]) for name in names]
-        cells.append(spread([t.share for t in trials if t.share is not None]))
+        columns = [[t.reached[name] for t in trials if name in t.reached] for name in names]
+        cells = [spread([scale * value for value in column]) for column in columns]
+        cells.append(spread([100 * t.share for t in trials if t.share is not None]))
         lines.append("| " + " | ".join([title, *cells]) + " |")
     return lines
 
 
 def spread(values: list[float]) -> str:
-    """Mean ± standard deviation in percent; empty where there is nothing."""
-    return f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}" if values else ""
+    """Mean ± standard deviation; empty where there is nothing."""
+    return f"{mean(values):.2f} ± {stdev(values):.2f}" if values else ""

@@ -37,7 +37,7 @@ def command(name: str | None, as_json: bool) -> None:
 
 
 def print_versions(versions: "Sequence[Version]") -> None:
-    """Registered versions as a table."""
+    """Registered versions as a table, each with what networks of its task are compared by."""
     if not versions:
         click.echo("nothing is registered yet; dsnet run registers what it trains")
         return
@@ -46,9 +46,11 @@ def print_versions(versions: "Sequence[Version]") -> None:
             version.uri,
             ", ".join(version.aliases),
             version.stage,
-            f"{version.metrics['top1']:.2%}",
+            version.headline.text(version.value),
             f"{version.metrics['average_madds']:,.0f}",
         )
         for version in versions
     ]
-    print_table(("model", "aliases", "stage", "top-1", "average MAdds"), rows)
+    titles = {version.headline.title for version in versions}
+    title = titles.pop() if len(titles) == 1 else "headline"
+    print_table(("model", "aliases", "stage", title, "average MAdds"), rows)

@@ -35,11 +35,18 @@ def command(config_file: str, **flags: str | None) -> None:
 
 def print_result(result: "ChainResult") -> None:
     """What a chain reached, what it registered, and where to look further."""
+    headline = result.version.headline
     rows = [
-        (row.name, f"{row.top1:.2%}", f"{row.stderr:.2%}", f"{row.madds:,.0f}", f"{row.share:.1%}")
+        (
+            row.name,
+            headline.text(row.value),
+            headline.text(row.stderr),
+            f"{row.madds:,.0f}",
+            f"{row.share:.1%}",
+        )
         for row in result.rows
     ]
-    columns = ("network", "top-1", "standard error", "multiply-adds", "of the widest")
+    columns = ("network", headline.title, "standard error", "multiply-adds", "of the widest")
     print_table(columns, rows, title=f"{result.version.uri} on {result.images:,} test images")
     print_versions(result.versions)
     dsnet, name = program("dsnet"), result.version.name

@@ -3,6 +3,7 @@
 from dsnet.routing.target import Target, parse_target
 from pipeline.config.load import Field, config_from_dict, fields, load_config
 from pipeline.config.paths import data_dir, home, storage_dir
+from pipeline.config.plugins import import_plugins
 from pipeline.config.schema import (
     Calibrate,
     Cluster,
@@ -33,6 +34,7 @@ __all__ = [
     "data_dir",
     "fields",
     "home",
+    "import_plugins",
     "load_config",
     "parse_target",
     "storage_dir",

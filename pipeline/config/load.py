@@ -183,7 +183,8 @@ def _kind(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if get_origin(kind) is tuple:
-        return "whole numbers such as [0, 1, 2]"
+        texts = _alternatives(get_args(kind)[0]) == [str]
+        return "names such as [one, two]" if texts else "whole numbers such as [0, 1, 2]"
     names = {
         int: "a whole number",
         float: "a number",

@@ -38,6 +38,10 @@ Choices = Annotated[
     Field(min_length=1),
 ]
 Routes = Choices[Annotated[int, Field(ge=0)]]
+Modules = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
 
 
 class Section(BaseModel):
@@ -280,6 +284,9 @@ class Config(Section):
     """Name of the registered model; its supernet is registered as NAME-supernet."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of everything that is random."""
+    plugins: Modules = ()
+    """Python modules to import before anything else, on the driver and on every worker, that
+    register tasks and families of one's own. They must be installed, or on PYTHONPATH, there."""
     data: Data = Data()
     model: Model = Model()
     cluster: Cluster = Cluster()

@@ -1,29 +1,19 @@
-"""What all stages share: found by fingerprint if made before, else trained, else registered."""
+"""One chain or sweep on its driver: what was asked for, its data, its run, where its models lie."""
 
-import logging
-import tempfile
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import dsnet
-from dsnet import InputError
-from dsnet.files import write_sums
-from dsnet.inference.export import write_onnx
-from dsnet.routing.tuned import TunedGate
+from dsnet.files import atomic_directory
 from pipeline.config import Config, storage_dir
 from pipeline.data.dataset import Dataset
-from pipeline.store import registry, tracking
-from pipeline.store.code_version import code_version
+from pipeline.store import registry
 from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
-from pipeline.training.evaluation import Evaluation
-from pipeline.training.state import MODEL
-from pipeline.training.trainer import Loop, StageResult, train
-from pipeline.training.worker import Settings
-
-logger = logging.getLogger(__name__)
+from pipeline.training.evaluation import Evaluation, stderr_name
 
 GATE = "gate"  # the stage whose versions are served
 
@@ -52,109 +42,29 @@ class Job:
 
     def local(self, version: Version) -> Path:
         """The version's model directory, in the storage that every worker reads."""
-        folder = storage_dir(self.config) / "versions" / f"{version.name}-{version.version}"
-        return registry.pull(version.uri, folder)
+        return registry.pull(version.uri, self._place(version))
 
+    def keep(self, version: Version, directory: Path) -> None:
+        """Let `local` find the model directory that was just registered as `version`.
 
-def find_or_train(
-    job: Job,
-    stage: Spec,
-    name: str,
-    loop: Loop,
-    settings: Settings,
-    parent: Version | None = None,
-) -> Version:
-    """The version of `name` that `loop` makes, trained now or found where it was trained before.
+        Whole or not at all; what the registry has need not be fetched from it again.
+        """
+        with atomic_directory(self._place(version)) as folder:
+            shutil.copytree(directory, folder, dirs_exist_ok=True)
 
-    Its metrics are counted by the loop on the images that were kept from training.
-    """
-    key = job.fingerprint(stage, [parent] if parent else [])
-    if found := registry.find(name, key):
-        logger.info("%s: %s is there already", stage.name, found.uri)
-        return found
-    if parent is not None:
-        settings = {**settings, "model": str(job.local(parent))}
-    with tracking.stage_run(job.run, stage.name, {"fingerprint": key}) as run:
-        outcome = run_loop(job, stage, loop, settings, key, run)
-        counts = Evaluation.from_dict(outcome.metrics["evaluation"])
-        model = dsnet.load(outcome.directory / MODEL)
-        metrics = headline(counts, model)
-        return register_model(job, stage.name, name, model, metrics, key, run, parent)
-
-
-def register_model(
-    job: Job,
-    stage: str,
-    name: str,
-    model: dsnet.DSNet,
-    metrics: dict[str, float],
-    key: str,
-    run: Run,
-    parent: Version | None,
-    *,
-    gates: Sequence[TunedGate] = (),
-    evaluated_on: str = "holdout",
-    aliases: Sequence[str] = (),
-    attach: Callable[[Path], object] | None = None,
-) -> Version:
-    """Make `model` the next version of `name`, with where it comes from and what it reaches.
-
-    metrics: top1 and average_madds, on the images that `evaluated_on` says. key: the stage's
-    fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
-    puts further files into the model directory. A gated network goes with its ONNX file.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        directory = dsnet.save(model, Path(folder, "model"), gates)
-        if attach is not None:
-            attach(directory)
-            write_sums(directory)
-        if stage == GATE:
-            try:
-                write_onnx(model, directory)
-            except InputError as error:
-                logger.warning("%s goes without an ONNX file: %s", name, error)
-        return registry.register(
-            name,
-            directory,
-            stage=stage,
-            run_id=run.id,
-            tags={
-                "fingerprint": key,
-                "parent": parent.uri if parent else "",
-                "dataset_digest": job.dataset.digest,
-                "code_version": code_version(),
-                "evaluated_on": evaluated_on,
-                "holdout": holdout_tag(job.config),
-            },
-            metrics=metrics,
-            aliases=aliases,
-        )
-
-
-def holdout_tag(config: Config) -> str:
-    """Which training images a version was not trained on: `data.holdout` of them, by `seed`."""
-    return f"{config.data.holdout:g}, {config.seed}"
-
-
-def run_loop(
-    job: Job,
-    stage: Spec,
-    loop: Loop,
-    settings: Settings,
-    key: str,
-    run: Run,
-) -> StageResult:
-    """What `loop` reported from its workers. `key`: the stage's fingerprint."""
-    settings = {
-        **settings,
-        "train": str(job.dataset.train.beton),
-        "test": str(job.dataset.test.beton),
-    }
-    return train(stage.name, loop, job.config, settings, fingerprint=key, run=run)
+    def _place(self, version: Version) -> Path:
+        return storage_dir(self.config) / "versions" / f"{version.name}-{version.version}"
 
 
 def headline(counts: Evaluation, model: dsnet.DSNet) -> dict[str, float]:
-    """Top-1 and average MAdds: of the dynamic network, or of the widest before there is a gate."""
+    """Every measure's mean and the average MAdds, as metrics of a version.
+
+    Of the dynamic network, or of the widest before there is a gate. Where the headline is no share,
+    its standard error too, which a share's value tells by itself: `psnr_stderr`.
+    """
     rows = {row.name: row for row in counts.rows(model)}
     row = rows.get("dynamic") or rows[f"width {len(model.space) - 1}"]
-    return {"top1": row.top1, "average_madds": row.madds}
+    metrics = {**row.measures, "average_madds": row.madds}
+    if not model.task.headline.share:
+        metrics[stderr_name(model.task.headline)] = row.stderr
+    return metrics

@@ -3,15 +3,18 @@
 **champion.** The first version of a name becomes champion. Another takes its place only if it
 
 - is newer, by version number,
+- is for the same task, and compared by the same measure, its headline,
 - was counted on the same data (the tag `dataset_digest`),
 - is for the same target (the tag `target`; no target is a kind of its own): another is no contest,
 - costs the same or less: at most 1% more on average, by which two gates for one target differ,
-- is not less accurate by more than two standard errors of the difference of two proportions,
-  sqrt(p1 (1 - p1) / n1 + p2 (1 - p2) / n2) on n1 and n2 test images (Agresti, An Introduction to
-  Categorical Data Analysis, 2.2.1), which takes the two for independent.
+- is not worse by more than two standard errors of the difference, which takes the two for
+  independent. Of two shares (top-1) on n1 and n2 test images it is
+  sqrt(p1 (1 - p1) / n1 + p2 (1 - p2) / n2) (Agresti, An Introduction to Categorical Data Analysis,
+  2.2.1); of other means the root of the sum of their squared standard errors, which stand among the
+  versions' metrics.
 
-A version at chance level does not become champion, the first no more than a later one. What comes
-of it is told in one line.
+A classifier at chance level does not become champion, the first no more than a later one. What
+comes of it is told in one line.
 
 **previous** is the champion before this one, which `rollback` goes back to.
 
@@ -29,10 +32,11 @@ from collections.abc import Sequence
 
 from dsnet.errors import InputError
 from dsnet.routing.target import Target
+from dsnet.tasks import Measure
 from pipeline.store import registry
 from pipeline.store.aliases import target_alias
 from pipeline.store.registry import CHAMPION, Version
-from pipeline.training.evaluation import standard_error
+from pipeline.training.evaluation import standard_error, stderr_name
 from pipeline.training.sanity import Labels
 
 logger = logging.getLogger(__name__)
@@ -44,11 +48,13 @@ SAME_COST = 0.01
 """Share by which an average may exceed the champion's and still count as the same."""
 
 
-def settle(version: Version, targets: Sequence[Target], labels: Labels) -> Version:
+def settle(
+    version: Version, targets: Sequence[Target], images: int, labels: Labels | None
+) -> Version:
     """Give a version made and counted for `targets` the aliases that are its due, once.
 
-    Where nobody asks, it runs at the middle one of its targets; its metrics are that one's, on the
-    test images that `labels` counts.
+    Where nobody asks, it runs at the middle one of its targets; its metrics are that one's, on so
+    many test images. labels: their classes; None for a task without.
     """
     if SETTLED in version.tags:
         logger.info(
@@ -58,7 +64,7 @@ def settle(version: Version, targets: Sequence[Target], labels: Labels) -> Versi
         )
         return version
     target = str(targets[len(targets) // 2]) if targets else NO_TARGET
-    tags = {"target": target, "test_images": str(labels.test_images)}
+    tags = {"target": target, "test_images": str(images)}
     version = registry.annotate(version, tags, {})
     _point_targets(version, targets)
     present = champion(version.name)
@@ -106,27 +112,29 @@ def champion(name: str) -> Version | None:
     return _holders(name).get(CHAMPION)
 
 
-def verdict(present: Version | None, new: Version, labels: Labels) -> tuple[bool, str]:
+def verdict(present: Version | None, new: Version, labels: Labels | None) -> tuple[bool, str]:
     """Whether `new` becomes champion, and the line that tells why or why not.
 
-    present: the champion, None where there is none. labels: of the data that `new` is of.
+    present: the champion, None where there is none. labels: of the data that `new` is of; None for
+    a task without.
     """
     name, ours = new.name, _told(new)
     by_hand = f"by hand: dsnet promote {name} {new.version}"
     stays = f"champion of {name} stays {_told(present)}" if present else f"no champion of {name}"
     if present is not None and present.version == new.version:
         return False, stays
-    if labels.at_chance(new.metrics["top1"]):
+    if labels is not None and labels.at_chance(new.value):
         level = f"it is at chance level ({labels.chance:.2%})"
         return False, f"{stays}, {ours} is not promoted: {level}; {by_hand}"
     if present is None:
         return True, f"champion of {name} is now {ours}, the first"
     if reason := reason_against(present, new):
         return False, f"{stays}, {ours} is not promoted: {reason}; {by_hand}"
+    error = _amount(new.headline, 2 * _difference_error(present, new))
     return True, (
         f"champion of {name} is now {ours}, after {_told(present)}: same data and target, no "
-        f"costlier, not less accurate by more than two standard errors of the difference "
-        f"({200 * _difference_error(present, new):.2f} points); back: dsnet rollback {name}"
+        f"costlier, not {_worse(new.headline)} by more than two standard errors of the difference "
+        f"({error} {new.headline.steps}); back: dsnet rollback {name}"
     )
 
 
@@ -134,10 +142,18 @@ def reason_against(present: Version, new: Version) -> str | None:
     """Why `new` may not take the place of the champion `present`, by the rule; None if it may."""
     if new.version < present.version:
         return "it is older"
+    if present.task != new.task:
+        return f"another task is not a contest ({new.task}, and the champion's is {present.task})"
+    if present.headline != new.headline:
+        return (
+            f"another measure is not a contest ({new.headline.name}, and the champion's is "
+            f"{present.headline.name})"
+        )
     if present.tags["dataset_digest"] != new.tags["dataset_digest"]:
         return "it was trained and counted on other data"
-    if missing := {"target", "test_images"} - present.tags.keys():
-        return f"{present.uri} does not say its {' and '.join(sorted(missing))}"
+    for version in (present, new):
+        if missing := _needed(version.headline) - version.tags.keys() - version.metrics.keys():
+            return f"{version.uri} does not say its {' and '.join(sorted(missing))}"
     if present.tags["target"] != new.tags["target"]:
         return (
             f"another target is not a contest ({new.tags['target']}, and the champion's is "
@@ -146,11 +162,12 @@ def reason_against(present: Version, new: Version) -> str | None:
     cost, limit = new.metrics["average_madds"], present.metrics["average_madds"]
     if cost > (1 + SAME_COST) * limit:
         return f"it costs {cost / limit - 1:.1%} more on average"
-    less = present.metrics["top1"] - new.metrics["top1"]
-    if less > 2 * (error := _difference_error(present, new)):
+    headline = new.headline
+    more = headline.error(new.value) - headline.error(present.value)
+    if more > (allowed := 2 * _difference_error(present, new)):
         return (
-            f"it is less accurate by {100 * less:.2f} points, more than two standard errors of the "
-            f"difference ({200 * error:.2f})"
+            f"it is {_worse(headline)} by {_amount(headline, more)} {headline.steps}, more than "
+            f"two standard errors of the difference ({_amount(headline, allowed)})"
         )
     return None
 
@@ -173,15 +190,33 @@ def _point_targets(version: Version, targets: Sequence[Target]) -> None:
 
 
 def _told(version: Version) -> str:
-    top1, madds = version.metrics["top1"], version.metrics["average_madds"]
-    return f"{version.uri} ({top1:.2%} at {madds:,.0f} MAdds)"
+    reached, madds = version.headline.text(version.value), version.metrics["average_madds"]
+    return f"{version.uri} ({reached} at {madds:,.0f} MAdds)"
+
+
+def _needed(headline: Measure) -> set[str]:
+    """The tags and metrics without which a version cannot be compared."""
+    return {"target", "test_images"} | (set() if headline.share else {stderr_name(headline)})
 
 
 def _difference_error(one: Version, other: Version) -> float:
-    """Standard error of the difference of their top-1."""
-    return math.hypot(
-        *(standard_error(v.metrics["top1"], int(v.tags["test_images"])) for v in (one, other))
-    )
+    """Standard error of the difference of their values."""
+    return math.hypot(_standard_error(one), _standard_error(other))
+
+
+def _standard_error(version: Version) -> float:
+    if version.headline.share:
+        return standard_error(version.value, int(version.tags["test_images"]))
+    return version.metrics[stderr_name(version.headline)]
+
+
+def _worse(headline: Measure) -> str:
+    return "less accurate" if headline.share else "worse"
+
+
+def _amount(headline: Measure, difference: float) -> str:
+    """A difference without its sign, in `headline.steps`."""
+    return headline.difference(difference)[1:]
 
 
 def _crown(version: Version, present: Version | None) -> None:

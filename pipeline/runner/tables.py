@@ -15,7 +15,8 @@ from pipeline.routing_table.arrays import Arrays
 from pipeline.routing_table.build import pending
 from pipeline.routing_table.description import Description, describe
 from pipeline.routing_table.read import read_arrays, read_table
-from pipeline.runner.job import Job, run_loop
+from pipeline.runner.find_or_train import run_stage
+from pipeline.runner.job import Job
 from pipeline.stages import table as table_stage
 from pipeline.store import tracking
 from pipeline.store.registry import Version
@@ -57,13 +58,12 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
     if not any(missing.values()):
         return tables
     directory = dsnet.save(model, folder / "model")
-    parts: list[table_stage.Part] = [
-        (str(manifest.beton), indices, folder / part, descriptions[part], missing[part])
+    parts = [
+        table_stage.Part(manifest.beton, indices, folder / part, descriptions[part], missing[part])
         for part, (manifest, indices) in images.items()
     ]
     with tracking.stage_run(job.run, "table", {"fingerprint": key}) as run:
-        settings = {"model": str(directory), "parts": parts}
-        run_loop(job, table_stage.SPEC, table_stage.loop, settings, key, run)
+        run_stage(job, table_stage.STAGE, table_stage.Inputs(directory, parts), key, run)
     return tables
 
 

@@ -1,6 +1,8 @@
 """Calibration on Ray Train: the BatchNorm statistics of every width, recomputed exactly."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -8,8 +10,9 @@ from torch import Tensor
 import dsnet
 from dsnet.training import check_finite, recalibrate
 from pipeline.data.random_bits import permutation
+from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.worker import Worker
 
 SPEC = Spec(
@@ -19,24 +22,37 @@ SPEC = Spec(
 )
 
 
-def loop(worker: Worker) -> None:
+@dataclass(frozen=True)
+class Inputs:
+    """What calibration reads."""
+
+    train: Path
+    """The training images' beton."""
+    model: Path
+    """Model directory of the supernet."""
+
+    @classmethod
+    def of(cls, upstream: Upstream) -> "Inputs":
+        """The training images, and the supernet that is upstream."""
+        return cls(upstream.dataset.train.beton, upstream.model)
+
+
+def loop(worker: Worker, inputs: Inputs) -> None:
     """Recalibrate on training images as training shows them, each once over all workers.
 
     Filters and classifier have learned behind those statistics: with those of the images that
     evaluation shows, every width of a CIFAR-10 network lost a point and a half of top-1.
-
-    settings: "train", the beton; "model", the supernet's model directory.
     """
     section = worker.config.calibrate
-    model = dsnet.load(worker.settings["model"], worker.device)
-    ours, _ = worker.train_and_holdout
+    model = dsnet.load(inputs.model, worker.device)
+    ours, _ = worker.train_and_holdout(inputs.train)
     mine = share(ours, section.images, section.batch_size, worker)
 
     def images() -> Iterator[Tensor]:
         if not len(mine):
             return
         loader = worker.loader(
-            worker.settings["train"],
+            inputs.train,
             section.batch_size,
             train=True,
             indices=mine,
@@ -50,17 +66,20 @@ def loop(worker: Worker) -> None:
 
     seen = recalibrate(model, images())
     check_finite(dict(model.named_buffers()), "after recalibration")
-    holdout = worker.holdout_loader(section.batch_size)
+    holdout = worker.holdout_loader(inputs.train, section.batch_size)
     counts = evaluate(model, worker.batches(holdout.epoch(0), model.metadata), routed=False)
     worker.report(
         {
             "images": seen,
-            "holdout": {row.name: row.top1 for row in counts.rows(model)},
+            "holdout": by_width(counts.rows(model), model.task.headline),
             "evaluation": counts.to_dict(),
         },
         lambda folder: dsnet.save(model, folder / "model"),
         final=True,
     )
+
+
+STAGE = Stage(SPEC, Inputs, loop)
 
 
 def share(indices: np.ndarray, images: int | None, batch_size: int, worker: Worker) -> np.ndarray:

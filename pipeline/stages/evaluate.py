@@ -2,29 +2,44 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 import dsnet
+from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import evaluate
 from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "evaluate",
-    revision=1,
+    revision=2,
     fields=(*PICTURES, "evaluate"),
     unread=("evaluate.batch_size",),
 )
 
 
-def loop(worker: Worker) -> None:
-    """Count right answers of every width and of the dynamic network.
+@dataclass(frozen=True)
+class Inputs:
+    """What evaluation reads."""
 
-    settings: "test", the beton; "model", a gated network's model directory.
-    """
-    model = dsnet.load(worker.settings["model"], worker.device)
-    loader = worker.loader(worker.settings["test"], worker.config.evaluate.batch_size, train=False)
+    test: Path
+    """The test images' beton."""
+    model: Path
+    """Model directory of a gated network."""
+
+    @classmethod
+    def of(cls, upstream: Upstream) -> "Inputs":
+        """The test images, and the network that is upstream."""
+        return cls(upstream.dataset.test.beton, upstream.model)
+
+
+def loop(worker: Worker, inputs: Inputs) -> None:
+    """Sum what every width and the dynamic network reach, by the measures of the model's task."""
+    model = dsnet.load(inputs.model, worker.device)
+    loader = worker.loader(inputs.test, worker.config.evaluate.batch_size, train=False)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for done, batch in enumerate(worker.batches(loader.epoch(0), model.metadata), start=1):
@@ -38,3 +53,6 @@ def loop(worker: Worker) -> None:
         lambda folder: (folder / "evaluation.json").write_text(json.dumps(counts)),
         final=True,
     )
+
+
+STAGE = Stage(SPEC, Inputs, loop)

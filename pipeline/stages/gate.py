@@ -1,25 +1,23 @@
 """Stage II on Ray Train: slimming heads alone learn which width each image needs."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import dsnet
 from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
-from dsnet.training import (
-    GateLoss,
-    LossMeter,
-    average_gradients,
-    check_finite,
-    freeze_trunk,
-    gate_step,
-)
+from dsnet.training import GateLoss, check_finite, freeze_trunk, gate_step
 from pipeline.data.loader import Loader
+from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.evaluation import evaluate
-from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.training.epochs import Epoch, Schedule, train_epochs
+from pipeline.training.evaluation import by_width, evaluate
+from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
 from pipeline.training.worker import Worker
 
@@ -31,66 +29,71 @@ SPEC = Spec(
 )
 
 
-def loop(worker: Worker) -> None:
-    """Train the slimming heads, then calibrate the price that turns a budget into a choice.
+@dataclass(frozen=True)
+class Inputs:
+    """What stage II reads."""
 
-    settings: "train", the beton; "model", the calibrated supernet's model directory.
-    """
-    section = worker.config.gate
-    state = prepared(worker)
-    loader = worker.train_loader(section.batch_size)
-    holdout = worker.holdout_loader(section.batch_size)
-    worker.resume(state.restore)
-    loss = make_loss(worker, state.model)
-    while state.epoch < section.epochs:
-        means = train_epoch(worker, state, loader, loss)
-        metrics: dict[str, Any] = {"epoch": state.epoch, "train": means}
-        if state.epoch == section.epochs:
+    train: Path
+    """The training images' beton."""
+    model: Path
+    """Model directory of the calibrated supernet."""
+
+    @classmethod
+    def of(cls, upstream: Upstream) -> "Inputs":
+        """The training images, and the supernet that is upstream."""
+        return cls(upstream.dataset.train.beton, upstream.model)
+
+
+def loop(worker: Worker, inputs: Inputs) -> None:
+    """Train the slimming heads, then calibrate the price that turns a budget into a choice."""
+    state = prepared(worker, inputs.model)
+    holdout = worker.holdout_loader(inputs.train, worker.config.gate.batch_size)
+    for epoch in train_heads(worker, state, inputs.train):
+        metrics: dict[str, Any] = {"epoch": state.epoch, "train": epoch.losses.means()}
+        if epoch.last:
             set_prices(worker, state.model, holdout)
         counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model.metadata))
-        metrics["holdout"] = {row.name: row.top1 for row in counts.rows(state.model)}
+        metrics["holdout"] = by_width(counts.rows(state.model), state.model.task.headline)
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
-        worker.report(metrics, state.save, final=state.epoch == section.epochs)
+        worker.report(metrics, state.save, final=epoch.last)
 
 
-def prepared(worker: Worker) -> Training:
+STAGE = Stage(SPEC, Inputs, loop, gated=True)
+
+
+def prepared(worker: Worker, supernet: Path) -> Training:
     """The supernet with its trunk frozen, and the optimizer of its slimming heads.
 
     The heads have a logit for each route that the config allows.
     """
-    supernet = dsnet.load(worker.settings["model"], worker.device)
-    model = restricted(supernet, worker.config.model.routes)
+    model = restricted(dsnet.load(supernet, worker.device), worker.config.model.routes)
     model = model.to(worker.device).to(memory_format=torch.channels_last)
     freeze_trunk(model)
     return Training(model, make_optimizer(model.slimming_parameters(), worker.config.gate))
 
 
-def train_epoch(
-    worker: Worker, state: Training, loader: Loader, loss: GateLoss
-) -> dict[str, float]:
-    """The next epoch's steps; the mean of what `gate_step` returned for each."""
-    section = worker.config.gate
-    steps = section.epochs * len(loader)
-    meter = LossMeter()
+def train_heads(worker: Worker, state: Training, train: Path) -> Iterator[Epoch]:
+    """The epochs of stage II, each checked to have left finite losses and heads."""
+    section, model = worker.config.gate, state.model
+    loss = make_loss(worker, model)
     # Every worker samples its own routes.
-    generator = torch.Generator(worker.device).manual_seed(
-        (worker.config.seed * 1_000_003 + state.epoch) * worker.world_size + worker.rank
-    )
-    for index, (images, labels) in enumerate(
-        worker.batches(loader.epoch(state.epoch), state.model.metadata)
+    generator = torch.Generator(worker.device)
+
+    def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
+        return gate_step(model, images, labels, loss, generator)
+
+    for epoch in train_epochs(
+        worker,
+        state,
+        worker.train_loader(train, section.batch_size),
+        Schedule(section.epochs, section.lr),
+        step,
+        seed=lambda epoch: generator.manual_seed(worker.epoch_seed(epoch)),
     ):
-        now = state.epoch * len(loader) + index
-        set_learning_rate(state.optimizer, learning_rate(now, steps, section.lr))
-        state.optimizer.zero_grad()
-        meter.add(now + 1, gate_step(state.model, images, labels, loss, generator))
-        average_gradients(state.model.slimming_parameters())
-        state.optimizer.step()
-        worker.progress(now + 1, steps)
-    state.epoch += 1
-    meter.check(lambda name, _: f"the slimming heads ({name})")
-    check_finite(dict(state.model.named_parameters()), f"after step {now + 1}")
-    return meter.means()
+        epoch.losses.check(lambda name, _: f"the slimming heads ({name})")
+        check_finite(dict(model.named_parameters()), f"after step {epoch.steps}")
+        yield epoch
 
 
 def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:

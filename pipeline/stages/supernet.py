@@ -1,17 +1,17 @@
 """Stage I on Ray Train: the supernet, by in-place bootstrapping."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dsnet import DSNet, create_model
+from dsnet import DSNet, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.training import (
-    LossMeter,
-    average_gradients,
     bootstrap_step,
     distill_step,
     labels_step,
@@ -23,9 +23,11 @@ from dsnet.training import (
 from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
 from pipeline.config import Supernet
+from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.evaluation import evaluate
-from pipeline.training.optimization import learning_rate, make_optimizer, set_learning_rate
+from pipeline.training.epochs import Schedule, train_epochs
+from pipeline.training.evaluation import by_width, evaluate
+from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
 from pipeline.training.worker import Worker
 
@@ -36,66 +38,78 @@ SPEC = Spec(
     unread=("supernet.checkpoint_every",),
 )
 
-Step = Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]
+
+@dataclass(frozen=True)
+class Inputs:
+    """What stage I reads."""
+
+    train: Path
+    """The training images' beton."""
+    metadata: Metadata
+    """How the network will prepare images, and what its answers mean."""
+
+    @classmethod
+    def of(cls, upstream: Upstream) -> "Inputs":
+        """The training images, and what a model must know of them."""
+        dataset = upstream.dataset
+        return cls(dataset.train.beton, dataset.metadata(upstream.config))
 
 
-def loop(worker: Worker) -> None:
-    """Train the student; what is kept, and handed on, is its moving average, the teacher.
-
-    settings: "train", the beton; "metadata", the model's Metadata.
-    """
+def loop(worker: Worker, inputs: Inputs) -> None:
+    """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
-    loader = worker.train_loader(section.batch_size)
-    holdout = worker.holdout_loader(section.batch_size)
-    student = new_model(worker).to(worker.device).to(memory_format=torch.channels_last)
+    student = new_model(worker, inputs.metadata)
+    student = student.to(worker.device).to(memory_format=torch.channels_last).train()
     # Stage II trains the slimming heads; here they have no gradient.
     for parameter in student.slimming_parameters():
         parameter.requires_grad_(False)
     learning = [p for p in student.parameters() if p.requires_grad]
-    state = Training(make_teacher(student), make_optimizer(learning, section), student)
-    worker.resume(state.restore)
-    step = make_step(section, student, state.model)
+    teacher = make_teacher(student)
+    state = Training(teacher, make_optimizer(learning, section), student)
+    bootstrap = make_step(section, student, teacher)
 
-    steps, warmup = section.epochs * len(loader), section.warmup_epochs * len(loader)
-    student.train()
-    while state.epoch < section.epochs:
-        worker.seed(state.epoch)
-        meter = LossMeter()
-        for index, (images, labels) in enumerate(
-            worker.batches(loader.epoch(state.epoch), student.metadata)
-        ):
-            now = state.epoch * len(loader) + index
-            lr = learning_rate(now, steps, section.lr, warmup, section.warmup_lr)
-            set_learning_rate(state.optimizer, lr)
-            state.optimizer.zero_grad()
-            with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
-                meter.add(now + 1, step(images, labels, widths_of_step(worker, student, now)))
-            average_gradients(learning)
-            if section.clip_grad is not None:
-                torch.nn.utils.clip_grad_norm_(learning, section.clip_grad)
-            state.optimizer.step()
-            update_teacher(state.model, student, warmed_decay(section.ema, now))
-            worker.progress(now + 1, steps)
-        state.epoch += 1
+    def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
+        with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
+            return bootstrap(images, labels, widths_of_step(worker, student, now))
+
+    holdout = worker.holdout_loader(inputs.train, section.batch_size)
+    for epoch in train_epochs(
+        worker,
+        state,
+        worker.train_loader(inputs.train, section.batch_size),
+        Schedule(
+            section.epochs,
+            section.lr,
+            section.warmup_epochs,
+            section.warmup_lr,
+            section.clip_grad,
+            section.checkpoint_every,
+        ),
+        step,
+        seed=worker.seed,
+        after_step=lambda now: update_teacher(teacher, student, warmed_decay(section.ema, now)),
+    ):
         # Each worker has seen other images; from here on they agree on the statistics.
-        average([*student.buffers(), *state.model.buffers()])
-        meter.check(lambda name, step: width_of_loss(worker, student, name, step - 1))
-        check_weights(student, state.model, images, now + 1)
+        average([*student.buffers(), *teacher.buffers()])
+        epoch.losses.check(lambda name, step: width_of_loss(worker, student, name, step - 1))
+        check_weights(student, teacher, epoch.images, epoch.steps)
         metrics: dict[str, Any] = {
             "epoch": state.epoch,
-            "lr": lr,
-            "loss": meter.means(),
+            "lr": epoch.lr,
+            "loss": epoch.losses.means(),
         }
-        if state.epoch % section.checkpoint_every == 0 or state.epoch == section.epochs:
+        if epoch.checkpoint:
             counts = evaluate(
-                state.model, worker.batches(holdout.epoch(0), student.metadata), routed=False
+                teacher, worker.batches(holdout.epoch(0), teacher.metadata), routed=False
             )
-            rows = counts.rows(state.model)
-            metrics["holdout"] = {row.name: row.top1 for row in rows}
+            metrics["holdout"] = by_width(counts.rows(teacher), teacher.task.headline)
             metrics["evaluation"] = counts.to_dict()
-            worker.report(metrics, state.save, final=state.epoch == section.epochs)
+            worker.report(metrics, state.save, final=epoch.last)
         else:
             worker.report(metrics)
+
+
+STAGE = Stage(SPEC, Inputs, loop)
 
 
 def widths_of_step(worker: Worker, student: DSNet, step: int) -> list[int]:
@@ -129,9 +143,9 @@ def check_weights(student: DSNet, teacher: DSNet, images: Tensor, step: int) -> 
         )
 
 
-def new_model(worker: Worker) -> DSNet:
+def new_model(worker: Worker, metadata: Metadata) -> DSNet:
     """A freshly initialised network for the data, the same on every worker."""
-    model, metadata = worker.config.model, worker.settings["metadata"]
+    model = worker.config.model
     return create_model(
         model.arch,
         model.num_classes or len(metadata.classes),
@@ -141,8 +155,10 @@ def new_model(worker: Worker) -> DSNet:
     )
 
 
-def make_step(section: Supernet, student: DSNet, teacher: DSNet) -> Step:
-    """One batch of stage I, by the method that the config names."""
+def make_step(
+    section: Supernet, student: DSNet, teacher: DSNet
+) -> Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]:
+    """One batch of stage I (images, labels, random widths), by the method that the config names."""
     smoothing = section.label_smoothing
     if section.bootstrap == "labels":
         return partial(labels_step, student, label_smoothing=smoothing)

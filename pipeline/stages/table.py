@@ -1,6 +1,7 @@
 """The routing table on Ray Train: every worker builds some of its shards."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import dsnet
 from pipeline.routing_table.build import build
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, read_shard
+from pipeline.stages.stage import Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.worker import Worker
 
@@ -18,26 +20,41 @@ SPEC = Spec(
     fields=(*PICTURES, "model.routes", "table.views"),
 )
 
-Part = tuple[str, np.ndarray, Path, Description, list[Shard]]
+
+@dataclass(frozen=True)
+class Part:
+    """The table of one part of the data."""
+
+    beton: Path
+    indices: np.ndarray
+    """Numbers in the beton of the table's images, in order."""
+    folder: Path
+    description: Description
+    missing: list[Shard]
+    """What is still to be built."""
 
 
-def loop(worker: Worker) -> None:
-    """Build this worker's share of the missing shards, whatever their part; whole ones are kept.
+@dataclass(frozen=True)
+class Inputs:
+    """What building tables reads."""
 
-    settings: "model", the calibrated supernet's model directory; "parts", for each part of the data
-    its beton, indices, folder, Description and missing shards.
-    """
-    model = dsnet.load(worker.settings["model"], worker.device)
-    parts: list[Part] = worker.settings["parts"]
-    missing = [(part, shard) for part in parts for shard in part[4]]
+    model: Path
+    """Model directory of the calibrated supernet, with the routes that gates may pick."""
+    parts: list[Part]
+
+
+def loop(worker: Worker, inputs: Inputs) -> None:
+    """Build this worker's share of the missing shards, whatever their part; whole ones are kept."""
+    model = dsnet.load(inputs.model, worker.device)
+    missing = [(part, shard) for part in inputs.parts for shard in part.missing]
     mine = shares([len(shard) for _, shard in missing], worker.world_size)[worker.rank]
     total = sum(len(missing[index][1]) for index in mine)
     done = 0
-    for (beton, indices, folder, description, _), shard in (missing[index] for index in mine):
+    for part, shard in (missing[index] for index in mine):
         before = done
         done += len(shard)
         # A worker that died and came back finds what it had finished.
-        if read_shard(folder, shard, description) is not None:
+        if read_shard(part.folder, shard, part.description) is not None:
             continue
 
         def show(rows: int, before: int = before) -> None:
@@ -45,10 +62,10 @@ def loop(worker: Worker) -> None:
 
         build(
             model,
-            beton,
-            indices,
-            folder,
-            description,
+            part.beton,
+            part.indices,
+            part.folder,
+            part.description,
             [shard],
             batch_size=worker.config.table.batch_size,
             threads=worker.config.cluster.threads,
@@ -57,6 +74,9 @@ def loop(worker: Worker) -> None:
     worker.report(
         {"rows": done}, lambda folder: (folder / "rows").write_text(str(done)), final=True
     )
+
+
+STAGE = Stage(SPEC, Inputs, loop)
 
 
 def shares(sizes: Sequence[int], workers: int) -> list[list[int]]:

@@ -1,9 +1,10 @@
 """The model registry: what is registered, how it is named, and how it comes back as a folder.
 
 A version is a model directory among the artifacts of the run that made it, and tags that say where
-it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`, `code_version`, its metrics, and
-`content`, the digest of its SHA256SUMS. It is named `models:/NAME/3`, `models:/NAME@champion`, or
-`models:/NAME`: the champion, else the latest.
+it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`, `code_version`, its metrics, the
+`task` it is for and which metric is its `headline`, and `content`, the digest of its SHA256SUMS. It
+is named `models:/NAME/3`, `models:/NAME@champion`, or `models:/NAME`: the champion, else the
+latest.
 """
 
 import difflib
@@ -37,6 +38,7 @@ from dsnet.inference.export import ONNX, missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
 from dsnet.routing.target import Target
+from dsnet.tasks import CLASSIFICATION, TASKS, Measure
 from pipeline.store import tracking
 from pipeline.store.aliases import alias_target
 
@@ -44,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 REQUIRED_TAGS = ("fingerprint", "parent", "dataset_digest", "code_version")
-REQUIRED_METRICS = ("top1", "average_madds")
+AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
 # What a model directory may hold; nothing that anybody would execute or unpickle.
 ALLOWED = (
     weights.WEIGHTS,
@@ -85,6 +87,21 @@ class Version:
         """`models:/NAME/3`."""
         return f"models:/{self.name}/{self.version}"
 
+    @property
+    def task(self) -> str:
+        """Name of what it is for; versions older than tasks are classifiers."""
+        return self.tags.get("task", CLASSIFICATION.name)
+
+    @property
+    def headline(self) -> Measure:
+        """What its metrics are compared by: of `metrics`, the one of this name."""
+        return _headline(self.tags)
+
+    @property
+    def value(self) -> float:
+        """Its headline's mean."""
+        return self.metrics[self.headline.name]
+
 
 # ------------------------------------------------------------------------------------- writing
 
@@ -103,9 +120,10 @@ def register(
 
     The version exists only once every file has arrived. Several processes may register at once.
     Without a run (`run_id` None: the store was out of reach when the stage began) one is made.
-    `tags` must have REQUIRED_TAGS, `metrics` REQUIRED_METRICS, all finite (ValueError). Raises
-    InputError for a directory that is damaged or that `dsnet.load` would refuse, and for an alias
-    that cannot be one; and what MLflow raises, after a few attempts, where the store fails.
+    `tags` must have REQUIRED_TAGS, `metrics` average_madds and the one that the tag `headline`
+    names, else top1, all finite (ValueError). Raises InputError for a directory that is damaged or
+    that `dsnet.load` would refuse, and for an alias that cannot be one; and what MLflow raises,
+    after a few attempts, where the store fails.
     """
     aliases = tuple(aliases)
     for alias in aliases:
@@ -182,12 +200,21 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
 def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, str]:
     """The tags that register adds: stage, metrics, and which of the tags are metrics."""
     missing = [tag for tag in REQUIRED_TAGS if tag not in tags]
-    missing += [metric for metric in REQUIRED_METRICS if metric not in metrics]
+    required = (_headline(tags).name, AVERAGE_MADDS)
+    missing += [metric for metric in required if metric not in metrics]
     if missing:
         raise ValueError(f"a version needs tags and metrics: {', '.join(missing)} missing")
     if both := metrics.keys() & {*tags, "stage", "metrics", "content"}:
         raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
     return {"stage": stage, "metrics": " ".join(sorted(metrics)), **_numbers(metrics)}
+
+
+def _headline(tags: Mapping[str, str]) -> Measure:
+    """The measure that a version's tags name; of a task that is not known here, a bare number."""
+    name = tags.get("headline", CLASSIFICATION.headline.name)
+    task = TASKS.get(tags.get("task", CLASSIFICATION.name))
+    known = {measure.name: measure for measure in task.measures} if task else {}
+    return known.get(name) or Measure(name, name)
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, str]:

@@ -24,8 +24,9 @@ from pipeline.report import (
     static_rows,
     write_page,
 )
-from pipeline.runner.job import GATE, register_model
+from pipeline.runner.job import GATE
 from pipeline.runner.promotion import settle
+from pipeline.runner.register import register_model
 from pipeline.runner.tables import Tables, make_tables
 from pipeline.stages.table_gate import tuned
 from pipeline.store import registry, tracking
@@ -174,7 +175,7 @@ class Found:
                     evaluated_on="test",
                     attach=lambda folder: write_page(results, folder / "report.html"),
                 )
-        return settle(version, targets, self.request.labels)
+        return settle(version, targets, self.request.images, self.request.labels)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
         label = "every budget" if trial.target == EVERY else f"target {trial.target}"

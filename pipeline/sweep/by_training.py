@@ -9,8 +9,9 @@ from ray.train import TrainingFailedError
 import dsnet
 from dsnet.errors import DivergenceError
 from dsnet.routing.target import Target
-from pipeline import chain
 from pipeline.report import GATE, STATIC, Images, Results, Row
+from pipeline.runner.evaluate import counts, evaluate
+from pipeline.runner.gate import straight_through
 from pipeline.runner.promotion import settle
 from pipeline.store import tracking
 from pipeline.store.aliases import target_uri
@@ -39,7 +40,7 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
             rows.append(Row(GATE, f"target {target}", target=str(target), error=reason))
             continue
         if not versions:
-            rows += _static_rows(request, chain.counts(version))
+            rows += _static_rows(request, counts(version))
         rows.append(_gate_row(request, target, version))
         versions[target] = version
     if not versions:
@@ -47,7 +48,7 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     # The middle target's first: where a name has no champion yet, it becomes it.
     middle = list(versions)[len(versions) // 2]
     for target in sorted(versions, key=lambda target: target != middle):
-        versions[target] = settle(versions[target], [target], request.labels)
+        versions[target] = settle(versions[target], [target], request.images, request.labels)
     nothing = Images((), (), (), (), ())
     results = Results(request.about(time.monotonic() - started), tuple(rows), nothing)
     return results, list(versions.values())
@@ -55,18 +56,18 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
 
 def _gated(request: SweepRequest, target: Target) -> Version:
     job = replace(request.job, config=with_target(request.job.config, target))
-    return chain.evaluate(job, chain.straight_through(job, request.supernet))
+    return evaluate(job, straight_through(job, request.supernet))
 
 
-def _static_rows(request: SweepRequest, counts: Evaluation) -> list[Row]:
+def _static_rows(request: SweepRequest, counted: Evaluation) -> list[Row]:
     """Every image at one width: a row for each route."""
-    routes = list(request.model.space.routes)
+    routes, reached = list(request.model.space.routes), counted.rows(request.model)
     return [
         Row(
             STATIC,
             name,
             madds=madds,
-            top1=counts.correct[route] / counts.images,
+            top1=reached[route].value,
             routes=tuple(float(other == route) for other in routes),
         )
         for name, madds, route in zip(request.routes, request.madds, routes, strict=True)
@@ -74,16 +75,17 @@ def _static_rows(request: SweepRequest, counts: Evaluation) -> list[Row]:
 
 
 def _gate_row(request: SweepRequest, target: Target, version: Version) -> Row:
-    counts, model = chain.counts(version), dsnet.load(request.job.local(version))
+    counted, model = counts(version), dsnet.load(request.job.local(version))
+    dynamic = counted.rows(model)[-1]
     run = tracking.client().get_run(version.run_id).info
     return Row(
         GATE,
         f"target {target}",
-        madds=counts.average_madds(model),
-        top1=counts.routed_correct / counts.images,
+        madds=dynamic.madds,
+        top1=dynamic.value,
         target=str(target),
         target_madds=target.madds(request.madds),
-        routes=tuple(counts.picked[route] / counts.images for route in model.space.routes),
+        routes=tuple(counted.picked[route] / counted.images for route in model.space.routes),
         price=model.metadata.price,
         seconds=(run.end_time - run.start_time) / 1000,
         chosen=True,

@@ -52,9 +52,14 @@ class SweepRequest:
         return [self.model.madds(route) for route in self.model.space.routes]
 
     @cached_property
-    def labels(self) -> Labels:
-        """How many images of each class there are."""
-        return Labels.of(self.job.dataset)
+    def labels(self) -> Labels | None:
+        """How many images of each class there are; None for a task without classes."""
+        return Labels.of(self.job.dataset, self.model.task)
+
+    @property
+    def images(self) -> int:
+        """Number of test images."""
+        return self.job.dataset.test.samples
 
     @property
     def routes(self) -> list[str]:

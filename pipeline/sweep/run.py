@@ -8,15 +8,20 @@ from pathlib import Path
 from dsnet.routing.target import Target
 from pipeline import chain
 from pipeline.cluster import ray_cluster
-from pipeline.config import Config, storage_dir
+from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import ingest
 from pipeline.report import STATIC, Results, Row, write_page, write_results
+from pipeline.runner.checks import announce, check_classes
+from pipeline.runner.doubts import warn
+from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
+from pipeline.runner.supernet import gateless, given_supernet
 from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training
 from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.sweep.tuner import check_targets
+from pipeline.training.evaluation import standard_error
 from pipeline.training.sanity import Point, doubts
 
 
@@ -39,24 +44,27 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     report. Raises InputError, before any work, for a target that the routing space cannot meet.
     """
     started = time.monotonic()
+    import_plugins(config)
     tracking.configure()
     config = with_target(config, None)
     check_targets(targets, config)
-    given = chain.given_supernet(config)
+    given = given_supernet(config)
     dataset = ingest(config)
-    chain.check_classes(config, dataset)
-    chain.announce(config, dataset, given)
+    check_classes(config, dataset, given)
+    announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
     with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
         job = Job(config, dataset, run)
-        supernet = given or chain.calibrate(job, chain.supernet(job))
-        request = SweepRequest(
-            job, supernet, chain.gateless(job, supernet), tuple(targets), command
-        )
-        way = by_table if chain.by_table(config, request.model) else by_training
+        supernet = given or chain.make_supernet(job)
+        request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
+        way = by_table if is_by_table(config, request.model) else by_training
         results, versions = way.run(request, started)
-        static, chosen = (map(_point, rows) for rows in (results.of_kind(STATIC), results.chosen))
-        chain.warn(doubts(list(static), list(chosen), request.labels))
+        headline, images = request.model.task.headline, request.images
+        static, chosen = (
+            [_point(row, images) for row in rows]
+            for rows in (results.of_kind(STATIC), results.chosen)
+        )
+        warn(doubts(static, chosen, headline, images, request.labels))
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
@@ -66,5 +74,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         return SweepResult(results, parquet, page, versions)
 
 
-def _point(row: Row) -> Point:
-    return Point(row.label, row.top1 or 0.0, row.madds or 0.0, row.target_madds)
+def _point(row: Row, images: int) -> Point:
+    value = row.top1 or 0.0
+    stderr = standard_error(value, images)
+    return Point(row.label, value, stderr, row.madds or 0.0, row.target_madds)

@@ -1,14 +1,15 @@
-"""Accuracy and cost of every sub-network and of the dynamic network, as exact counts."""
+"""What every sub-network and the dynamic network reach, and their cost, as exact sums."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dsnet import DSNet
+from dsnet.tasks import Measure, Task
 from dsnet.training.distributed import total
 
 
@@ -17,10 +18,12 @@ class EvaluationRow:
     """One line of the table: a sub-network, or the whole dynamic network."""
 
     name: str
-    top1: float
-    """Share of images classified correctly."""
+    value: float
+    """Mean of the task's headline measure: for classification the share that is right."""
     stderr: float
-    """Standard error of `top1`, over images."""
+    """Standard error of `value`, over images."""
+    measures: dict[str, float]
+    """Mean of every measure, by name; the headline's too."""
     madds: float
     """Multiply-adds per image, on average."""
     share: float
@@ -28,14 +31,32 @@ class EvaluationRow:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Sums over a set of images, by name of a measure: one number for each network."""
+
+    values: dict[str, tuple[float, ...]]
+    """Of a share how many images have it, a whole number."""
+    squares: dict[str, tuple[float, ...]]
+    """Sums of squares, of measures that are no shares; a share's squares are itself."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Mapping[str, Sequence[float]]]) -> "Sums":
+        """Of plain values."""
+        return cls(
+            {name: tuple(row) for name, row in data["values"].items()},
+            {name: tuple(row) for name, row in data["squares"].items()},
+        )
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Counts over a set of images."""
+    """Sums over a set of images."""
 
     images: int
-    correct: tuple[int, ...]
-    """Right answers of each sub-network of the space."""
-    routed_correct: int
-    """Right answers of the dynamic network."""
+    static: Sums
+    """Of each sub-network of the space."""
+    routed: Sums
+    """Of the dynamic network alone; zeros where nothing was routed."""
     picked: tuple[int, ...]
     """How many images took each sub-network."""
 
@@ -43,39 +64,47 @@ class Evaluation:
         """Every sub-network and, if any image was routed, the dynamic network."""
         madds = [model.madds(width) for width in model.space]
         widest = madds[model.space.routes[-1]]
+        headline = model.task.headline
         rows = [
-            self._row(f"width {index}", right, count, widest)
-            for index, (right, count) in enumerate(zip(self.correct, madds, strict=True))
+            self._row(f"width {index}", self.static, index, headline, count, widest)
+            for index, count in enumerate(madds)
         ]
         if any(self.picked):
-            rows.append(
-                self._row("dynamic", self.routed_correct, self.average_madds(model), widest)
-            )
+            average = self.average_madds(model)
+            rows.append(self._row("dynamic", self.routed, 0, headline, average, widest))
         return rows
 
-    def _row(self, name: str, right: int, madds: float, widest: int) -> EvaluationRow:
-        top1 = right / self.images
-        return EvaluationRow(name, top1, standard_error(top1, self.images), madds, madds / widest)
+    def _row(
+        self, name: str, sums: Sums, index: int, headline: Measure, madds: float, widest: int
+    ) -> EvaluationRow:
+        means = {key: values[index] / self.images for key, values in sums.values.items()}
+        value = means[headline.name]
+        if headline.share:
+            stderr = standard_error(value, self.images)
+        else:
+            stderr = _sample_error(value, sums.squares[headline.name][index], self.images)
+        return EvaluationRow(name, value, stderr, means, madds, madds / widest)
 
     def average_madds(self, model: DSNet) -> float:
         """Multiply-adds per image that the gates chose."""
         return sum(n * model.madds(i) for i, n in enumerate(self.picked)) / self.images
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a report."""
-        return {
-            "images": self.images,
-            "correct": list(self.correct),
-            "routed_correct": self.routed_correct,
-            "picked": list(self.picked),
-        }
+        """Plain values, for JSON."""
+        return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Evaluation":
-        """The inverse of `to_dict`."""
-        return cls(
-            data["images"], tuple(data["correct"]), data["routed_correct"], tuple(data["picked"])
-        )
+    def from_dict(cls, data: Mapping[str, Any]) -> "Evaluation":
+        """The inverse of `to_dict`.
+
+        Reads what a checkpoint of before there were tasks has too: top-1 alone.
+        """
+        if "correct" in data:
+            static = Sums({"top1": tuple(data["correct"])}, {})
+            routed = Sums({"top1": (data["routed_correct"],)}, {})
+        else:
+            static, routed = Sums.from_dict(data["static"]), Sums.from_dict(data["routed"])
+        return cls(data["images"], static, routed, tuple(data["picked"]))
 
 
 def standard_error(share: float, images: int) -> float:
@@ -83,40 +112,91 @@ def standard_error(share: float, images: int) -> float:
     return math.sqrt(share * (1 - share) / images)
 
 
+def _sample_error(mean: float, squares: float, images: int) -> float:
+    """Of a mean: the sample's standard deviation over sqrt(n); 0 for one image, which has none."""
+    variance = (squares - images * mean**2) / max(images - 1, 1)
+    return math.sqrt(max(variance, 0.0) / images)
+
+
+def stderr_name(measure: Measure) -> str:
+    """The metric of a version that keeps the standard error of a measure that is no share."""
+    return f"{measure.name}_stderr"
+
+
+def by_width(rows: Sequence[EvaluationRow], headline: Measure) -> dict[str, Any]:
+    """The rows' means as metrics: the headline's by row name, the others' under their own names."""
+    others = [name for name in rows[0].measures if name != headline.name]
+    return {
+        **{row.name: row.value for row in rows},
+        **{name: {row.name: row.measures[name] for row in rows} for name in others},
+    }
+
+
 @torch.inference_mode()
 def evaluate(
     model: DSNet, batches: Iterable[tuple[Tensor, Tensor]], *, routed: bool = True
 ) -> Evaluation:
-    """Count over `batches` of (normalised images, labels), summed over all workers.
+    """Sum over `batches` of what the model's task pairs (inputs, targets), and over all workers.
 
     routed: whether the gates run too; False before they are trained.
     """
     n = len(model.space)
     device = next(model.parameters()).device
-    # images, right answers of n widths, right answers when routed, picks of n widths.
-    counts = torch.zeros(1 + n + 1 + n, dtype=torch.int64, device=device)
-    for images, labels in batches:
-        row = [torch.tensor([len(labels)], device=device)]
-        row += [_right(logits, labels) for logits in _every_width(model, images)]
+    counts = torch.zeros(1 + n, dtype=torch.int64, device=device)  # images, picks of n widths
+    sums = _RunningSums(model.task, n + 1, device)
+    for inputs, targets in batches:
+        counts[0] += len(targets)
+        for index, outputs in enumerate(_every_width(model, inputs)):
+            sums.add(index, outputs, targets)
         if routed:
-            logits, widths = model.dynamic(images)
-            row += [_right(logits, labels), torch.bincount(widths, minlength=n)]
-        else:
-            row.append(torch.zeros(1 + n, dtype=torch.int64, device=device))
-        counts += torch.cat(row)
-    images_seen, *rest = total(counts).tolist()
-    return Evaluation(images_seen, tuple(rest[:n]), rest[n], tuple(rest[n + 1 :]))
+            outputs, widths = model.dynamic(inputs)
+            sums.add(n, outputs, targets)
+            counts[1:] += torch.bincount(widths, minlength=n)
+    images, *picked = total(counts).tolist()
+    sums.over_workers()
+    return Evaluation(images, sums.of(slice(n)), sums.of(slice(n, None)), tuple(picked))
 
 
-def _every_width(model: DSNet, images: Tensor) -> Iterable[Tensor]:
-    """Logits of each sub-network, what they share computed once."""
+class _RunningSums:
+    """Of each measure, one number for each network: int64 for shares, float64 for others."""
+
+    def __init__(self, task: Task, networks: int, device: torch.device):
+        def zeros(share: bool) -> Tensor:
+            dtype = torch.int64 if share else torch.float64
+            return torch.zeros(networks, dtype=dtype, device=device)
+
+        self.task = task
+        self.values = {m.name: zeros(m.share) for m in task.measures}
+        self.squares = {m.name: zeros(False) for m in task.measures if not m.share}
+
+    def add(self, network: int, outputs: Tensor, targets: Tensor) -> None:
+        """One batch of one network."""
+        measured = self.task.measure(outputs, targets)
+        for name, sums in self.values.items():
+            values = measured[name].to(sums.dtype)
+            sums[network] += values.sum()
+            if name in self.squares:
+                self.squares[name][network] += values.square().sum()
+
+    def over_workers(self) -> None:
+        """Add up what all workers have."""
+        for sums in (*self.values.values(), *self.squares.values()):
+            total(sums)
+
+    def of(self, networks: slice) -> Sums:
+        """The sums of some of the networks."""
+        values, squares = (
+            {name: tuple(each[networks].tolist()) for name, each in sums.items()}
+            for sums in (self.values, self.squares)
+        )
+        return Sums(values, squares)
+
+
+def _every_width(model: DSNet, inputs: Tensor) -> Iterable[Tensor]:
+    """Outputs of each sub-network, what they share computed once."""
     if model.architecture.gates:
-        for width, features, _ in model.walk(images, model.every_entry):
-            yield model.classify(features, width)
+        for width, features, _ in model.walk(inputs, model.every_entry):
+            yield model.answer(features, inputs, width)
     else:
         for width in model.space:
-            yield model(images, width=width)
-
-
-def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(1) == labels).sum().reshape(1)
+            yield model(inputs, width=width)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsnet.routing import frontier
+from dsnet.tasks import Measure, Task
 from pipeline.data.dataset import Dataset
 from pipeline.training.evaluation import standard_error
 
@@ -17,15 +18,17 @@ OFF_TARGET = 0.03
 
 @dataclass(frozen=True)
 class Labels:
-    """How many images of each class there are."""
+    """How many images of each class there are, where classes are what is learned."""
 
     classes: tuple[str, ...]
     train: tuple[int, ...]
     test: tuple[int, ...]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> "Labels":
-        """Counted in the betons."""
+    def of(cls, dataset: Dataset, task: Task) -> "Labels | None":
+        """Counted in the betons; None for a task that has no use for labels."""
+        if not task.labelled:
+            return None
         classes = dataset.train.classes
         train, test = (
             tuple(np.bincount(split.labels(), minlength=len(classes)).tolist())
@@ -40,16 +43,16 @@ class Labels:
 
     @property
     def chance(self) -> float:
-        """Top-1 of an answer that looks at no image.
+        """Share of right answers of one that looks at no image.
 
         One over the number of classes, or the share of the most frequent class among the test
         images, whichever is larger.
         """
         return max(1 / len(self.classes), max(self.test) / self.test_images)
 
-    def at_chance(self, top1: float) -> bool:
-        """Whether `top1` is at most two standard errors above chance on these test images."""
-        return top1 <= self.chance + 2 * standard_error(self.chance, self.test_images)
+    def at_chance(self, right: float) -> bool:
+        """Whether a share is at most two standard errors above chance on these test images."""
+        return right <= self.chance + 2 * standard_error(self.chance, self.test_images)
 
 
 @dataclass(frozen=True)
@@ -57,53 +60,67 @@ class Point:
     """What a network reaches on the test images: one width for all of them, or each its own."""
 
     name: str
-    top1: float
-    """Share of images classified correctly."""
+    value: float
+    """Mean of the task's headline measure."""
+    stderr: float
+    """Standard error of `value`, over images."""
     madds: float
     """Multiply-adds per image, on average."""
     target: float | None = None
     """Multiply-adds per image that were asked for."""
 
 
-def doubts(static: Sequence[Point], dynamic: Sequence[Point], labels: Labels) -> list[str]:
+def doubts(
+    static: Sequence[Point],
+    dynamic: Sequence[Point],
+    headline: Measure,
+    images: int,
+    labels: Labels | None,
+) -> list[str]:
     """A sentence for each kind of doubt that there is about a result; none for a sound one.
 
-    static: the routable widths. dynamic: what was gated. A dynamic network counts as below the
-    static widths where its top-1 is more than its own standard error below the upper hull of their
-    points (MAdds, top-1), which is what the best mixture of two widths reaches at its average.
+    static: the routable widths. dynamic: what was gated. headline: what their values are of.
+    images: how many test images there are; labels: their classes, None for a task without.
+    A dynamic network counts as below the static widths where its value is more than its own
+    standard error worse than the hull of their points (MAdds, value), which is what the best
+    mixture of two widths reaches at its average.
     """
-    found = [
-        _few_images(labels),
-        _imbalance(labels),
-        _off_target(dynamic, labels),
-        _below_static(static, dynamic, labels),
-        _at_chance(static, dynamic, labels),
-    ]
+    found = [_few_images(static, dynamic, headline, images)]
+    if labels is not None:
+        found.append(_imbalance(headline, labels))
+    found += [_off_target(dynamic, images), _below_static(static, dynamic, headline)]
+    if labels is not None:
+        found.append(_at_chance(static, dynamic, headline, labels))
     return [sentence for sentence in found if sentence is not None]
 
 
-def _few_images(labels: Labels) -> str | None:
-    images = labels.test_images
+def _few_images(
+    static: Sequence[Point], dynamic: Sequence[Point], headline: Measure, images: int
+) -> str | None:
     if images >= FEWEST_TEST_IMAGES:
         return None
+    if headline.share:
+        most = f"{standard_error(0.5, images):.1%}"
+    else:
+        most = headline.text(max(point.stderr for point in (*static, *dynamic)))
     return (
-        f"{images} test images are few: the standard error of a top-1 is up to "
-        f"{standard_error(0.5, images):.1%}; {FEWEST_TEST_IMAGES} or more say more"
+        f"{images} test images are few: the standard error of a {headline.title} is up to {most}; "
+        f"{FEWEST_TEST_IMAGES} or more say more"
     )
 
 
-def _imbalance(labels: Labels) -> str | None:
+def _imbalance(headline: Measure, labels: Labels) -> str | None:
     most, least = max(labels.train), min(labels.train)
     if most <= LARGEST_IMBALANCE * least:
         return None
     large, small = (labels.classes[labels.train.index(count)] for count in (most, least))
     return (
         f"training images are unbalanced, more than {LARGEST_IMBALANCE} to 1: {most:,} of class "
-        f"{large}, {least:,} of class {small}; top-1 says little of rare classes"
+        f"{large}, {least:,} of class {small}; {headline.title} says little of rare classes"
     )
 
 
-def _off_target(dynamic: Sequence[Point], labels: Labels) -> str | None:
+def _off_target(dynamic: Sequence[Point], images: int) -> str | None:
     off = [
         f"{point.name} by {point.madds / point.target - 1:+.1%}"
         for point in dynamic
@@ -113,19 +130,22 @@ def _off_target(dynamic: Sequence[Point], labels: Labels) -> str | None:
         return None
     return (
         f"average multiply-adds miss their target by more than {OFF_TARGET:.0%} on "
-        f"{labels.test_images:,} test images: {', '.join(off)}"
+        f"{images:,} test images: {', '.join(off)}"
     )
 
 
-def _below_static(static: Sequence[Point], dynamic: Sequence[Point], labels: Labels) -> str | None:
+def _below_static(
+    static: Sequence[Point], dynamic: Sequence[Point], headline: Measure
+) -> str | None:
     madds = np.array([point.madds for point in static])
-    hull = frontier(np.array([[1 - point.top1 for point in static]]), madds)
+    hull = frontier(np.array([[headline.error(point.value) for point in static]]), madds)
     below = []
     for point in dynamic:
         # An average of the slimmest width's alone may lie a rounding below it.
-        reached = 1 - hull.at(max(point.madds, float(madds.min())))
-        if point.top1 < reached - standard_error(point.top1, labels.test_images):
-            below.append(f"{point.name} {point.top1:.2%} against {reached:.2%}")
+        reached = hull.at(max(point.madds, float(madds.min())))
+        if headline.error(point.value) > reached + point.stderr:
+            ours, theirs = map(headline.text, (point.value, headline.of_error(reached)))
+            below.append(f"{point.name} {ours} against {theirs}")
     if not below:
         return None
     return (
@@ -134,13 +154,19 @@ def _below_static(static: Sequence[Point], dynamic: Sequence[Point], labels: Lab
     )
 
 
-def _at_chance(static: Sequence[Point], dynamic: Sequence[Point], labels: Labels) -> str | None:
+def _at_chance(
+    static: Sequence[Point], dynamic: Sequence[Point], headline: Measure, labels: Labels
+) -> str | None:
     widest = max(static, key=lambda point: point.madds)
-    low = [f"{p.name} {p.top1:.2%}" for p in (widest, *dynamic) if labels.at_chance(p.top1)]
+    low = [
+        f"{point.name} {headline.text(point.value)}"
+        for point in (widest, *dynamic)
+        if labels.at_chance(point.value)
+    ]
     if not low:
         return None
     return (
-        f"top-1 is at chance level: {', '.join(low)}, where an answer that looks at no image has "
-        f"{labels.chance:.2%} (standard error "
+        f"{headline.title} is at chance level: {', '.join(low)}, where an answer that looks at no "
+        f"image has {headline.text(labels.chance)} (standard error "
         f"{standard_error(labels.chance, labels.test_images):.2%})"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import dsnet
 from dsnet import DSNet
@@ -34,6 +34,11 @@ class Training:
     optimizer: torch.optim.Optimizer
     student: DSNet | None = None
     epoch: int = 0
+
+    @property
+    def learning(self) -> list[nn.Parameter]:
+        """What the optimizer updates, in the network's order."""
+        return [p for p in (self.student or self.model).parameters() if p.requires_grad]
 
     def save(self, directory: Path) -> None:
         """Write everything into an existing folder."""

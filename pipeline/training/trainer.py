@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.train import TrainingFailedError, UserCallback, WorkerGroupError
@@ -27,9 +27,9 @@ from pipeline.config import Config, storage_dir
 from pipeline.store.callback import MLflowCallback
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
-from pipeline.training.worker import Settings, TrainWorker, Worker
+from pipeline.training.worker import Assignment, TrainWorker, Worker
 
-Loop = Callable[[Worker], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,16 @@ class StageResult:
 
 def train(
     stage: str,
-    loop: Loop,
+    loop: Callable[[Worker, T], None],
+    inputs: T,
     config: Config,
-    settings: Settings,
     *,
     fingerprint: str,
     run: Run,
 ) -> StageResult:
     """Run `loop` on `config.cluster.workers` workers and wait for its end.
 
+    inputs: what the loop reads beside the configuration, the same for every worker; pickled.
     The run's folder is named after the stage's fingerprint: started again after a crash, the same
     stage goes on from its newest whole checkpoint.
     Raises InputError if a worker did, DivergenceError if the training came to nothing, and Ray
@@ -63,14 +64,11 @@ def train(
     name, storage = f"{config.name}-{stage}-{fingerprint[:12]}", storage_dir(config)
     _forget_snapshot(storage / name)
     with progress_actor.shown(stage) as progress:
+        # Bound to the function and not given as train_loop_config: Ray Train's controller reads
+        # that too, and would import for it what only the workers need.
+        assignment = Assignment(config, progress, storage / name)
         trainer = TorchTrainer(
-            partial(_on_worker, loop),
-            train_loop_config={
-                **settings,
-                "config": config.as_dict(),
-                "board": progress,
-                "run_folder": str(storage / name),
-            },
+            partial(_on_worker, loop, inputs, assignment),
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
@@ -118,14 +116,14 @@ def _result(stage: str, run: Path) -> StageResult:
     return StageResult(newest.metrics, newest.folder)
 
 
-def _on_worker(loop: Loop, settings: Settings) -> None:
-    with closing(TrainWorker(settings)) as worker:
+def _on_worker(loop: Callable[[Worker, T], None], inputs: T, assignment: Assignment) -> None:
+    with closing(TrainWorker(assignment)) as worker:
         try:
-            loop(worker)
+            loop(worker, inputs)
         except DivergenceError as error:
             # Every worker ends here, and would again: not for Ray Train to start once more.
             if worker.rank == 0:
-                ray.get(settings["board"].fail.remote(str(error)))
+                ray.get(assignment.board.fail.remote(str(error)))
 
 
 def _users_mistake(error: TrainingFailedError) -> InputError | None:

@@ -5,7 +5,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +20,26 @@ from torch import Tensor
 from dsnet import Metadata, normalize
 from dsnet.files import atomic_directory
 from pipeline.cluster.ray_private import report_logger
-from pipeline.config import Config, config_from_dict
+from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.split import holdout
 from pipeline.training import checkpoint
 
-Settings = dict[str, Any]
-
 
 class Worker(ABC):
     """What every stage's training loop starts from.
 
-    settings: plain values, as the driver sent them: "config", and the folders and files that the
-    stage reads.
+    config: the chain's, its plugins not yet imported. What a stage reads beside it are the loop's
+    inputs.
     """
 
-    def __init__(
-        self, settings: Settings, rank: int, world_size: int, device: torch.device
-    ) -> None:
-        self.settings, self.rank, self.world_size = settings, rank, world_size
+    def __init__(self, config: Config, rank: int, world_size: int, device: torch.device) -> None:
+        import_plugins(config)
+        self.config, self.rank, self.world_size = config, rank, world_size
         self.device = device
         self._loaders = ExitStack()
-        self.config = config_from_dict(settings["config"])
+        self._splits: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
         torch.set_num_threads(self.config.cluster.threads)
         torch.manual_seed(self.config.seed)
 
@@ -73,11 +70,15 @@ class Worker(ABC):
         What an epoch draws thus depends on nothing that came before it, so that one that is trained
         again after a failure is the same as before.
         """
-        torch.manual_seed((self.config.seed * 1_000_003 + epoch) * self.world_size + self.rank)
+        torch.manual_seed(self.epoch_seed(epoch))
+
+    def epoch_seed(self, epoch: int) -> int:
+        """A number of its own for every seed of the config, epoch and rank."""
+        return (self.config.seed * 1_000_003 + epoch) * self.world_size + self.rank
 
     def loader(
         self,
-        beton: str,
+        beton: Path,
         batch_size: int,
         *,
         train: bool,
@@ -108,21 +109,22 @@ class Worker(ABC):
         """End the loaders and their threads."""
         self._loaders.close()
 
-    @cached_property
-    def train_and_holdout(self) -> tuple[np.ndarray, np.ndarray]:
-        """The training images' indices, and those kept aside."""
-        manifest = read_manifest(self.settings["train"])
-        return holdout(manifest, self.config.data.holdout, self.config.seed)
+    def train_and_holdout(self, beton: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The indices of the images of `beton` to train on, and of those kept aside."""
+        if beton not in self._splits:
+            manifest = read_manifest(beton)
+            self._splits[beton] = holdout(manifest, self.config.data.holdout, self.config.seed)
+        return self._splits[beton]
 
-    def train_loader(self, batch_size: int) -> Loader:
-        """The training images, shuffled and transformed at random, as many on every rank."""
-        ours, _ = self.train_and_holdout
-        return self.loader(self.settings["train"], batch_size, train=True, indices=ours)
+    def train_loader(self, beton: Path, batch_size: int) -> Loader:
+        """The images to train on, shuffled and transformed at random, as many on every rank."""
+        ours, _ = self.train_and_holdout(beton)
+        return self.loader(beton, batch_size, train=True, indices=ours)
 
-    def holdout_loader(self, batch_size: int) -> Loader:
+    def holdout_loader(self, beton: Path, batch_size: int) -> Loader:
         """The images kept aside, each exactly once over all ranks."""
-        _, aside = self.train_and_holdout
-        return self.loader(self.settings["train"], batch_size, train=False, indices=aside)
+        _, aside = self.train_and_holdout(beton)
+        return self.loader(beton, batch_size, train=False, indices=aside)
 
     def batches(
         self, batches: Iterator[Batch], metadata: Metadata
@@ -142,23 +144,31 @@ class Worker(ABC):
         return torch.cat(parts).to(rows.device)
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """What a driver tells each worker of a run on Ray Train."""
+
+    config: Config
+    board: Any
+    """Handle of the `progress_actor.Board` on which rank 0 writes its progress."""
+    run_folder: Path
+    """Where the run's checkpoints are."""
+
+
 class TrainWorker(Worker):
-    """A worker of Ray Train.
+    """A worker of Ray Train."""
 
-    settings: "board" too, where rank 0 writes its progress, and "run_folder", where the run's
-    checkpoints are.
-    """
-
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
         context = ray.train.get_context()
-        device = ray.train.torch.get_device()
-        super().__init__(settings, context.get_world_rank(), context.get_world_size(), device)
+        rank, world_size = context.get_world_rank(), context.get_world_size()
+        super().__init__(assignment.config, rank, world_size, ray.train.torch.get_device())
         # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
         logging.getLogger(report_logger()).setLevel(logging.WARNING)
 
     def progress(self, done: int, total: int, **fields: float) -> None:
         if self.rank == 0:
-            self.settings["board"].write.remote(total, done, fields)
+            self.assignment.board.write.remote(total, done, fields)
 
     def report(
         self,
@@ -183,7 +193,7 @@ class TrainWorker(Worker):
             # its epoch is done again.
             known = ray.train.get_checkpoint()
             newest = checkpoint.newest_whole(
-                Path(self.settings["run_folder"]), until=known and Path(known.path).name
+                self.assignment.run_folder, until=known and Path(known.path).name
             )
             found = newest and str(newest.folder)
         # One looks and all follow: what is damaged must be so for every worker.
@@ -194,8 +204,8 @@ class TrainWorker(Worker):
 class LocalWorker(Worker):
     """The only worker, in this process: for benchmarks and ablations. Keeps its last checkpoint."""
 
-    def __init__(self, settings: Settings, directory: Path) -> None:
-        super().__init__(settings, 0, 1, torch.device("cpu"))
+    def __init__(self, config: Config, directory: Path) -> None:
+        super().__init__(config, 0, 1, torch.device("cpu"))
         self.directory = directory
         self.metrics: list[dict[str, Any]] = []
 

@@ -14,11 +14,14 @@ from dsnet.training import recalibrate
 from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import config_from_dict
+from pipeline.data.dataset import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout
+from pipeline.runner.evaluate import evaluate
 from pipeline.runner.job import Job
+from pipeline.runner.supernet import given_supernet
 from pipeline.store import registry, tracking
 from pipeline.training.evaluation import Evaluation
 from tests.pipeline.chain.conftest import configured
@@ -79,10 +82,10 @@ def test_every_test_image_is_counted_once_and_the_figures_come_from_the_register
 def test_one_worker_counts_what_two_counted(result: ChainResult) -> None:
     config = configured(cluster={"workers": 1}, evaluate={"batch_size": 50})
     with tracking.chain_run(config) as run:
-        job = Job(config, chain.ingest(config), run)
+        job = Job(config, ingest(config), run)
         # Another target's alias must not matter: only the stage's own inputs do.
         fresh = registry.annotate(result.version, {"evaluate_fingerprint": ""}, {})
-        again = chain.evaluate(job, fresh)
+        again = evaluate(job, fresh)
     assert json.loads(again.tags["evaluation"]) == json.loads(result.version.tags["evaluation"])
 
 
@@ -91,7 +94,7 @@ def test_recalibration_on_two_workers_equals_one_pass_over_the_same_batches(
 ) -> None:
     supernet, calibrated, _ = result.versions
     config = configured()
-    dataset = chain.ingest(config)
+    dataset = ingest(config)
     ours, _ = holdout(dataset.train, config.data.holdout, config.seed)
     order = ours[permutation(len(ours), config.seed, 0)]
     loader = Loader(
@@ -167,5 +170,5 @@ def test_a_supernet_that_has_seen_the_held_out_images_is_warned_of(
     for changed, warnings in (({}, 0), ({"seed": 7}, 1)):
         caplog.clear()
         config = config_from_dict(configured(gate={"supernet": uri}).as_dict() | changed)
-        assert chain.given_supernet(config) == result.versions[1]
+        assert given_supernet(config) == result.versions[1]
         assert sum(uri in record.getMessage() for record in caplog.records) == warnings

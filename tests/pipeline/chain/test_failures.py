@@ -12,9 +12,10 @@ import pytest
 from ray.util.state import list_actors
 
 from dsnet.errors import DivergenceError
-from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import Config
+from pipeline.data.dataset import ingest
+from pipeline.runner.find_or_train import find_or_train
 from pipeline.runner.job import Job
 from pipeline.stages import supernet
 from pipeline.store import registry, tracking
@@ -35,13 +36,13 @@ def long(name: str) -> Config:
 def supernet_of(config: Config) -> Version:
     """What stage I of a config registers, on the session's cluster."""
     with tracking.chain_run(config) as run:
-        return chain.supernet(Job(config, chain.ingest(config), run))
+        return find_or_train(Job(config, ingest(config), run), supernet.STAGE)
 
 
 def run_folder(home: Path, config: Config) -> Path:
     """Where stage I keeps its checkpoints."""
     with tracking.chain_run(config) as run:
-        key = Job(config, chain.ingest(config), run).fingerprint(supernet.SPEC)
+        key = Job(config, ingest(config), run).fingerprint(supernet.SPEC)
     return home / "train" / f"{config.name}-supernet-{key[:12]}"
 
 

@@ -16,13 +16,14 @@ import dsnet
 from dsnet import InputError
 from dsnet.io.weights import load_gates
 from dsnet.routing.target import parse_target
-from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import Config, config_from_dict
+from pipeline.data.dataset import ingest
 from pipeline.data.sources import open_source
 from pipeline.predict import open_model
 from pipeline.report import read_results, render
 from pipeline.runner.job import Job
+from pipeline.runner.supernet import gateless
 from pipeline.runner.tables import Tables, make_tables
 from pipeline.store import registry, tracking
 from pipeline.sweep.run import SweepResult, sweep
@@ -49,9 +50,9 @@ def swept(home: Path, result: ChainResult) -> SweepResult:
 def tables(swept: SweepResult, result: ChainResult) -> Tables:
     config = sweep_config(result)
     with tracking.chain_run(config) as run:
-        job = Job(config, chain.ingest(config), run)
+        job = Job(config, ingest(config), run)
         supernet = result.versions[1]
-        return make_tables(job, supernet, chain.gateless(job, supernet))
+        return make_tables(job, supernet, gateless(job, supernet))
 
 
 def test_every_target_is_met_on_held_out_images(swept: SweepResult) -> None:

@@ -24,8 +24,9 @@ from pipeline.routing_table.build import build, pending
 from pipeline.routing_table.description import describe
 from pipeline.routing_table.read import read_table
 from pipeline.stages import calibrate, evaluate, gate, supernet, table, table_gate
+from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.store.fingerprint import Spec
-from pipeline.training.worker import LocalWorker, Worker
+from pipeline.training.worker import LocalWorker
 from tests.pipeline.sweep.made import make_tables
 
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -75,23 +76,17 @@ class Tiny:
         self.metadata = self.dataset.metadata(self.config)
         self.model = fixed_model(self.metadata)
 
-    def run(self, name: str, loop: Callable[[Worker], None]) -> LocalWorker:
+    def run(self, stage: Stage[Inputs]) -> LocalWorker:
         """A stage's loop, from its beginning, as its only worker."""
-        directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder), "checkpoint")
-        settings: dict[str, Any] = {
-            "config": self.config.as_dict(),
-            "train": str(self.dataset.train.beton),
-            "test": str(self.dataset.test.beton),
-            "metadata": self.metadata,
-            "model": str(dsnet.save(self.model, self.folder / "input")),
-        }
-        with closing(LocalWorker(settings, directory)) as worker:
-            loop(worker)
+        directory = Path(tempfile.mkdtemp(dir=self.folder), "checkpoint")
+        model = dsnet.save(self.model, self.folder / "input")
+        with closing(LocalWorker(self.config, directory)) as worker:
+            stage.loop(worker, stage.inputs.of(Upstream(self.config, self.dataset, model)))
         return worker
 
-    def trained(self, name: str, loop: Callable[[Worker], None]) -> Numbers:
+    def trained(self, stage: Stage[Inputs]) -> Numbers:
         """What a training hands on, tensor by tensor, and what it reported of it."""
-        worker = self.run(name, loop)
+        worker = self.run(stage)
         model = dsnet.load(worker.directory / "model")
         counts = worker.metrics[-1]["evaluation"]
         prices = {"price": torch.tensor(model.metadata.price)}
@@ -99,15 +94,15 @@ class Tiny:
 
 
 def supernet_numbers(tiny: Tiny) -> Numbers:
-    return tiny.trained("supernet", supernet.loop)
+    return tiny.trained(supernet.STAGE)
 
 
 def calibrate_numbers(tiny: Tiny) -> Numbers:
-    return tiny.trained("calibrate", calibrate.loop)
+    return tiny.trained(calibrate.STAGE)
 
 
 def gate_numbers(tiny: Tiny) -> Numbers:
-    return tiny.trained("gate", gate.loop)
+    return tiny.trained(gate.STAGE)
 
 
 def table_numbers(tiny: Tiny) -> Numbers:
@@ -155,7 +150,7 @@ def table_gate_numbers(tiny: Tiny) -> Numbers:
 
 
 def evaluate_numbers(tiny: Tiny) -> Numbers:
-    return of_counts(tiny.run("evaluate", evaluate.loop).metrics[-1]["evaluation"])
+    return of_counts(tiny.run(evaluate.STAGE).metrics[-1]["evaluation"])
 
 
 # The stages, each with what it declares and what it computes.

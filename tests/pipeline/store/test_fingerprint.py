@@ -55,6 +55,7 @@ def test_what_shapes_the_supernet_changes_its_fingerprint(flag: str, text: str) 
     ("flag", "text"),
     [
         ("name", "other"),
+        ("plugins", "my_package.tasks"),
         ("data__dir", "/elsewhere"),
         ("data__source", "moved"),
         ("cluster__threads", "4"),

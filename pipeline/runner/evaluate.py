@@ -1,0 +1,41 @@
+"""Evaluation on its driver: a version's counts on the test images, among its tags."""
+
+import json
+
+import dsnet
+from pipeline.runner.find_or_train import run_stage
+from pipeline.runner.job import Job, headline
+from pipeline.stages.evaluate import STAGE
+from pipeline.stages.stage import Upstream
+from pipeline.store import registry, tracking
+from pipeline.store.registry import Version
+from pipeline.training.evaluation import Evaluation
+
+
+def evaluate(job: Job, version: Version) -> Version:
+    """Measure a registered version, loaded back from the registry, on the test images.
+
+    Returns it with the counts and the headline figures among its tags.
+    """
+    key = job.fingerprint(STAGE.spec, [version])
+    if version.tags.get("evaluate_fingerprint") == key:
+        return version
+    directory = job.local(version)
+    with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
+        inputs = STAGE.inputs.of(Upstream(job.config, job.dataset, directory))
+        outcome = run_stage(job, STAGE, inputs, key, run)
+    found = Evaluation.from_dict(outcome.metrics["evaluation"])
+    if found.images != job.dataset.test.samples:
+        raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")
+    tags = {
+        "evaluated_on": "test",
+        "evaluation": json.dumps(found.to_dict()),
+        # Last: what it is found by next time must not be there before the counts are.
+        "evaluate_fingerprint": key,
+    }
+    return registry.annotate(version, tags, headline(found, dsnet.load(directory)))
+
+
+def counts(version: Version) -> Evaluation:
+    """What `evaluate` counted of a version on the test images."""
+    return Evaluation.from_dict(json.loads(version.tags["evaluation"]))

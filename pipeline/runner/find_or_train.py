@@ -1,0 +1,40 @@
+"""A stage on its driver: found by its fingerprint if it was done before, else run on workers."""
+
+import logging
+
+import dsnet
+from pipeline.runner.job import Job, headline
+from pipeline.runner.register import register_model
+from pipeline.stages.stage import Inputs, Stage, T, Upstream
+from pipeline.store import registry, tracking
+from pipeline.store.registry import Version
+from pipeline.store.tracking import Run
+from pipeline.training.evaluation import Evaluation
+from pipeline.training.state import MODEL
+from pipeline.training.trainer import StageResult, train
+
+logger = logging.getLogger(__name__)
+
+
+def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None) -> Version:
+    """The version that `stage` makes of `parent`, trained now or found where it was made before.
+
+    Its metrics are counted by the loop on the images that were kept from training.
+    """
+    name = job.config.name if stage.gated else job.supernet_name
+    key = job.fingerprint(stage.spec, [parent] if parent else [])
+    if found := registry.find(name, key):
+        logger.info("%s: %s is there already", stage.spec.name, found.uri)
+        return found
+    upstream = Upstream(job.config, job.dataset, job.local(parent) if parent else None)
+    with tracking.stage_run(job.run, stage.spec.name, {"fingerprint": key}) as run:
+        outcome = run_stage(job, stage, stage.inputs.of(upstream), key, run)
+        counts = Evaluation.from_dict(outcome.metrics["evaluation"])
+        model = dsnet.load(outcome.directory / MODEL)
+        metrics = headline(counts, model)
+        return register_model(job, stage.spec.name, name, model, metrics, key, run, parent)
+
+
+def run_stage(job: Job, stage: Stage[T], inputs: T, key: str, run: Run) -> StageResult:
+    """What the stage's loop reported from its workers. `key`: the stage's fingerprint."""
+    return train(stage.spec.name, stage.loop, inputs, job.config, fingerprint=key, run=run)

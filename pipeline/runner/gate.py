@@ -1,0 +1,72 @@
+"""Stage II on its driver: by a routing table, or straight through the network."""
+
+import logging
+
+from dsnet import DSNet
+from dsnet.routing import MAX_PATHS
+from dsnet.routing.tuned import fitted
+from pipeline.config import Config
+from pipeline.runner.find_or_train import find_or_train
+from pipeline.runner.job import GATE, Job
+from pipeline.runner.register import register_model
+from pipeline.runner.supernet import gateless
+from pipeline.runner.tables import make_tables
+from pipeline.stages import gate as gate_stage
+from pipeline.stages import table_gate
+from pipeline.store import registry, tracking
+from pipeline.store.registry import Version
+
+logger = logging.getLogger(__name__)
+
+
+def gate(job: Job, supernet: Version) -> Version:
+    """The gated network. Raises InputError for a supernet of another number of classes."""
+    model = gateless(job, supernet)
+    if by_table(job.config, model):
+        return gate_by_table(job, supernet, model)
+    return straight_through(job, supernet)
+
+
+def by_table(config: Config, model: DSNet) -> bool:
+    """Whether gates are trained on a table, as `gate.method` says; a warning, where they cannot."""
+    if config.gate.method != "table":
+        return False
+    if (paths := len(model.space.routes)) <= MAX_PATHS:
+        return True
+    logger.warning(
+        "gate.method table is for up to %d joint paths and %s has %d: straight_through is used",
+        MAX_PATHS,
+        model.architecture.name,
+        paths,
+    )
+    return False
+
+
+def straight_through(job: Job, supernet: Version) -> Version:
+    """The gated network, its gates trained as the paper does, through the network."""
+    return find_or_train(job, gate_stage.STAGE, supernet)
+
+
+def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
+    """The gated network, its gates trained on the supernet's routing table."""
+    key = job.fingerprint(table_gate.SPEC, [supernet])
+    if found := registry.find(job.config.name, key):
+        return found
+    tables = make_tables(job, supernet, model)
+    with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
+        train, holdout = tables.read("train"), tables.read("holdout")
+        trained_gate = table_gate.train_on(job.config, train, holdout)
+        (outcome,) = trained_gate.outcomes
+        ours = table_gate.tuned(trained_gate, holdout)
+        metrics = {**outcome.measures, "average_madds": outcome.madds}
+        return register_model(
+            job,
+            GATE,
+            job.config.name,
+            fitted(model, ours),
+            metrics,
+            key,
+            run,
+            supernet,
+            gates=[ours],
+        )

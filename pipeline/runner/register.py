@@ -1,0 +1,78 @@
+"""A model becomes a registered version, which the next stage finds in the storage."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import dsnet
+from dsnet import InputError
+from dsnet.files import write_sums
+from dsnet.inference.export import write_onnx
+from dsnet.routing.tuned import TunedGate
+from pipeline.config import Config
+from pipeline.runner.job import GATE, Job
+from pipeline.store import registry
+from pipeline.store.code_version import code_version
+from pipeline.store.registry import Version
+from pipeline.store.tracking import Run
+
+logger = logging.getLogger(__name__)
+
+
+def register_model(
+    job: Job,
+    stage: str,
+    name: str,
+    model: dsnet.DSNet,
+    metrics: dict[str, float],
+    key: str,
+    run: Run,
+    parent: Version | None,
+    *,
+    gates: Sequence[TunedGate] = (),
+    evaluated_on: str = "holdout",
+    aliases: Sequence[str] = (),
+    attach: Callable[[Path], object] | None = None,
+) -> Version:
+    """Make `model` the next version of `name`, with where it comes from and what it reaches.
+
+    metrics: the headline's mean and average_madds at least, on the images that `evaluated_on` says.
+    key: the stage's fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
+    puts further files into the model directory. A gated network goes with its ONNX file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        directory = dsnet.save(model, Path(folder, "model"), gates)
+        if attach is not None:
+            attach(directory)
+            write_sums(directory)
+        if stage == GATE:
+            try:
+                write_onnx(model, directory)
+            except InputError as error:
+                logger.warning("%s goes without an ONNX file: %s", name, error)
+        version = registry.register(
+            name,
+            directory,
+            stage=stage,
+            run_id=run.id,
+            tags={
+                "fingerprint": key,
+                "parent": parent.uri if parent else "",
+                "dataset_digest": job.dataset.digest,
+                "code_version": code_version(),
+                "evaluated_on": evaluated_on,
+                "holdout": holdout_tag(job.config),
+                "task": model.task.name,
+                "headline": model.task.headline.name,
+            },
+            metrics=metrics,
+            aliases=aliases,
+        )
+        job.keep(version, directory)
+        return version
+
+
+def holdout_tag(config: Config) -> str:
+    """Which training images a version was not trained on: `data.holdout` of them, by `seed`."""
+    return f"{config.data.holdout:g}, {config.seed}"
