@@ -8,7 +8,8 @@ from dsnet.errors import InputError
 from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 from dsnet.models.network import DSNet
-from dsnet.models.registry import ARCHITECTURES
+from dsnet.models.registry import ARCHITECTURES, family
+from dsnet.tasks import Task
 
 
 def architecture(name: str) -> Architecture:
@@ -20,6 +21,11 @@ def architecture(name: str) -> Architecture:
             f"known: {', '.join(ARCHITECTURES)}"
         )
     return ARCHITECTURES[name]
+
+
+def task_of(name: str) -> Task:
+    """What an architecture is for. Raises InputError as `architecture`."""
+    return family(architecture(name).family).task
 
 
 def create_model(

@@ -17,7 +17,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import RunConfig, ScalingConfig
 from torch import Tensor
 
-from dsnet import Metadata
+from dsnet import DSNet
 from jobs.bench.interleaved import Figure, compare
 from jobs.bench.options import Options
 from jobs.bench.record import Record
@@ -163,10 +163,8 @@ class _Watched(TrainWorker):
         super().__init__(assignment)
         self.marks = marks
 
-    def batches(
-        self, batches: Iterator[Batch], metadata: Metadata
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in super().batches(batches, metadata):
+    def batches(self, batches: Iterator[Batch], model: DSNet) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in super().batches(batches, model):
             self.marks.note("batch")
             yield batch
 

@@ -3,8 +3,7 @@
 import logging
 
 from dsnet import InputError, create_model, tasks
-from dsnet.models.create import architecture
-from dsnet.models.registry import family
+from dsnet.models import create
 from dsnet.tasks import Task
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
@@ -54,4 +53,4 @@ def task_of(config: Config, given: Version | None) -> Task:
     """What the chain's network is for; `given`: the supernet that the config names."""
     if given is not None:
         return tasks.find(given.task)
-    return family(architecture(config.model.arch).family).task
+    return create.task_of(config.model.arch)

@@ -59,7 +59,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
             shared=False,
             exact=True,
         )
-        batches = worker.batches(loader.epoch(0), model.metadata)
+        batches = worker.batches(loader.epoch(0), model)
         for done, (batch, _) in enumerate(batches, start=1):
             yield batch
             worker.progress(done, len(loader))
@@ -67,7 +67,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     seen = recalibrate(model, images())
     check_finite(dict(model.named_buffers()), "after recalibration")
     holdout = worker.holdout_loader(inputs.train, section.batch_size)
-    counts = evaluate(model, worker.batches(holdout.epoch(0), model.metadata), routed=False)
+    counts = evaluate(model, worker.batches(holdout.epoch(0), model), routed=False)
     worker.report(
         {
             "images": seen,

@@ -42,7 +42,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     loader = worker.loader(inputs.test, worker.config.evaluate.batch_size, train=False)
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        for done, batch in enumerate(worker.batches(loader.epoch(0), model.metadata), start=1):
+        for done, batch in enumerate(worker.batches(loader.epoch(0), model), start=1):
             yield batch
             worker.progress(done, len(loader))
 

@@ -52,7 +52,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
         metrics: dict[str, Any] = {"epoch": state.epoch, "train": epoch.losses.means()}
         if epoch.last:
             set_prices(worker, state.model, holdout)
-        counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model.metadata))
+        counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model))
         metrics["holdout"] = by_width(counts.rows(state.model), state.model.task.headline)
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
@@ -116,7 +116,7 @@ def set_prices(worker: Worker, model: dsnet.DSNet, holdout: Loader) -> None:
 
     Where there is a target, the price that meets it is what the model runs at by default.
     """
-    batches = [images for images, _ in worker.batches(holdout.epoch(0), model.metadata)]
+    batches = [images for images, _ in worker.batches(holdout.epoch(0), model)]
     if len(model.gates) == 1:
         logits = torch.cat([gate_logits(model, images) for images in batches])
         prices = prices_from_logits(model, worker.gather(logits))

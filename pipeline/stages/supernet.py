@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dsnet import DSNet, Metadata, create_model
 from dsnet.errors import DivergenceError
+from dsnet.models.create import task_of
 from dsnet.training import (
     bootstrap_step,
     distill_step,
@@ -99,9 +100,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
             "loss": epoch.losses.means(),
         }
         if epoch.checkpoint:
-            counts = evaluate(
-                teacher, worker.batches(holdout.epoch(0), teacher.metadata), routed=False
-            )
+            counts = evaluate(teacher, worker.batches(holdout.epoch(0), teacher), routed=False)
             metrics["holdout"] = by_width(counts.rows(teacher), teacher.task.headline)
             metrics["evaluation"] = counts.to_dict()
             worker.report(metrics, state.save, final=epoch.last)
@@ -146,9 +145,10 @@ def check_weights(student: DSNet, teacher: DSNet, images: Tensor, step: int) -> 
 def new_model(worker: Worker, metadata: Metadata) -> DSNet:
     """A freshly initialised network for the data, the same on every worker."""
     model = worker.config.model
+    labelled = task_of(model.arch).labelled
     return create_model(
         model.arch,
-        model.num_classes or len(metadata.classes),
+        model.num_classes or (len(metadata.classes) if labelled else None),
         routes=model.routes,
         dropout=model.dropout,
         metadata=metadata,

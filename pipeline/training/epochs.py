@@ -71,7 +71,7 @@ def train_epochs(
     while state.epoch < schedule.epochs:
         seed(state.epoch)
         losses = LossMeter()
-        batches = worker.batches(loader.epoch(state.epoch), state.model.metadata)
+        batches = worker.batches(loader.epoch(state.epoch), state.model)
         for now, (images, labels) in enumerate(batches, start=state.epoch * len(loader)):
             lr = learning_rate(now, steps, schedule.lr, warmup, schedule.warmup_lr)
             set_learning_rate(state.optimizer, lr)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dsnet import Metadata, normalize
+from dsnet import DSNet, normalize
 from dsnet.files import atomic_directory
 from pipeline.cluster.ray_private import report_logger
 from pipeline.config import Config, config_from_dict, import_plugins
@@ -126,14 +126,16 @@ class Worker(ABC):
         _, aside = self.train_and_holdout(beton)
         return self.loader(beton, batch_size, train=False, indices=aside)
 
-    def batches(
-        self, batches: Iterator[Batch], metadata: Metadata
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """(normalised images (N, 3, H, W), labels (N,)) on this worker's device."""
+    def batches(self, batches: Iterator[Batch], model: DSNet) -> Iterator[tuple[Tensor, Tensor]]:
+        """The (inputs, targets) of `model.task`, on this worker's device.
+
+        For classification: normalised images (N, 3, H, W) and labels (N,).
+        """
+        mean, std = model.metadata.mean, model.metadata.std
         for batch in batches:
             images = batch.images.to(self.device, non_blocking=True)
             labels = batch.labels.to(self.device, non_blocking=True)
-            yield normalize(images, metadata.mean, metadata.std), labels
+            yield model.task.pair(normalize(images, mean, std), labels)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all workers, by rank; n may differ from worker to worker."""
