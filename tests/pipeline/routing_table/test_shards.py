@@ -101,13 +101,17 @@ def test_what_is_read_is_what_the_network_computed(
     table, expected = read_table(tmp_path, still), direct(model, digits)
     assert table.paths.routes == (3, 3)
     assert torch.equal(table.paths.madds, expected.paths.madds)
-    for name in ("labels", "samples", "views", "top1", "top5"):
+    for name in ("labels", "samples", "views"):
         assert torch.equal(getattr(table, name), getattr(expected, name)), name
+    assert list(table.measures) == ["top1", "top5"]
+    for name, values in table.measures.items():
+        assert torch.equal(values, expected.measures[name]), name
     for ours, theirs in zip(
         (*table.features, table.losses), (*expected.features, expected.losses), strict=True
     ):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs)
+    assert table.confidences is not None
     torch.testing.assert_close(table.confidences.float(), expected.confidences, atol=1e-3, rtol=0)
 
 
@@ -242,7 +246,7 @@ def test_other_programs_can_read_a_shard_and_learn_what_it_is_of(
     about = json.loads(shard.schema.metadata[b"dsnet.routing_table"])
     assert about["supernet"] == "models:/digits-supernet/2"
     assert about["dataset"] == digits.digest
-    right = direct(model, digits).top1[50:100]
+    right = direct(model, digits).headline[50:100]
     assert [[bits >> p & 1 for p in range(9)] for bits in shard["top1"].to_pylist()] == (
         right.int().tolist()
     )
