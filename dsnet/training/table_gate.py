@@ -12,7 +12,7 @@ What one multiply-add is worth at the target is thus measured, not guessed.
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +30,7 @@ from dsnet.routing.choice import (
     price_for_average,
 )
 from dsnet.routing.table import Paths, RoutingTable
+from dsnet.tasks import Task
 from dsnet.training.gate import Strategy
 
 _NEWTON_STEPS = 20
@@ -156,7 +157,10 @@ class _Rows:
         self.features = [features[rows].float() / scale for features, scale in pairs]
         self.losses = table.losses[rows].float()
         self.options = options
-        self.taught = sgs_paths(table.top1[rows], options.sgs) if options.sgs_weight else None
+        self.taught = None
+        if options.sgs_weight:
+            measured = {name: values[rows] for name, values in table.measures.items()}
+            self.taught = sgs_paths(table.task, measured, options.sgs)
 
     def loss(self, joint: Tensor, gates: int) -> Tensor:
         """Classification and SGS terms of joint log-probabilities (N, P)."""
@@ -166,18 +170,22 @@ class _Rows:
         return total
 
 
-def sgs_paths(top1: Tensor, strategy: Strategy) -> Tensor | None:
+def sgs_paths(task: Task, measures: Mapping[str, Tensor], strategy: Strategy) -> Tensor | None:
     """The path that sandwich gate sparsification teaches each row, int64 (N,); None for "off".
 
-    top1: bool (N, P). Easy rows, which the smallest path gets right, go there; the others to the
-    widest, except that "give_up" sends what the widest gets wrong to the smallest too.
+    measures: by name, of each path, (N, P). Easy rows (`Task.easy`) go to the smallest path; the
+    others to the widest, except that "give_up" sends hopeless ones (`Task.hopeless`) to the
+    smallest too.
     """
     if strategy == "off":
         return None
-    wide = ~top1[:, 0]
+    slim = {name: values[:, 0] for name, values in measures.items()}
+    wide = {name: values[:, -1] for name, values in measures.items()}
+    hard = ~task.easy(slim, lambda: wide)
     if strategy == "give_up":
-        wide &= top1[:, -1]
-    return wide * (top1.shape[1] - 1)
+        hard &= ~task.hopeless(wide)
+    paths = measures[task.headline.name].shape[1]
+    return hard * (paths - 1)
 
 
 def _held(batch: _Rows, logits: Sequence[Tensor], paths: Paths, price: float) -> Tensor:

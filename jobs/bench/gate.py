@@ -31,7 +31,7 @@ QUICK_IMAGES = 128
 
 
 def bench(options: Options) -> list[Record]:
-    """Seconds per target and their ratio; top-1 at equal average multiply-adds."""
+    """Seconds per target and their ratio; the headline measure at equal average multiply-adds."""
     config = _quick(options.config) if options.quick else options.config
     images = QUICK_IMAGES if options.quick else options.images
     threads = options.threads or os.cpu_count() or 1
@@ -43,7 +43,7 @@ def bench(options: Options) -> list[Record]:
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
-    """Draw top-1 against multiply-adds."""
+    """Draw the headline measure against multiply-adds."""
     gate_plot.draw(records, path)
 
 

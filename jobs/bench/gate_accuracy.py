@@ -11,14 +11,16 @@ weight of the complexity term, lambda_2, tuned. They meet table gates twice:
 
 Prices and the best of five come from held-out images alone, so on test images the two averages
 differ, a little if many images are held out: they are recorded too, and once more what the
-difference in top-1 is where the table gate's price is moved to straight-through's average on test
+difference is where the table gate's price is moved to straight-through's average on test
 images, without a look at their labels. All are judged on one table of the test images, whose rows
 say exactly what the network does. Seeds are those of augmentation, order and sampling; the supernet
 is the same one.
 
 At the targets each table gate is also held against what does not look at the image, which is the
-static widths and mixtures of two (the upper hull of their points) and its own shares of routes
+static widths and mixtures of two (the hull of their points) and its own shares of routes
 given to images by lot, and against the oracle: all at the multiply-adds that it has on test images.
+
+What is compared is the headline measure of the network's task: top-1, in percent and points.
 """
 
 from collections.abc import Sequence
@@ -38,6 +40,7 @@ from dsnet.routing import (
     random_errors,
 )
 from dsnet.routing.choice import Head
+from dsnet.tasks import Measure
 from dsnet.training.table_gate import train_gate
 from jobs.bench.gate_cost import spread_targets
 from jobs.bench.gate_setting import Setting
@@ -63,26 +66,32 @@ LEVEL = " at the same test MAdds"
 class Pair:
     """Two gates of one seed with the same average on held-out images, and what test images say.
 
-    level: the table's gate once more, at the price where test images have the same average.
+    headline: what they are compared by. level: the table's gate once more, at the price where test
+    images have the same average.
     """
 
+    headline: Measure
     straight: Outcome
     table: Outcome
     level: Outcome
 
     @property
-    def points(self) -> float:
-        """By how much the table's gate is better, in points of top-1."""
-        return 100 * (self.table.top1 - self.straight.top1)
+    def gain(self) -> float:
+        """By how much the table's gate is better, in steps of the headline."""
+        return gain(self.headline, _of(self.headline, self.table), self._theirs)
 
     @property
-    def points_level(self) -> float:
+    def gain_level(self) -> float:
         """The same where test images have the same average."""
-        return 100 * (self.level.top1 - self.straight.top1)
+        return gain(self.headline, _of(self.headline, self.level), self._theirs)
+
+    @property
+    def _theirs(self) -> float:
+        return _of(self.headline, self.straight)
 
 
 def accuracy(setting: Setting, title: str, seeds: int) -> list[Record]:
-    """Top-1 and average multiply-adds of both, where straight-through lands and at targets."""
+    """Headline and average multiply-adds of both, where straight-through lands and at targets."""
     holdout, test = setting.table("holdout"), setting.table("test")
     targets, widest = spread_targets(holdout.paths, TARGETS), float(test.paths.madds.max())
     landed: dict[float, list[Pair]] = {complexity: [] for complexity in COMPLEXITIES}
@@ -132,7 +141,7 @@ class Versus:
     def best_at(self, target: float, rivals: Sequence[Sequence[Head]]) -> Pair:
         """The one that is best on held-out images at the target, and a table gate for it."""
         priced = [(heads, price_at(self.holdout, heads, target)) for heads in rivals]
-        # As training on the table does: by cross-entropy, which a few images' luck sways less.
+        # As training on the table does: by the loss, which a few images' luck sways less.
         best, price = min(priced, key=lambda each: taken(self.holdout, *each).loss)
         return self._pair(best, price, target)
 
@@ -141,6 +150,7 @@ class Versus:
         gate = train_gate(self.train, self.holdout, [target], gate_options(self.config))
         level = price_at(self.test, gate.heads, straight.madds)
         return Pair(
+            headline=self.test.task.headline,
             straight=straight,
             table=taken(self.test, gate.heads, gate.prices[0]),
             level=taken(self.test, gate.heads, level),
@@ -157,16 +167,34 @@ def price_at(table: RoutingTable, heads: Sequence[Head], target: float) -> float
     return price_for_average(gate_logits(table, heads), table.paths, target)
 
 
-def points_over(line: Frontier, outcome: Outcome) -> float:
-    """Points of top-1 that an outcome has over a line of shares of wrong answers, as dear as it."""
-    return 100 * (outcome.top1 - (1 - line.at(outcome.madds)))
+def gain(measure: Measure, ours: float, theirs: float) -> float:
+    """By how much `ours` is better than `theirs`, in the measure's steps."""
+    return _scale(measure) * (measure.error(theirs) - measure.error(ours))
 
 
-def points_over_lot(table: RoutingTable, outcome: Outcome) -> float:
-    """Points of top-1 over what is expected if its shares of paths go to images by lot."""
-    each = table.top1.double().mean(0).tolist()
-    by_lot = sum(share * top1 for share, top1 in zip(outcome.shares, each, strict=True))
-    return 100 * (outcome.top1 - by_lot)
+def gain_over(headline: Measure, line: Frontier, outcome: Outcome) -> float:
+    """What an outcome gains over a line of errors (`Measure.error`) that is as dear as it."""
+    return gain(headline, _of(headline, outcome), headline.of_error(line.at(outcome.madds)))
+
+
+def gain_over_lot(table: RoutingTable, outcome: Outcome) -> float:
+    """What it gains over what is expected if its shares of paths go to images by lot."""
+    headline, each = table.task.headline, table.headline.double().mean(0).tolist()
+    by_lot = sum(share * value for share, value in zip(outcome.shares, each, strict=True))
+    return gain(headline, _of(headline, outcome), by_lot)
+
+
+def _of(measure: Measure, outcome: Outcome) -> float:
+    return outcome.measures[measure.name]
+
+
+def _scale(measure: Measure) -> float:
+    """Shares are recorded in percent."""
+    return 100 if measure.share else 1
+
+
+def _unit(measure: Measure) -> str:
+    return "%" if measure.share else measure.unit
 
 
 # Records -----------------------------------------------------------------------------------------
@@ -179,10 +207,11 @@ def _records(
     landed: dict[float, list[Pair]],
     held: dict[float, list[Pair]],
 ) -> list[Record]:
-    records = []
+    records, headline = [], test.task.headline
     for path, (route, madds) in enumerate(zip(routes, test.paths.madds.tolist(), strict=True)):
-        right = 100 * float(test.top1[:, path].double().mean())
-        records.append(summary(f"{title}: width {route} top-1", "%", [right]))
+        value = _scale(headline) * float(test.headline[:, path].double().mean())
+        name = f"{title}: width {route} {headline.title}"
+        records.append(summary(name, _unit(headline), [value]))
         records.append(summary(f"{title}: width {route} MAdds", MADDS, [madds]))
     for complexity, pairs in landed.items():
         records += _compared(f"{title}: complexity {complexity:g}", pairs)
@@ -193,27 +222,30 @@ def _records(
         records += _compared(f"{name}, best of five", pairs)
         gates = [pair.table for pair in pairs]
         for other, gains in {
-            STATIC: [points_over(static, gate) for gate in gates],
-            RANDOM: [points_over_lot(test, gate) for gate in gates],
-            ORACLE: [points_over(oracle, gate) for gate in gates],
+            STATIC: [gain_over(headline, static, gate) for gate in gates],
+            RANDOM: [gain_over_lot(test, gate) for gate in gates],
+            ORACLE: [gain_over(headline, oracle, gate) for gate in gates],
         }.items():
-            records.append(summary(f"{name} {TABLE} minus {other}", "points", gains))
+            records.append(summary(f"{name} {TABLE} minus {other}", headline.steps, gains))
     records += _means(f"{title}: complexities", landed)
     return records + _means(f"{title}: targets, best of five", held)
 
 
 def _compared(name: str, pairs: Sequence[Pair]) -> list[Record]:
     """One place where both are, over the seeds."""
-    right = [100 * pair.straight.top1 for pair in pairs]
+    headline = pairs[0].headline
+    title, unit, steps = headline.title, _unit(headline), headline.steps
+    straight, table = (
+        [_scale(headline) * _of(headline, outcome) for outcome in outcomes]
+        for outcomes in ([p.straight for p in pairs], [p.table for p in pairs])
+    )
     madds = [pair.straight.madds for pair in pairs]
     first, second = f"{name} {STRAIGHT}", f"{name} {TABLE}"
     return [
-        summary(f"{first} top-1", "%", right),
-        summary(
-            f"{second} top-1", "%", [100 * p.table.top1 for p in pairs], f"{first} top-1", right
-        ),
-        summary(f"{second} minus {STRAIGHT}", "points", [pair.points for pair in pairs]),
-        summary(f"{second} minus {STRAIGHT}{LEVEL}", "points", [p.points_level for p in pairs]),
+        summary(f"{first} {title}", unit, straight),
+        summary(f"{second} {title}", unit, table, f"{first} {title}", straight),
+        summary(f"{second} minus {STRAIGHT}", steps, [pair.gain for pair in pairs]),
+        summary(f"{second} minus {STRAIGHT}{LEVEL}", steps, [pair.gain_level for pair in pairs]),
         summary(f"{first} MAdds", MADDS, madds),
         summary(f"{second} MAdds", MADDS, [p.table.madds for p in pairs], f"{first} MAdds", madds),
     ]
@@ -222,14 +254,14 @@ def _compared(name: str, pairs: Sequence[Pair]) -> list[Record]:
 def _means(name: str, places: dict[float, list[Pair]]) -> list[Record]:
     """The mean differences, unlike other records' medians, over all places and seeds."""
     pairs = [pair for pairs in places.values() for pair in pairs]
-    differences = {"": [p.points for p in pairs], LEVEL: [p.points_level for p in pairs]}
+    differences = {"": [p.gain for p in pairs], LEVEL: [p.gain_level for p in pairs]}
     return [
         Record(
             f"{name}, mean {TABLE} minus {STRAIGHT}{level}",
-            "points",
-            mean(points),
-            (min(points), max(points)),
-            len(points),
+            pairs[0].headline.steps,
+            mean(gains),
+            (min(gains), max(gains)),
+            len(gains),
         )
-        for level, points in differences.items()
+        for level, gains in differences.items()
     ]

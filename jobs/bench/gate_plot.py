@@ -1,4 +1,4 @@
-"""Top-1 against average multiply-adds: both ways' gates and the static widths."""
+"""The headline measure against average multiply-adds: both ways' gates and the static widths."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,14 @@ KINDS = {
 def draw(records: Sequence[Record], path: Path) -> None:
     """An SVG; medians over the seeds, with bars from the smallest to the largest."""
     madds = {r.name.removesuffix(" MAdds"): r for r in records if r.unit == MADDS}
-    right = {r.name.removesuffix(" top-1"): r for r in records if r.name.endswith(" top-1")}
+    title, unit = _headline(records)
+    values = {r.name.removesuffix(f" {title}"): r for r in records if r.name.endswith(f" {title}")}
     with svg_figure(path, figsize=(8, 5.5)) as (figure, ((axes,),)):
         for kind, (colour, marker, label) in KINDS.items():
             names = [name for name in madds if kind == _kind(name)]
             if not names:
                 continue
-            x, y = [madds[name] for name in names], [right[name] for name in names]
+            x, y = [madds[name] for name in names], [values[name] for name in names]
             axes.errorbar(
                 [record.value / 1e6 for record in x],
                 [record.value for record in y],
@@ -38,9 +39,18 @@ def draw(records: Sequence[Record], path: Path) -> None:
                 linestyle="--" if kind == "width" else "none",
                 elinewidth=0.8,
             )
-        axes.set(xlabel="multiply-adds per image, millions", ylabel="top-1 on test images, %")
+        axes.set(
+            xlabel="multiply-adds per image, millions", ylabel=f"{title} on test images, {unit}"
+        )
         axes.legend()
         figure.tight_layout()
+
+
+def _headline(records: Sequence[Record]) -> tuple[str, str]:
+    """Title and unit of what is compared, as the widths' records name it."""
+    widths = (record for record in records if ": width " in record.name and record.unit != MADDS)
+    width = next(widths)
+    return width.name.rpartition(": width ")[2].partition(" ")[2], width.unit
 
 
 def _kind(name: str) -> str:

@@ -11,7 +11,11 @@ import torch
 from dsnet.routing import RoutingTable
 
 Arrays = dict[str, Any]
-"""A table in parts: `paths`, and by name the arrays of its columns, `features_G` for gate G."""
+"""A table in parts: `task`, `paths`, and by name the arrays of its columns, `features_G` for gate G
+and `measures_NAME` for a measure; `confidences` only where there are any.
+
+The task is pickled by its class, so that a trial's process imports the module it is written in.
+"""
 
 
 def from_arrays(arrays: Arrays) -> RoutingTable:
@@ -23,14 +27,14 @@ def from_arrays(arrays: Arrays) -> RoutingTable:
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return torch.from_numpy(arrays[name])
 
-    paths = arrays["paths"]
+    task, paths = arrays["task"], arrays["paths"]
     return RoutingTable(
+        task=task,
         paths=paths,
         features=tuple(tensor(f"features_{gate}") for gate in range(len(paths.routes))),
         losses=tensor("losses"),
-        confidences=tensor("confidences"),
-        top1=tensor("top1"),
-        top5=tensor("top5"),
+        measures={m.name: tensor(f"measures_{m.name}") for m in task.measures},
+        confidences=tensor("confidences") if "confidences" in arrays else None,
         labels=tensor("labels"),
         samples=tensor("samples"),
         views=tensor("views"),

@@ -58,7 +58,10 @@ def build(
         with loader:
             for batch in loader.epoch(0, view=shard.view):
                 images = normalize(batch.images.to(device), model.metadata.mean, model.metadata.std)
-                rows = build_rows(model, images, batch.labels.to(device), batch.indices, shard.view)
+                inputs, targets = model.task.pair(images, batch.labels.to(device))
+                rows = build_rows(
+                    model, inputs, targets, batch.indices, shard.view, labels=batch.labels
+                )
                 parts.append(_on_cpu(rows))
                 done += len(batch.labels)
                 progress(done)
@@ -70,4 +73,5 @@ def _on_cpu(table: RoutingTable) -> RoutingTable:
         name: value.cpu() for name, value in vars(table).items() if isinstance(value, torch.Tensor)
     }
     features = tuple(features.cpu() for features in table.features)
-    return RoutingTable(**{**vars(table), **moved, "features": features})
+    measures = {name: values.cpu() for name, values in table.measures.items()}
+    return RoutingTable(**{**vars(table), **moved, "features": features, "measures": measures})

@@ -16,9 +16,10 @@ from dsnet import DSNet
 from dsnet.errors import InputError
 from dsnet.files import atomic_file
 from dsnet.routing import Paths, paths_of
+from dsnet.tasks import find
 from pipeline.data.manifest import Manifest
 
-FORMAT = 1
+FORMAT = 2
 FILE = "table.json"
 SHARD_ROWS = 16384
 
@@ -31,6 +32,8 @@ class Description:
     """The supernet's version, such as models:/digits-supernet/2."""
     fingerprint: str
     """The fingerprint of that version."""
+    task: str
+    """What the supernet is for, by its name."""
     dataset: str
     """SHA-256 of the beton."""
     part: str
@@ -55,6 +58,8 @@ class Description:
     """Per gate, `DSNet.gate_costs`."""
     features: tuple[int, ...]
     """Per gate, the size of its reduced feature."""
+    confidences: bool
+    """Whether its outputs tell how sure they are."""
     shard_rows: int
     """Rows in each shard, but for the last of a view."""
 
@@ -95,12 +100,13 @@ def describe(
 ) -> Description:
     """The description of the table that `model` gives of `indices` of a beton.
 
-    Raises InputError for a network without gates or with too many paths.
+    model: in eval mode. Raises InputError for a network without gates or with too many paths.
     """
     paths = paths_of(model)
     return Description(
         supernet=supernet,
         fingerprint=fingerprint,
+        task=model.task.name,
         dataset=manifest.digest,
         part=part,
         images=len(indices),
@@ -113,6 +119,7 @@ def describe(
         madds=tuple(int(count) for count in paths.madds),
         costs=tuple(tuple(cost.tolist()) for cost in paths.costs),
         features=tuple(gate.reduce.out_features for gate in model.gates),
+        confidences=_tells_confidence(model, resolution),
         shard_rows=shard_rows,
     )
 
@@ -139,10 +146,13 @@ def refuse_others(folder: Path, wanted: Description) -> None:
 
 
 def read_description(folder: Path) -> Description:
-    """The description of the table in `folder`. Raises InputError if it holds none."""
+    """The description of the table in `folder`.
+
+    Raises InputError if it holds none, or one of a task that is not registered.
+    """
     path = folder / FILE
     try:
-        return from_json(path.read_text())
+        found = from_json(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{folder}: expected a routing table, found no {FILE} in it") from None
     except (ValueError, TypeError, KeyError) as error:
@@ -150,6 +160,11 @@ def read_description(folder: Path) -> Description:
             f"{path}: expected the description of a routing table of format {FORMAT}, found "
             f"something else ({error}); remove {folder} to build it again"
         ) from error
+    try:
+        find(found.task)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return found
 
 
 def from_json(text: str) -> Description:
@@ -161,6 +176,15 @@ def from_json(text: str) -> Description:
     for name in ("routes", "madds", "features"):
         content[name] = tuple(content[name])
     return Description(**content)
+
+
+@torch.no_grad()
+def _tells_confidence(model: DSNet, resolution: int) -> bool:
+    """Whether the network's outputs tell how sure they are: it is run on one black picture."""
+    device = next(model.parameters()).device
+    black = torch.zeros(1, 3, resolution, resolution, device=device)
+    inputs, _ = model.task.pair(black, torch.zeros(1, dtype=torch.int64, device=device))
+    return model.task.confidence(model(inputs, width=0)) is not None
 
 
 def _short(value: object) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.routing import RoutingTable
+from dsnet.tasks import find
 from pipeline.routing_table.arrays import Arrays, from_arrays
 from pipeline.routing_table.description import Description, read_description, refuse_others
 from pipeline.routing_table.shards import read_shard, shards_of, unpack
@@ -14,8 +15,8 @@ from pipeline.routing_table.shards import read_shard, shards_of, unpack
 def read_table(folder: Path, wanted: Description | None = None) -> RoutingTable:
     """The table in `folder`, in memory: view by view, the images in order.
 
-    Raises InputError if there is none, if it is not the wanted one, or if a shard is missing or
-    damaged.
+    Raises InputError if there is none, if it is not the wanted one, if its task is not registered,
+    or if a shard is missing or damaged.
     """
     return from_arrays(read_arrays(folder, wanted))
 
@@ -25,16 +26,19 @@ def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
     if wanted is not None:
         refuse_others(folder, wanted)
     description = read_description(folder)
+    task = find(description.task)
     rows, paths, number = description.rows, description.paths, np.dtype(description.precision)
     table: dict[str, np.ndarray] = {
         "samples": np.empty(rows, np.int64),
         "views": np.empty(rows, np.int64),
         "labels": np.empty(rows, np.int64),
         "losses": np.empty((rows, len(paths)), number),
-        "confidences": np.empty((rows, len(paths)), np.float16),
-        "top1": np.empty((rows, len(paths)), bool),
-        "top5": np.empty((rows, len(paths)), bool),
     }
+    if description.confidences:
+        table["confidences"] = np.empty((rows, len(paths)), np.float16)
+    for measure in task.measures:
+        kind = bool if measure.share else np.float32
+        table[f"measures_{measure.name}"] = np.empty((rows, len(paths)), kind)
     for gate, size in enumerate(description.features):
         table[f"features_{gate}"] = np.empty((rows, paths.prefixes(gate), size), number)
     first = 0
@@ -49,11 +53,15 @@ def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
         first += len(shard)
         for name in ("sample", "view", "label"):
             table[name + "s"][here] = columns[name]
-        for name in ("top1", "top5"):
-            table[name][here] = unpack(columns[name], len(paths))
-        for name in ("losses", "confidences"):
-            table[name][here] = columns[name]
+        table["losses"][here] = columns["losses"]
+        if description.confidences:
+            table["confidences"][here] = columns["confidences"]
+        for measure in task.measures:
+            values = columns[measure.name]
+            table[f"measures_{measure.name}"][here] = (
+                unpack(values, len(paths)) if measure.share else values
+            )
         for gate in range(len(description.features)):
             target = table[f"features_{gate}"][here]
             target[:] = columns[f"features_{gate}"].reshape(target.shape)
-    return {**table, "paths": paths}
+    return {**table, "task": task, "paths": paths}

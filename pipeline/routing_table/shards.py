@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from dsnet.files import atomic_file
 from dsnet.routing import RoutingTable
+from dsnet.tasks import find
 from pipeline.routing_table.description import Description
 
 logger = logging.getLogger(__name__)
@@ -47,9 +48,10 @@ def schema_of(shard: Shard, description: Description) -> pa.Schema:
     """Columns of a shard, and in the metadata what it is of.
 
     sample: the image's number in its beton. features_G: gate G's reduced feature after each joint
-    choice of the gates before it, one after the other. losses: cross-entropy of each path.
-    confidences: probability of each path's first answer. top1, top5: bit p says whether path p's
-    first answer, or one of its first five, was the label.
+    choice of the gates before it, one after the other. losses: the task's loss of each path.
+    confidences: how sure each path is of its answer, where the task tells. Then what the task
+    measures, by name: of a share, such as top1, bit p says whether path p has it; of anything else
+    there is a float32 for each path. Raises InputError for a task that is not registered.
     """
     number = pa.float16() if description.precision == "float16" else pa.float32()
     paths = description.paths
@@ -57,16 +59,19 @@ def schema_of(shard: Shard, description: Description) -> pa.Schema:
         pa.field(f"features_{gate}", pa.list_(number, paths.prefixes(gate) * size))
         for gate, size in enumerate(description.features)
     ]
+    of_paths = [pa.field("losses", pa.list_(number, len(paths)))]
+    if description.confidences:
+        of_paths.append(pa.field("confidences", pa.list_(pa.float16(), len(paths))))
+    for measure in find(description.task).measures:
+        kind = pa.uint64() if measure.share else pa.list_(pa.float32(), len(paths))
+        of_paths.append(pa.field(measure.name, kind))
     return pa.schema(
         [
             pa.field("sample", pa.int64()),
             pa.field("view", pa.int16()),
             pa.field("label", pa.int32()),
             *features,
-            pa.field("losses", pa.list_(number, len(paths))),
-            pa.field("confidences", pa.list_(pa.float16(), len(paths))),
-            pa.field("top1", pa.uint64()),
-            pa.field("top5", pa.uint64()),
+            *of_paths,
         ],
         metadata={_TABLE: description.to_json().encode(), _SHARD: shard.name.encode()},
     )
@@ -80,11 +85,13 @@ def write_shard(folder: Path, shard: Shard, description: Description, table: Rou
         "view": table.views.numpy(),
         "label": table.labels.numpy(),
         "losses": table.losses.numpy(),
-        "confidences": table.confidences.numpy(),
-        "top1": _bits(table.top1.numpy()),
-        "top5": _bits(table.top5.numpy()),
     }
     columns |= {f"features_{gate}": x.numpy() for gate, x in enumerate(table.features)}
+    if table.confidences is not None:
+        columns["confidences"] = table.confidences.numpy()
+    for measure in table.task.measures:
+        values = table.measures[measure.name].numpy()
+        columns[measure.name] = _bits(values) if measure.share else values
     arrays = [_column(columns[field.name], field.type) for field in schema]
     with atomic_file(folder / shard.name) as temporary:
         pq.write_table(
@@ -136,7 +143,7 @@ def _column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     if not pa.types.is_fixed_size_list(kind):
         return pa.array(values.astype(kind.to_pandas_dtype()))
     number = kind.value_type.to_pandas_dtype()
-    # A loss beyond float16 is as bad as the worst that it holds.
+    # What is beyond float16, or infinite, is as far out as the farthest that it holds.
     largest = np.finfo(number).max
     flat = np.clip(values.reshape(-1), -largest, largest).astype(number)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)

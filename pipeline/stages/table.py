@@ -16,7 +16,7 @@ from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "table",
-    revision=1,
+    revision=2,
     fields=(*PICTURES, "model.routes", "table.views"),
 )
 

@@ -77,20 +77,21 @@ def run(
 def figures(gate: TrainedGate, by_lot: Frontier) -> dict[str, float]:
     """What a gate reaches on held-out images, averaged over its targets.
 
-    gap: cross-entropy less that of random routing at the same multiply-adds; below 0 is better.
+    gap: loss less that of random routing at the same multiply-adds; below 0 is better. The task's
+    measures are there by their names.
     """
     outcomes = gate.outcomes
     n = len(outcomes)
     return {
         "loss": gate.loss,
         "gap": sum(o.loss - by_lot.at(o.madds) for o in outcomes) / n,
-        "top1": sum(o.top1 for o in outcomes) / n,
+        **{name: sum(o.measures[name] for o in outcomes) / n for name in outcomes[0].measures},
         "average_madds": sum(o.madds for o in outcomes) / n,
     }
 
 
 def random_losses(table: RoutingTable) -> Frontier:
-    """Mean cross-entropy of the best random mixture of paths, at each average of multiply-adds."""
+    """Mean loss of the best random mixture of paths, at each average of multiply-adds."""
     mean = table.losses.double().mean(0, keepdim=True)
     return frontier(mean.numpy(), table.paths.madds.numpy())
 

@@ -15,6 +15,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from dsnet import InputError, create_model
 from dsnet.routing.target import Target
+from dsnet.tasks import Task
 from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import progress_actor
 from pipeline.config import Config, storage_dir
@@ -26,7 +27,6 @@ from pipeline.sweep.search import METRIC, MODE, asha, choices, optuna_search
 logger = logging.getLogger(__name__)
 
 EVERY = "every"  # the trial whose one set of heads serves all targets, each at its own price
-FIGURES = ("step", "loss", "gap", "top1", "average_madds", "memory_mb")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Trial:
     stopped: bool = False
     """Whether the scheduler stopped it early, because it was behind others of its target."""
     reached: Mapping[str, float] = field(default_factory=dict)
-    """What it reported last: step, loss, gap, top1, average_madds (of held-out images) and
-    memory_mb, the most that its process took beyond its imports, table included."""
+    """What it reported last: step, loss, gap, the task's measures and average_madds (of held-out
+    images) and memory_mb, the most that its process took beyond its imports, table included."""
 
 
 def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: str) -> list[Trial]:
@@ -53,7 +53,7 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
     key: the sweep's fingerprint. Killed and started again, a sweep goes on: trials that ended are
     not run again. A trial that fails is reported, and the others go on.
     """
-    folder = storage_dir(config) / "sweeps" / f"{config.name}-{key[:12]}"
+    folder = storage_dir(config) / "sweeps" / f"{config.name}-{key[:12]}" / "trials"
     gates, total = folder / "gates", trials_of(config, targets)
     train = tables.arrays("train")
     counts = [int(count) for count in train["paths"].madds]
@@ -72,7 +72,7 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
             {"cpu": config.sweep.cpus_per_trial},
         )
         if can_go_on(folder):
-            logger.info("sweep %s goes on where it stopped", folder.name)
+            logger.info("sweep %s goes on where it stopped", folder.parent.name)
             tuner = tune.Tuner.restore(str(folder), trainable)
         else:
             tuner = _tuner(config, targets, trainable, folder)
@@ -80,7 +80,14 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
         ended = [found[i] for i in range(len(found)) if found[i].error or _done(found[i])]
         if len(ended) < total:  # Tune catches Ctrl-C, and gives what there is by then
             raise KeyboardInterrupt
-        return [_read(result, gates) for result in ended]
+        figures = figures_of(train["task"])
+        return [_read(result, gates, figures) for result in ended]
+
+
+def figures_of(task: Task) -> list[str]:
+    """What trials report of a gate: `Trial.reached`, by name."""
+    measures = [measure.name for measure in task.measures]
+    return ["step", "loss", "gap", *measures, "average_madds", "memory_mb"]
 
 
 def names_of(targets: Sequence[Target]) -> list[str]:
@@ -165,7 +172,7 @@ def _done(result: tune.Result) -> bool:
     return bool((result.metrics or {}).get("done"))
 
 
-def _read(result: tune.Result, gates: Path) -> Trial:
+def _read(result: tune.Result, gates: Path, figures: Sequence[str]) -> Trial:
     """What became of one trial."""
     metrics = result.metrics or {}
     # A process that died in its first seconds has told nothing, not even what it was.
@@ -173,7 +180,7 @@ def _read(result: tune.Result, gates: Path) -> Trial:
     place = trial.place_of(gates, config["point"])
     point = dict(config["point"])
     target = point.pop("target")
-    reached = {name: metrics[name] for name in FIGURES if name in metrics}
+    reached = {name: metrics[name] for name in figures if name in metrics}
     if place.is_dir():
         return Trial(target, point, trial.read_gate(place), reached=reached)
     if result.error is None:

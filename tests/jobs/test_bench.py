@@ -15,14 +15,15 @@ from PIL import Image
 
 from dsnet import create_model, normalize, save
 from dsnet.routing import Frontier, Outcome
+from dsnet.tasks import CLASSIFICATION
 from dsnet.training import bootstrap_step, make_teacher
 from jobs import cli
 from jobs.bench import gate, gate_plot
 from jobs.bench.gate_accuracy import (
     Versus,
     accuracy,
+    gain_over,
     lambda_2,
-    points_over,
     price_at,
     straight_through,
     taken,
@@ -237,7 +238,7 @@ def test_what_the_test_table_says_of_a_straight_through_gate_is_what_its_network
         logits, widths = model.dynamic(images, price)
     shares = torch.bincount(widths, minlength=len(model.space)).double() / len(labels)
     assert said.shares == tuple(shares.tolist())
-    assert said.top1 == (logits.argmax(1) == labels).double().mean().item()
+    assert said.measures["top1"] == (logits.argmax(1) == labels).double().mean().item()
 
 
 def test_a_complexity_of_0_16_is_the_official_weight_on_the_official_network() -> None:
@@ -311,8 +312,8 @@ def test_every_place_has_a_figure_of_every_seed_and_the_means_are_over_all(
 
 def test_a_gate_is_held_to_what_costs_as_much() -> None:
     line = Frontier(np.array([100.0, 200.0]), np.array([0.3, 0.1]))
-    half_way = Outcome(150.0, 0.82, 1.0, 0.5, (0.5, 0.5))
-    assert points_over(line, half_way) == pytest.approx(2.0)
+    half_way = Outcome(150.0, 0.5, {"top1": 0.82, "top5": 1.0}, (0.5, 0.5))
+    assert gain_over(CLASSIFICATION.headline, line, half_way) == pytest.approx(2.0)
 
 
 def test_one_worker_has_the_batch_that_several_had() -> None:

@@ -149,7 +149,7 @@ def test_a_sweep_whose_driver_was_killed_goes_on_without_redoing_finished_trials
     folder = home / "train" / "sweeps"
 
     def finished() -> dict[Path, float]:
-        return {p: p.stat().st_mtime for p in folder.glob("interrupted-*/gates/*/gate.json")}
+        return {p: p.stat().st_mtime for p in folder.glob("interrupted-*/trials/gates/*/gate.json")}
 
     deadline = time.monotonic() + 240
     while not finished():

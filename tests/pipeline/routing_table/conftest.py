@@ -8,6 +8,7 @@ import torch
 from dsnet import DSNet
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.routing import Paths, RoutingTable
+from dsnet.tasks import CLASSIFICATION
 
 ONE_GATE = Architecture(
     name="one_gate",
@@ -64,12 +65,12 @@ def make_table(
     counts = torch.tensor(madds, dtype=torch.float64)
     right = losses < 1 if top1 is None else top1
     return RoutingTable(
+        task=CLASSIFICATION,
         paths=Paths((routes,), counts, ((counts / counts.max()).float(),)),
         features=((torch.ones(n, 1) if features is None else features)[:, None],),
         losses=losses,
+        measures={"top1": right, "top5": torch.ones_like(right)},
         confidences=(-losses).exp(),
-        top1=right,
-        top5=torch.ones_like(right),
         labels=torch.zeros(n, dtype=torch.int64),
         samples=torch.arange(n),
         views=torch.zeros(n, dtype=torch.int64),

@@ -29,6 +29,8 @@ def test_every_path_has_the_loss_and_the_answers_of_its_sub_network(
     network: DSNet, images: torch.Tensor, labels: torch.Tensor
 ) -> None:
     table = build_rows(network, images, labels)
+    top1, top5, confidences = table.measures["top1"], table.measures["top5"], table.confidences
+    assert confidences is not None
     assert len(table.paths) == len(network.space.routes) == table.losses.shape[1]
     for path, route in enumerate(network.space.routes):
         logits = network(images, width=route)
@@ -36,12 +38,10 @@ def test_every_path_has_the_loss_and_the_answers_of_its_sub_network(
         torch.testing.assert_close(
             table.losses[:, path], F.cross_entropy(logits, labels, reduction="none")
         )
-        torch.testing.assert_close(
-            table.confidences[:, path], logits.exp().amax(1) / logits.exp().sum(1)
-        )
+        torch.testing.assert_close(confidences[:, path], logits.exp().amax(1) / logits.exp().sum(1))
         order = logits.argsort(1, descending=True)
-        assert table.top1[:, path].tolist() == (order[:, 0] == labels).tolist()
-        assert table.top5[:, path].tolist() == (order[:, :5] == labels[:, None]).any(1).tolist()
+        assert top1[:, path].tolist() == (order[:, 0] == labels).tolist()
+        assert top5[:, path].tolist() == (order[:, :5] == labels[:, None]).any(1).tolist()
 
 
 @pytest.mark.parametrize("price", PRICES)
@@ -65,7 +65,7 @@ def test_accuracy_and_multiply_adds_equal_those_of_a_dynamic_run_in_count(
     logits = gate_logits(table, [gate.logits for gate in network.gates])
     result = outcome(table, choose(logits, table.paths, price))
     answers, widths = network.dynamic(images, price)
-    assert round(result.top1 * 60) == int((answers.argmax(1) == labels).sum())
+    assert round(result.measures["top1"] * 60) == int((answers.argmax(1) == labels).sum())
     assert round(result.madds * 60) == sum(network.madds(int(width)) for width in widths)
 
 

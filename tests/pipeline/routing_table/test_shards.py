@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dsnet
-from dsnet import DSNet, InputError
+from dsnet import DSNet, InputError, tasks
+from dsnet.models.registry import FAMILIES
 from dsnet.routing import RoutingTable, build_rows, choose, gate_logits
 from dsnet.routing.tuned import put_heads
 from dsnet.training.table_gate import GateOptions, train_gate
@@ -26,6 +27,7 @@ from pipeline.routing_table.build import build, pending
 from pipeline.routing_table.description import FILE, Description, describe
 from pipeline.routing_table.read import read_arrays, read_table
 from pipeline.stages.table import shares
+from tests.toy import TOY_FAMILIES
 
 from .conftest import TWO_GATES, random_network
 
@@ -91,7 +93,8 @@ def direct(model: DSNet, digits: Manifest) -> RoutingTable:
         (batch,) = loader.epoch(0)
     metadata = model.metadata
     images = dsnet.normalize(batch.images, metadata.mean, metadata.std)
-    return build_rows(model, images, batch.labels, batch.indices)
+    inputs, targets = model.task.pair(images, batch.labels)
+    return build_rows(model, inputs, targets, batch.indices, labels=batch.labels)
 
 
 def test_what_is_read_is_what_the_network_computed(
@@ -101,14 +104,39 @@ def test_what_is_read_is_what_the_network_computed(
     table, expected = read_table(tmp_path, still), direct(model, digits)
     assert table.paths.routes == (3, 3)
     assert torch.equal(table.paths.madds, expected.paths.madds)
-    for name in ("labels", "samples", "views", "top1", "top5"):
+    for name in ("labels", "samples", "views"):
         assert torch.equal(getattr(table, name), getattr(expected, name)), name
+    assert list(table.measures) == ["top1", "top5"]
+    for name, values in table.measures.items():
+        assert torch.equal(values, expected.measures[name]), name
     for ours, theirs in zip(
         (*table.features, table.losses), (*expected.features, expected.losses), strict=True
     ):
         assert ours.dtype == torch.float32
         torch.testing.assert_close(ours, theirs)
+    assert table.confidences is not None
     torch.testing.assert_close(table.confidences.float(), expected.confidences, atol=1e-3, rtol=0)
+
+
+def test_a_task_without_labels_has_its_own_measures_in_the_table(
+    digits: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, architecture = TOY_FAMILIES["toy_smoothing"]
+    monkeypatch.setitem(tasks.TASKS, family.task.name, family.task)
+    monkeypatch.setitem(FAMILIES, "toy_smoothing", family)
+    torch.manual_seed(0)
+    smoother = DSNet(architecture).eval()
+    about = described(smoother, digits)
+    assert (about.task, about.confidences) == ("smoothing", False)
+    built(smoother, digits, tmp_path, about)
+    table, expected = read_table(tmp_path, about), direct(smoother, digits)
+    assert table.confidences is None
+    assert len(table.labels.unique()) == 10  # the data's, though the task does not ask for them
+    assert torch.equal(table.labels, expected.labels)
+    torch.testing.assert_close(table.losses, expected.losses)
+    assert table.measures.keys() == {"psnr", "mae"}
+    for name, values in table.measures.items():
+        torch.testing.assert_close(values, expected.measures[name])
 
 
 def test_choices_from_the_file_are_the_networks_own(
@@ -242,7 +270,7 @@ def test_other_programs_can_read_a_shard_and_learn_what_it_is_of(
     about = json.loads(shard.schema.metadata[b"dsnet.routing_table"])
     assert about["supernet"] == "models:/digits-supernet/2"
     assert about["dataset"] == digits.digest
-    right = direct(model, digits).top1[50:100]
+    right = direct(model, digits).headline[50:100]
     assert [[bits >> p & 1 for p in range(9)] for bits in shard["top1"].to_pylist()] == (
         right.int().tolist()
     )

@@ -20,6 +20,7 @@ from dsnet.routing import (
     random_errors,
 )
 from dsnet.routing.tuned import put_heads
+from dsnet.tasks import CLASSIFICATION
 from dsnet.training.table_gate import (
     GateOptions,
     TrainedGate,
@@ -52,15 +53,15 @@ def two_gate_table(n: int = 400, seed: int = 0) -> RoutingTable:
     grid = (madds / 100).reshape(2, 3)
     losses = torch.rand(n, 6, generator=generator) * 2
     return RoutingTable(
+        task=CLASSIFICATION,
         paths=Paths((2, 3), madds, (grid.mean(1).float(), grid.mean(0).float())),
         features=(
             torch.rand(n, 1, 4, generator=generator),
             torch.rand(n, 2, 5, generator=generator),
         ),
         losses=losses,
+        measures={"top1": losses < 1, "top5": losses < 1.5},
         confidences=(-losses).exp(),
-        top1=losses < 1,
-        top5=losses < 1.5,
         labels=torch.zeros(n, dtype=torch.int64),
         samples=torch.arange(n),
         views=torch.zeros(n, dtype=torch.int64),
@@ -127,7 +128,7 @@ def test_a_gate_that_can_know_reaches_the_oracle() -> None:
     enough = float(oracle_losses(table).madds[-1])
     trained = train_gate(table, table, [enough], EXACT)
     assert trained.outcomes[0].loss == pytest.approx(0.1, abs=1e-6)
-    assert trained.outcomes[0].top1 == 1.0
+    assert trained.outcomes[0].measures["top1"] == 1.0
 
 
 def test_with_less_the_loss_stays_close_to_the_oracle_and_below_random_routing() -> None:
@@ -136,7 +137,7 @@ def test_with_less_the_loss_stays_close_to_the_oracle_and_below_random_routing()
         result = train_gate(train, holdout, [target]).outcomes[0]
         # An image is split between no two paths, so allow for a share of one price step.
         assert result.loss <= oracle_losses(holdout).at(result.madds) + 0.1
-        assert 1 - result.top1 < random_errors(holdout).at(result.madds) - 0.1
+        assert 1 - result.measures["top1"] < random_errors(holdout).at(result.madds) - 0.1
 
 
 def test_one_gate_serves_several_targets_by_its_price() -> None:
@@ -204,9 +205,10 @@ def test_a_hidden_layer_finds_what_a_linear_head_cannot() -> None:
 
 def test_sgs_teaches_the_two_ends() -> None:
     top1 = torch.tensor([[1, 0, 0], [1, 1, 1], [0, 1, 1], [0, 1, 0], [0, 0, 0]]).bool()
-    assert sgs_paths(top1, "off") is None
+    measures = {"top1": top1, "top5": torch.ones_like(top1)}
+    assert sgs_paths(CLASSIFICATION, measures, "off") is None
     for strategy, expected in {"try_best": [0, 0, 2, 2, 2], "give_up": [0, 0, 2, 0, 0]}.items():
-        paths = sgs_paths(top1, strategy)  # type: ignore[arg-type]
+        paths = sgs_paths(CLASSIFICATION, measures, strategy)  # type: ignore[arg-type]
         assert paths is not None
         assert paths.tolist() == expected
 
@@ -215,7 +217,7 @@ def test_sgs_alone_sends_the_easy_to_the_smallest_and_the_hard_to_the_widest() -
     table = telling_table()
     options = GateOptions(classification=0, complexity=0, sgs_weight=1, sgs="try_best", rows=10**9)
     trained = train_gate(table, table, (), options)
-    easy = float(table.top1[:, 0].float().mean())
+    easy = float(table.headline[:, 0].float().mean())
     assert trained.prices == (0.0,)
     assert trained.outcomes[0].shares == pytest.approx((easy, 0, 1 - easy))
 

@@ -130,7 +130,7 @@ def table_numbers(tiny: Tiny) -> Numbers:
             "features": rows.features[0],
             "losses": rows.losses,
             "confidences": rows.confidences,
-            "top1": rows.top1,
+            "top1": rows.measures["top1"],
             "labels": rows.labels,
             "samples": rows.samples,
             "views": rows.views,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from dsnet.routing import Paths, RoutingTable
+from dsnet.tasks import CLASSIFICATION
 from pipeline.routing_table.description import Description, claim, read_description
 from pipeline.routing_table.shards import shards_of, write_shard
 from pipeline.runner.tables import Tables
@@ -39,6 +40,7 @@ def _describe(part: str, rows: int, features: int, paths: int) -> Description:
     return Description(
         supernet="models:/made-supernet/1",
         fingerprint="f" * 64,
+        task=CLASSIFICATION.name,
         dataset="d" * 64,
         part=part,
         images=rows,
@@ -51,6 +53,7 @@ def _describe(part: str, rows: int, features: int, paths: int) -> Description:
         madds=madds,
         costs=(tuple(count / madds[-1] for count in madds),),
         features=(features,),
+        confidences=True,
         shard_rows=16384,
     )
 
@@ -64,12 +67,12 @@ def _rows(first: int, n: int, features: int, paths: Paths, seed: int) -> Routing
     seen[torch.arange(n), 0, need % features] += 1 + need // features
     losses = torch.where(torch.arange(count) >= need[:, None], 0.1, 2.0)
     return RoutingTable(
+        task=CLASSIFICATION,
         paths=paths,
         features=(seen,),
         losses=losses,
+        measures={"top1": losses < 1, "top5": torch.ones_like(losses, dtype=torch.bool)},
         confidences=(-losses).exp(),
-        top1=losses < 1,
-        top5=torch.ones_like(losses, dtype=torch.bool),
         labels=torch.zeros(n, dtype=torch.int64),
         samples=torch.arange(first, first + n),
         views=torch.zeros(n, dtype=torch.int64),

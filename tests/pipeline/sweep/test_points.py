@@ -104,8 +104,8 @@ def test_a_gate_comes_back_from_its_folder(hidden: tuple[int, int], tmp_path: Pa
         for parameter in head.parameters():
             torch.nn.init.normal_(parameter)
     outcomes = (
-        Outcome(50.0, 0.9, 1.0, 0.25, (0.5, 0.5)),
-        Outcome(70.0, 0.95, 1.0, 0.2, (0.1, 0.9)),
+        Outcome(50.0, 0.25, {"top1": 0.9, "top5": 1.0}, (0.5, 0.5)),
+        Outcome(70.0, 0.2, {"top1": 0.95, "top5": 1.0}, (0.1, 0.9)),
     )
     gate = TrainedGate(heads, (50.0, 70.0), (0.5, -1.25), outcomes, 0.225, 40, 140, 1.5)
     write_gate(tmp_path, gate)
