@@ -52,9 +52,9 @@ class SweepRequest:
         return [self.model.madds(route) for route in self.model.space.routes]
 
     @cached_property
-    def labels(self) -> Labels:
-        """How many images of each class there are."""
-        return Labels.of(self.job.dataset)
+    def labels(self) -> Labels | None:
+        """How many images of each class there are; None for a task that has no use for them."""
+        return Labels.of(self.job.dataset, self.model.task)
 
     @property
     def routes(self) -> list[str]:
@@ -65,6 +65,7 @@ class SweepRequest:
         """The report's facts about a sweep that took so long."""
         job = self.job
         return About(
+            task=self.model.task.name,
             name=job.config.name,
             supernet=self.supernet.uri,
             arch=self.model.architecture.name,

@@ -44,7 +44,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     check_targets(targets, config)
     given = chain.given_supernet(config)
     dataset = ingest(config)
-    chain.check_classes(config, dataset)
+    chain.check_classes(config, dataset, given)
     chain.announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
     with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
@@ -55,8 +55,11 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         )
         way = by_table if chain.by_table(config, request.model) else by_training
         results, versions = way.run(request, started)
-        static, chosen = (map(_point, rows) for rows in (results.of_kind(STATIC), results.chosen))
-        chain.warn(doubts(list(static), list(chosen), request.labels))
+        static, chosen = (
+            [_point(row) for row in rows] for rows in (results.of_kind(STATIC), results.chosen)
+        )
+        images = dataset.test.samples
+        chain.warn(doubts(static, chosen, results.headline, images, request.labels))
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
@@ -67,4 +70,6 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
 
 
 def _point(row: Row) -> Point:
-    return Point(row.label, row.top1 or 0.0, row.madds or 0.0, row.target_madds)
+    return Point(
+        row.label, row.value or 0.0, row.value_stderr or 0.0, row.madds or 0.0, row.target_madds
+    )
