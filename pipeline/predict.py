@@ -123,7 +123,8 @@ def read_input(path: Path, metadata: Metadata) -> np.ndarray:
         reason = error.strerror or type(error).__name__
         raise InputError(f"{path}: expected an image file: {reason}") from None
     picture = read_picture(data, str(path))
-    top, left, side = middle_square(*picture.shape[:2], metadata.crop)
+    height, width = picture.shape[:2]
+    top, left, side = middle_square(height, width, metadata.crop)
     size = (metadata.resolution, metadata.resolution)
     return cv2.resize(
         picture[top : top + side, left : left + side], size, interpolation=cv2.INTER_AREA

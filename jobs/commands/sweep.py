@@ -57,14 +57,12 @@ def command(config_file: str, targets: str, **flags: str | None) -> None:
 
 def print_sweep(result: "SweepResult") -> None:
     """The best gate of each target, what was registered, and where the report is."""
-    from pipeline.training.evaluation import standard_error
-
-    about = result.results.about
+    about, headline = result.results.about, result.results.headline
     rows = [
         (
             row.target,
-            f"{row.top1 or 0:.2%}",
-            f"{standard_error(row.top1 or 0, about.images):.2%}",
+            headline.text(row.value or 0.0),
+            headline.text(row.value_stderr or 0.0),
             f"{row.madds or 0:,.0f}",
             f"{(row.madds or 0) / (row.target_madds or 1) - 1:+.1%}",
             row.label,
@@ -73,7 +71,7 @@ def print_sweep(result: "SweepResult") -> None:
     ]
     first = next(row.uri for row in result.results.chosen)
     title = f"{about.name}: the best gate of each target, on {about.images:,} test images"
-    columns = ("target", "top-1", "standard error", "multiply-adds", "off target", "gate")
+    columns = ("target", headline.title, "standard error", "multiply-adds", "off target", "gate")
     print_table(columns, rows, title)
     print_versions(result.versions)
     failed = [row for row in result.results.rows if row.error]

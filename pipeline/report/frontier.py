@@ -17,6 +17,7 @@ from dsnet.routing import (
     outcome,
     price_for_average,
 )
+from dsnet.tasks import Measure
 from pipeline.report.results import CURVE, GATE, ORACLE, STATIC, Results, Row
 
 _CURVE_POINTS = 41
@@ -47,9 +48,7 @@ def gate_row(
         test,
         path,
         **{
-            "holdout_madds": held.madds,
-            "holdout_top1": held.top1,
-            "holdout_loss": held.loss,
+            "holdout": {"madds": held.madds, "loss": held.loss, **held.measures},
             "price": price,
             **other,
         },
@@ -74,54 +73,57 @@ def curve_rows(
 
 def oracle_rows(test: RoutingTable) -> list[Row]:
     """The best that any gate could do: the corners of the line, to where more brings nothing."""
-    line = oracle_errors(test)
+    line, headline = oracle_errors(test), test.task.headline
+    values = [float(headline.of_error(error)) for error in line.values]
     return [
-        Row(ORACLE, "", madds=float(madds), top1=float(1 - error))
-        for madds, error in zip(line.madds, line.values, strict=True)
+        Row(ORACLE, "", madds=float(madds), value=value, measures={headline.name: value})
+        for madds, value in zip(line.madds, values, strict=True)
     ]
 
 
 def best_static(results: Results) -> Frontier:
-    """The share of wrong answers that static widths, or mixtures of two, reach at each budget."""
+    """The error (`Measure.error`) that static widths, or mixtures of two, reach at each budget."""
     rows = results.of_kind(STATIC)
-    errors = np.array([[1 - (row.top1 or 0.0) for row in rows]])
-    return frontier(errors, np.array([row.madds for row in rows]))
+    return frontier(_errors(rows, results.headline)[None], np.array([row.madds for row in rows]))
 
 
 def by_lot(results: Results, row: Row) -> float:
-    """Top-1 expected of giving a row's shares of routes to images by lot: random routing."""
-    static = [r.top1 or 0.0 for r in results.rows if r.kind == STATIC]
+    """Value expected of giving a row's shares of routes to images by lot: random routing."""
+    static = [r.value or 0.0 for r in results.rows if r.kind == STATIC]
     return float(np.dot(row.routes, static))
 
 
-def line_of(rows: Sequence[Row]) -> Frontier:
-    """Share of wrong answers along rows that lie on a line, by rising multiply-adds."""
-    return Frontier(
-        np.array([row.madds for row in rows], np.float64),
-        np.array([1 - (row.top1 or 0.0) for row in rows], np.float64),
-    )
+def line_of(rows: Sequence[Row], headline: Measure) -> Frontier:
+    """Error (`Measure.error`) along rows that lie on a line, by rising multiply-adds."""
+    madds = np.array([row.madds for row in rows], np.float64)
+    return Frontier(madds, _errors(rows, headline))
+
+
+def _errors(rows: Sequence[Row], headline: Measure) -> np.ndarray:
+    return np.array([headline.error(row.value or 0.0) for row in rows], np.float64)
 
 
 def _row(kind: str, label: str, test: RoutingTable, path: Tensor, **other: Any) -> Row:
     result = outcome(test, path)
+    values = test.headline.double()
+    own = values.gather(1, path[:, None])[:, 0]
+    by_chance = values @ torch.tensor(result.shares, dtype=torch.float64)
     return Row(
         **{
             "kind": kind,
             "label": label,
             "madds": result.madds,
-            "top1": result.top1,
-            "top5": result.top5,
+            "value": result.measures[test.task.headline.name],
+            "value_stderr": _standard_error(own),
+            "measures": result.measures,
             "loss": result.loss,
-            "stderr": _standard_error(test.top1, path, result.shares),
+            "stderr": _standard_error(own - by_chance),
             "routes": result.shares,
             **other,
         }
     )
 
 
-def _standard_error(top1: Tensor, path: Tensor, shares: Sequence[float]) -> float:
-    """Of the mean over images of (right by its own route - right by a route drawn by lot)."""
-    right = top1.double()
-    by_chance = right @ torch.tensor(shares, dtype=torch.float64)
-    difference = right.gather(1, path[:, None])[:, 0] - by_chance
-    return float(difference.std(correction=0) / len(path) ** 0.5)
+def _standard_error(values: Tensor) -> float:
+    """Of the mean over images of values (N,)."""
+    return float(values.std(correction=0) / len(values) ** 0.5)

@@ -17,15 +17,28 @@ EXAMPLES = 12
 _BINS = 10
 _JPEG_FROM = 64  # pixels; a smaller picture is smaller as PNG, and sharper
 
+_Counts = tuple[tuple[int, ...], ...]
+
 
 @dataclass(frozen=True)
 class Picture:
-    """One image: uri, `data:image/…`; its class, and the path it takes at each target."""
+    """One image, and the path it takes at each target.
+
+    uri: `data:image/…`. label: its class; empty where there are none. At each target, right:
+    whether it gets the headline, where that is a share; else values: the headline, for people.
+    """
 
     uri: str
     label: str
     routes: tuple[int, ...]
-    right: tuple[bool, ...]
+    right: tuple[bool, ...] = ()
+    values: tuple[str, ...] = ()
+
+    @property
+    def caption(self) -> str:
+        """Its class, else what it reaches at the first target and at the last."""
+        ends = self.values[:1] + self.values[-1:]
+        return self.label or " to ".join(dict.fromkeys(ends))
 
 
 @dataclass(frozen=True)
@@ -33,17 +46,18 @@ class Images:
     """Routes of the test images at each chosen target.
 
     classes: names. targets: as they were asked for. by_class: how many images of each class take
-    each path, at each target: (targets, classes, P). by_confidence: the same for ten equal groups
-    of images, from those that the slimmest path is least sure of to those it is surest of, with
-    `confidence` the least and the greatest probability in each.
+    each path, at each target: (targets, classes, P); nothing where labels are not what is learned.
+    by_confidence: the same for ten equal groups of images, from those that the slimmest path is
+    least sure of to those it is surest of, with `confidence` the least and the greatest in each;
+    nothing where the task does not tell.
     easy, hard: the images that the gate would soonest send down the slimmest and the widest path.
     """
 
-    classes: tuple[str, ...]
-    targets: tuple[str, ...]
-    by_class: tuple[tuple[tuple[int, ...], ...], ...]
-    by_confidence: tuple[tuple[tuple[int, ...], ...], ...]
-    confidence: tuple[tuple[float, float], ...]
+    classes: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    by_class: tuple[_Counts, ...] = ()
+    by_confidence: tuple[_Counts, ...] = ()
+    confidence: tuple[tuple[float, float], ...] = ()
     easy: tuple[Picture, ...] = ()
     hard: tuple[Picture, ...] = ()
 
@@ -60,8 +74,8 @@ class Images:
         values: dict[str, Any] = {key: _tuples(value) for key, value in data.items()}
         for side in ("easy", "hard"):
             values[side] = tuple(
-                Picture(p["uri"], p["label"], tuple(p["routes"]), tuple(p["right"]))
-                for p in data[side]
+                Picture(**{key: _tuples(value) for key, value in picture.items()})
+                for picture in data[side]
             )
         return cls(**values)
 
@@ -76,49 +90,72 @@ def image_rows(
 ) -> Images:
     """What is shown of the test images.
 
-    table: theirs, one row for each. choices: for each target, the path of each image, int64 (N,).
-    logits: the gate's, as `dsnet.routing.gate_logits` gives them, to rank images by. pictures: from
-    image numbers (n,) to their pixels, uint8 (n, H, W, 3).
+    table: theirs, one row for each. classes: names, for a task that learns them. choices: for each
+    target, the path of each image, int64 (N,). logits: the gate's, as `dsnet.routing.gate_logits`
+    gives them, to rank images by. pictures: from image numbers (n,) to their pixels, uint8
+    (n, H, W, 3).
     """
-    paths = len(table.paths)
-    order = table.confidences[:, 0].float().argsort()
-    groups = [group for group in order.tensor_split(_BINS) if len(group)]
-    group_of = torch.empty(len(table), dtype=torch.int64)
-    for index, group in enumerate(groups):
-        group_of[group] = index
-    surest = [table.confidences[group, 0].float() for group in groups]
+    paths, task, headline = len(table.paths), table.task, table.task.headline
 
-    def counted(keys: Tensor, rows: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    def counted(keys: Tensor, rows: int) -> tuple[_Counts, ...]:
         counts = [
             torch.bincount(keys * paths + choice, minlength=rows * paths).reshape(rows, paths)
             for choice in choices
         ]
-        return tuple(tuple(tuple(row) for row in count.tolist()) for count in counts)
+        return _tuples([count.tolist() for count in counts])
 
     joint = log_probabilities(logits, table.paths, 0.0)
     hardness = joint[:, -1] - joint[:, 0]
 
     def shown(rows: list[int]) -> tuple[Picture, ...]:
-        pixels = pictures(table.samples[rows].numpy())
         return tuple(
-            Picture(
-                _data_uri(picture),
-                classes[int(table.labels[row])],
-                tuple(int(choice[row]) for choice in choices),
-                tuple(bool(table.top1[row, choice[row]]) for choice in choices),
-            )
-            for row, picture in zip(rows, pixels, strict=True)
+            picture(row, pixels)
+            for row, pixels in zip(rows, pictures(table.samples[rows].numpy()), strict=True)
         )
 
+    def picture(row: int, pixels: np.ndarray) -> Picture:
+        values = [table.headline[row, choice[row]].item() for choice in choices]
+        return Picture(
+            uri=_data_uri(pixels),
+            label=classes[int(table.labels[row])] if task.labelled else "",
+            routes=tuple(int(choice[row]) for choice in choices),
+            right=tuple(map(bool, values)) if headline.share else (),
+            values=() if headline.share else tuple(map(headline.text, values)),
+        )
+
+    def first(order: Tensor) -> list[int]:
+        if task.labelled:
+            return _first_of_classes(order, table.labels)
+        rows: list[int] = order[:EXAMPLES].tolist()
+        return rows
+
+    group_of, ranges = _groups(table.confidences)
     return Images(
-        classes=tuple(classes),
+        classes=tuple(classes) if task.labelled else (),
         targets=tuple(targets),
-        by_class=counted(table.labels, len(classes)),
-        by_confidence=counted(group_of, len(groups)),
-        confidence=tuple((float(group.min()), float(group.max())) for group in surest),
-        easy=shown(_first_of_classes(hardness.argsort(), table.labels)),
-        hard=shown(_first_of_classes(hardness.argsort(descending=True), table.labels)),
+        by_class=counted(table.labels, len(classes)) if task.labelled else (),
+        by_confidence=counted(group_of, len(ranges)) if ranges else (),
+        confidence=ranges,
+        easy=shown(first(hardness.argsort())),
+        hard=shown(first(hardness.argsort(descending=True))),
     )
+
+
+def _groups(confidences: Tensor | None) -> tuple[Tensor, tuple[tuple[float, float], ...]]:
+    """Ten equal groups of images by the slimmest path's confidence, the least sure first.
+
+    Returns the group of each image, int64 (N,), and the least and the greatest of each group; none
+    where the task does not tell.
+    """
+    if confidences is None:
+        return torch.empty(0, dtype=torch.int64), ()
+    sure = confidences[:, 0].float()
+    groups = [group for group in sure.argsort().tensor_split(_BINS) if len(group)]
+    group_of = torch.empty(len(sure), dtype=torch.int64)
+    for index, group in enumerate(groups):
+        group_of[group] = index
+    ranges = [(float(sure[group].min()), float(sure[group].max())) for group in groups]
+    return group_of, tuple(ranges)
 
 
 def _first_of_classes(order: Tensor, labels: Tensor) -> list[int]:

@@ -8,19 +8,22 @@ from pathlib import Path
 import jinja2
 
 from dsnet.files import atomic_file
+from dsnet.tasks import Measure
 from pipeline.report.frontier import best_static, by_lot, line_of
 from pipeline.report.images import Images
 from pipeline.report.plot import gains as gains_plot
-from pipeline.report.plot import pareto, short, signed
+from pipeline.report.plot import pareto, short
 from pipeline.report.results import GATE, ORACLE, Results, Row
+from pipeline.report.words import Words, sentence
 
 _HERE = Path(__file__).parent
 _CLASSES_SHOWN = 24
+_OFF_TARGET = Measure("off_target", "off target", share=True, digits=1)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Points of top-1 between a gate and what it is held to, at equal multiply-adds.
+    """What is between a gate's value and that of what it is held to, at equal multiply-adds.
 
     oracle: None where there was no routing table to tell it.
     """
@@ -63,11 +66,19 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "signed": signed, "ramp": ramp}
+    environment.filters |= {
+        "short": short,
+        "ramp": ramp,
+        "off_target": _OFF_TARGET.difference,
+        "sentence": sentence,
+    }
     images, chosen = results.images, results.chosen
     gains = [gain(results, row) for row in chosen]
     return environment.get_template("page.html").render(
         about=results.about,
+        headline=results.headline,
+        others=results.task.measures[1:],
+        words=Words.of(results.headline),
         chosen=chosen,
         gains=gains,
         tiles=tiles(results, gains),
@@ -86,13 +97,14 @@ def render(results: Results) -> str:
 
 
 def gain(results: Results, row: Row) -> Gain:
-    """What a gate gains, in shares of the test images."""
-    madds, top1 = row.madds or 0.0, row.top1 or 0.0
+    """How a gate's value differs from what it is held to."""
+    madds, value, headline = row.madds or 0.0, row.value or 0.0, results.headline
     oracle = results.of_kind(ORACLE)
+    best = headline.of_error(line_of(oracle, headline).at(madds)) if oracle else None
     return Gain(
-        static=top1 - (1 - best_static(results).at(madds)),
-        lot=top1 - by_lot(results, row),
-        oracle=top1 - (1 - line_of(oracle).at(madds)) if oracle else None,
+        static=value - headline.of_error(best_static(results).at(madds)),
+        lot=value - by_lot(results, row),
+        oracle=None if best is None else value - best,
     )
 
 
@@ -100,20 +112,25 @@ def tiles(results: Results, gains: Sequence[Gain]) -> list[Tile]:
     """The sweep in four figures; none if no gate was trained."""
     if not gains:
         return []
+    difference, words = results.headline.difference, Words.of(results.headline)
 
     def tile(values: list[float], text: str) -> Tile:
-        span = f"{signed(min(values), 2)} to {signed(max(values), 2)} by target"
-        return Tile(signed(sum(values) / len(values), 2), text, span)
+        span = f"{difference(min(values))} to {difference(max(values))} by target"
+        return Tile(difference(sum(values) / len(values)), text, span)
 
     # A gate that serves every target has a row for each.
     trials = len({(r.label, str(r.config)) for r in results.rows if r.kind == GATE})
     oracle = [g.oracle for g in gains if g.oracle is not None]
+    static = f"{words.steps_of} {words.over} the best static width at equal cost"
     found = [
-        tile([g.static for g in gains], "points of top-1 over the best static width at equal cost"),
-        tile([g.lot for g in gains], "points over random routing with the same shares"),
+        tile([g.static for g in gains], static),
+        tile(
+            [g.lot for g in gains],
+            f"{words.steps} {words.over} random routing with the same shares",
+        ),
     ]
     if oracle:
-        found.append(tile(oracle, "points to the oracle, the best that any gate could do"))
+        found.append(tile(oracle, f"{words.steps} to the oracle, the best that any gate could do"))
     took, of = f"{results.about.seconds:.0f} s", f"{trials} trials, {len(gains)} targets"
     return [*found, Tile(took, "for the whole sweep", of)]
 

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from html import escape
 
+from dsnet.tasks import Measure
 from pipeline.report.frontier import best_static, by_lot
 from pipeline.report.results import CURVE, GATE, ORACLE, STATIC, Results, Row
+from pipeline.report.words import Words
 
 Point = tuple[float, float]
 
@@ -14,7 +17,8 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def pareto(results: Results, width: int, height: int) -> str:
-    """Top-1 against average multiply-adds, `width` x `height` in units of a CSS pixel."""
+    """The headline against average multiply-adds, `width` x `height` in units of a CSS pixel."""
+    headline = results.headline
     curve, static, oracle = (results.of_kind(kind) for kind in (CURVE, STATIC, ORACLE))
     gates = results.of_kind(GATE)
     known = [_point(row) for row in oracle]
@@ -28,27 +32,29 @@ def pareto(results: Results, width: int, height: int) -> str:
         "curve": [_point(row) for row in curve],
     }
     return _drawing(
-        "Top-1 against average multiply-adds",
+        f"{Words.of(headline).title} against average multiply-adds",
         lines,
         [*static, *gates],
         _point,
-        lambda top1, digits: f"{top1:.{digits}%}",
+        headline,
+        lambda value, digits: replace(headline, digits=digits).text(value),
         (width, height),
     )
 
 
 def gains(results: Results, width: int, height: int) -> str:
-    """What is gained over the best static width as dear, in points of top-1, drawn as `pareto`."""
+    """The difference to the best static width as dear, in the headline's steps, as `pareto`."""
     curve, static, gates = (results.of_kind(kind) for kind in (CURVE, STATIC, GATE))
-    level = best_static(results)
+    level, headline = best_static(results), results.headline
+    words = Words.of(headline)
 
     def above(row: Row) -> Point:
-        madds, top1 = _point(row)
-        return madds, top1 - (1 - level.at(madds))
+        madds, value = _point(row)
+        return madds, value - headline.of_error(level.at(madds))
 
     def by_chance(row: Row) -> Point:
         madds = _point(row)[0]
-        return madds, by_lot(results, row) - (1 - level.at(madds))
+        return madds, by_lot(results, row) - headline.of_error(level.at(madds))
 
     ends = [_point(row)[0] for row in static]
     lines = {
@@ -57,11 +63,13 @@ def gains(results: Results, width: int, height: int) -> str:
         "curve": [above(row) for row in curve],
     }
     return _drawing(
-        "Top-1 above the best static width, in points, against average multiply-adds",
+        f"{words.title} {words.above} the best static width, "
+        f"{f'in {headline.steps}, ' if headline.steps else ''}against average multiply-adds",
         lines,
         [*static, *gates],
         above,
-        lambda gain, digits: signed(gain, digits),
+        headline,
+        headline.difference,
         (width, height),
     )
 
@@ -71,6 +79,7 @@ def _drawing(
     lines: dict[str, list[Point]],
     rows: Sequence[Row],
     place: Callable[[Row], Point],
+    headline: Measure,
     label: Callable[[float, int], str],
     size: tuple[int, int],
 ) -> str:
@@ -81,14 +90,14 @@ def _drawing(
         if row.chosen and row.stderr is not None:
             madds, value = place(row)
             points += [(madds, value - row.stderr), (madds, value + row.stderr)]
-    axes = _Axes(points, width, height, label)
+    axes = _Axes(points, width, height, headline, label)
     order = {"static": 0, "trial": 1, "gate": 2}
     kinds = [(_kind(row), row) for row in rows]
     marks = [*axes.grid(), *(axes.line(kind, line) for kind, line in lines.items() if line)]
     for kind, row in sorted(kinds, key=lambda pair: order[pair[0]]):
         if kind == "gate" and row.stderr is not None:
             marks.append(axes.whisker(row.stderr, *place(row)))
-        marks.append(axes.mark(kind, row, *place(row)))
+        marks.append(axes.mark(kind, _title(row, headline), *place(row)))
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{escape(name)}">' + "".join(marks) + "</svg>"
@@ -97,14 +106,6 @@ def _drawing(
 
 def _kind(row: Row) -> str:
     return STATIC if row.kind == STATIC else "gate" if row.chosen else "trial"
-
-
-def signed(share: float, digits: int = 1) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    text = f"{abs(share) * 100:.{digits}f}"
-    if float(text) == 0:
-        return f"±{text}"
-    return ("+" if share > 0 else "\N{MINUS SIGN}") + text
 
 
 def short(madds: float) -> str:
@@ -137,18 +138,24 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 class _Axes:
     """From figures to places on the drawing."""
 
-    left, right, top, bottom = 64, 14, 12, 44  # on the left, as wide as 98.85%
+    right, top, bottom = 14, 12, 44
+    _letter = 7  # the width of a figure
 
     def __init__(
         self,
         points: Sequence[Point],
         width: int,
         height: int,
+        headline: Measure,
         label: Callable[[float, int], str],
     ) -> None:
-        self.width, self.height, self.label = width, height, label
+        self.width, self.height = width, height
         self.x_range = _padded([x for x, _ in points], 0.03)
         self.y_range = _padded([y for _, y in points], 0.06)
+        self.up = ticks(*self.y_range, count=max(3, height // 70))
+        digits = _digits([value * (100 if headline.share else 1) for value in self.up])
+        self.labels = [label(value, digits) for value in self.up]
+        self.left = max(64, 15 + self._letter * max(map(len, self.labels)))
 
     def x(self, madds: float) -> float:
         low, high = self.x_range
@@ -168,12 +175,10 @@ class _Axes:
             x = self.x(madds)
             marks.append(_line("grid", x, self.top, x, floor))
             marks.append(_text("middle", x, floor + 18, text))
-        up = ticks(*self.y_range, count=max(3, self.height // 70))
-        digits = _digits([value * 100 for value in up])
-        for value in up:
+        for value, text in zip(self.up, self.labels, strict=True):
             y = self.y(value)
             marks.append(_line("grid", self.left, y, end, y))
-            marks.append(_text("end", self.left - 8, y + 4, self.label(value, digits)))
+            marks.append(_text("end", self.left - 8, y + 4, text))
         middle = (self.left + end) / 2
         marks.append(_text("middle", middle, self.height - 6, "multiply-adds per image, average"))
         return marks
@@ -186,17 +191,17 @@ class _Axes:
         x = self.x(madds)
         return _line("whisker", x, self.y(value - error), x, self.y(value + error))
 
-    def mark(self, kind: str, row: Row, madds: float, value: float) -> str:
+    def mark(self, kind: str, title: str, madds: float, value: float) -> str:
         x, y = self.x(madds), self.y(value)
         if kind == STATIC:
             shape, where = "rect", f'x="{x - 4.5:.1f}" y="{y - 4.5:.1f}" width="9" height="9"'
         else:
             shape, where = "circle", f'cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS[kind]}"'
-        return f'<{shape} class="dot {kind}" {where}>{_title(row)}</{shape}>'
+        return f'<{shape} class="dot {kind}" {where}>{title}</{shape}>'
 
 
 def _point(row: Row) -> Point:
-    return row.madds or 0.0, row.top1 or 0.0
+    return row.madds or 0.0, row.value or 0.0
 
 
 def _digits(values: Sequence[float]) -> int:
@@ -205,9 +210,10 @@ def _digits(values: Sequence[float]) -> int:
     return next((d for d in range(6) if abs(round(step, d) - step) < 1e-6 * step), 6)
 
 
-def _title(row: Row) -> str:
+def _title(row: Row, headline: Measure) -> str:
     name = f"target {row.target}, {row.label}" if row.target else row.label
-    figures = f"{short(row.madds or 0)} multiply-adds, {row.top1 or 0:.2%} top-1"
+    value = f"{headline.text(row.value or 0.0)} {headline.title}"
+    figures = f"{short(row.madds or 0)} multiply-adds, {value}"
     return f"<title>{escape(name)}: {figures}</title>"
 
 

@@ -35,6 +35,7 @@ from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.sweep.request import SweepRequest
 from pipeline.sweep.tuner import EVERY, Trial, run_trials
+from pipeline.training.evaluation import stderr_name
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Best:
 
     @property
     def loss(self) -> float:
-        """Cross-entropy on held-out images."""
+        """Mean loss on held-out images."""
         return self.gate.outcomes[self.index].loss
 
 
@@ -160,6 +161,9 @@ class Found:
             gates = [tuned(best.gate, self.holdout, best.index) for best in self.best]
             middle = len(gates) // 2
             row = next(r for r in results.chosen if r.target == str(self.best[middle].target))
+            metrics = {**row.measures, "average_madds": row.madds or 0.0}
+            if not results.headline.share:
+                metrics[stderr_name(results.headline)] = row.value_stderr or 0.0
             aliases = ",".join(map(target_alias, targets))
             with tracking.stage_run(job.run, GATE, {"targets": aliases}) as run:
                 version = register_model(
@@ -167,7 +171,7 @@ class Found:
                     GATE,
                     name,
                     fitted(self.request.model, gates[middle]),
-                    {"top1": row.top1 or 0.0, "average_madds": row.madds or 0.0},
+                    metrics,
                     key,
                     run,
                     self.request.supernet,

@@ -2,11 +2,14 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ray.train import TrainingFailedError
 
 import dsnet
+from dsnet import DSNet
 from dsnet.errors import DivergenceError
 from dsnet.routing.target import Target
 from pipeline.report import GATE, STATIC, Images, Results, Row
@@ -17,7 +20,7 @@ from pipeline.store import tracking
 from pipeline.store.aliases import target_uri
 from pipeline.store.registry import Version
 from pipeline.sweep.request import SweepRequest, with_target
-from pipeline.training.evaluation import Evaluation
+from pipeline.training.evaluation import EvaluationRow
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +42,11 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
             reason = str(error).strip().splitlines()[-1]
             rows.append(Row(GATE, f"target {target}", target=str(target), error=reason))
             continue
+        model = dsnet.load(request.job.local(version))
+        found = counts(version).rows(model)
         if not versions:
-            rows += _static_rows(request, counts(version))
-        rows.append(_gate_row(request, target, version))
+            rows += _static_rows(request, found)
+        rows.append(_gate_row(request, target, version, model, found[-1]))
         versions[target] = version
     if not versions:
         raise RuntimeError(f"no target has a gate: {'; '.join(row.error or '' for row in rows)}")
@@ -49,8 +54,7 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     middle = list(versions)[len(versions) // 2]
     for target in sorted(versions, key=lambda target: target != middle):
         versions[target] = settle(versions[target], [target], request.images, request.labels)
-    nothing = Images((), (), (), (), ())
-    results = Results(request.about(time.monotonic() - started), tuple(rows), nothing)
+    results = Results(request.about(time.monotonic() - started), tuple(rows), Images())
     return results, list(versions.values())
 
 
@@ -59,30 +63,29 @@ def _gated(request: SweepRequest, target: Target) -> Version:
     return evaluate(job, straight_through(job, request.supernet))
 
 
-def _static_rows(request: SweepRequest, counted: Evaluation) -> list[Row]:
+def _static_rows(request: SweepRequest, found: Sequence[EvaluationRow]) -> list[Row]:
     """Every image at one width: a row for each route."""
-    routes, reached = list(request.model.space.routes), counted.rows(request.model)
+    routes = list(request.model.space.routes)
     return [
         Row(
             STATIC,
             name,
-            madds=madds,
-            top1=reached[route].value,
+            **_reached(found[route]),
             routes=tuple(float(other == route) for other in routes),
         )
-        for name, madds, route in zip(request.routes, request.madds, routes, strict=True)
+        for name, route in zip(request.routes, routes, strict=True)
     ]
 
 
-def _gate_row(request: SweepRequest, target: Target, version: Version) -> Row:
-    counted, model = counts(version), dsnet.load(request.job.local(version))
-    dynamic = counted.rows(model)[-1]
+def _gate_row(
+    request: SweepRequest, target: Target, version: Version, model: DSNet, dynamic: EvaluationRow
+) -> Row:
+    counted = counts(version)
     run = tracking.client().get_run(version.run_id).info
     return Row(
         GATE,
         f"target {target}",
-        madds=dynamic.madds,
-        top1=dynamic.value,
+        **_reached(dynamic),
         target=str(target),
         target_madds=target.madds(request.madds),
         routes=tuple(counted.picked[route] / counted.images for route in model.space.routes),
@@ -91,3 +94,13 @@ def _gate_row(request: SweepRequest, target: Target, version: Version) -> Row:
         chosen=True,
         uri=target_uri(version.name, target),
     )
+
+
+def _reached(row: EvaluationRow) -> dict[str, Any]:
+    """What was counted of a network, as fields of `Row`."""
+    return {
+        "madds": row.madds,
+        "value": row.value,
+        "value_stderr": row.stderr,
+        "measures": row.measures,
+    }

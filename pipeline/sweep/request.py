@@ -70,6 +70,7 @@ class SweepRequest:
         """The report's facts about a sweep that took so long."""
         job = self.job
         return About(
+            task=self.model.task.name,
             name=job.config.name,
             supernet=self.supernet.uri,
             arch=self.model.architecture.name,

@@ -21,7 +21,6 @@ from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training
 from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.sweep.tuner import check_targets
-from pipeline.training.evaluation import standard_error
 from pipeline.training.sanity import Point, doubts
 
 
@@ -59,12 +58,10 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
         way = by_table if is_by_table(config, request.model) else by_training
         results, versions = way.run(request, started)
-        headline, images = request.model.task.headline, request.images
         static, chosen = (
-            [_point(row, images) for row in rows]
-            for rows in (results.of_kind(STATIC), results.chosen)
+            [_point(row) for row in rows] for rows in (results.of_kind(STATIC), results.chosen)
         )
-        warn(doubts(static, chosen, headline, images, request.labels))
+        warn(doubts(static, chosen, results.headline, request.images, request.labels))
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
@@ -74,7 +71,7 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         return SweepResult(results, parquet, page, versions)
 
 
-def _point(row: Row, images: int) -> Point:
-    value = row.top1 or 0.0
-    stderr = standard_error(value, images)
-    return Point(row.label, value, stderr, row.madds or 0.0, row.target_madds)
+def _point(row: Row) -> Point:
+    return Point(
+        row.label, row.value or 0.0, row.value_stderr or 0.0, row.madds or 0.0, row.target_madds
+    )
