@@ -1,0 +1,59 @@
+"""A training that was stopped after an epoch ends as the one that was not, in either stage."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import dsnet
+from pipeline.config import Config, config_from_dict
+from pipeline.stages import gate, supernet
+from pipeline.stages.stage import Stage, Upstream
+from pipeline.training.worker import LocalWorker
+from tests.pipeline.stages.tiny import Tiny
+
+
+class Stopped(Exception):
+    """As a machine that is taken away."""
+
+
+class StopsAfterOne(LocalWorker):
+    def report(self, *arguments: Any, **how: Any) -> None:
+        super().report(*arguments, **how)
+        raise Stopped
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return Tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def two_epochs(config: Config) -> Config:
+    values = config.as_dict()
+    for section in ("supernet", "gate"):
+        values[section] |= {"epochs": 2, "batch_size": 120, "optimizer": "adamw", "lr": 0.01}
+    values["supernet"] |= {"warmup_epochs": 1, "clip_grad": 1.0}
+    return config_from_dict(values)
+
+
+@pytest.mark.parametrize("stage", [supernet.STAGE, gate.STAGE], ids=lambda stage: stage.spec.name)
+def test_it_goes_on_from_its_checkpoint(stage: Stage[Any], tiny: Tiny, tmp_path: Path) -> None:
+    config = two_epochs(tiny.config)
+    model = dsnet.save(tiny.model, tmp_path / "model")
+    inputs = stage.inputs.of(Upstream(config, tiny.dataset, model))
+    with closing(LocalWorker(config, tmp_path / "whole")) as undisturbed:
+        stage.loop(undisturbed, inputs)
+    with closing(StopsAfterOne(config, tmp_path / "parts")) as first, pytest.raises(Stopped):
+        stage.loop(first, inputs)
+    with closing(LocalWorker(config, tmp_path / "parts")) as second:
+        stage.loop(second, inputs)
+    assert [metrics["epoch"] for metrics in second.metrics] == [2]
+    assert second.metrics == undisturbed.metrics[1:]
+    for file in (tmp_path / "whole").rglob("*.safetensors"):
+        expected = load_file(file)
+        found = load_file(tmp_path / "parts" / file.relative_to(tmp_path / "whole"))
+        assert expected.keys() == found.keys()
+        assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
