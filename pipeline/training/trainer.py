@@ -1,11 +1,10 @@
 """One stage on Ray Train: the same loop on every worker, with checkpoints, retries and progress."""
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 from ray.train import TrainingFailedError, UserCallback, WorkerGroupError
@@ -27,9 +26,7 @@ from pipeline.config import Config, storage_dir
 from pipeline.store.callback import MLflowCallback
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
-from pipeline.training.worker import Assignment, TrainWorker, Worker
-
-T = TypeVar("T")
+from pipeline.training.worker import Assignment, T, Worker, on_worker
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def train(
         # that too, and would import for it what only the workers need.
         assignment = Assignment(config, progress, storage / name)
         trainer = TorchTrainer(
-            partial(_on_worker, loop, inputs, assignment),
+            partial(on_worker, loop, inputs, assignment),
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers,
                 use_gpu=cluster.gpus_per_worker > 0,
@@ -114,16 +111,6 @@ def _result(stage: str, run: Path) -> StageResult:
         )
     checkpoint.remove_old(run)
     return StageResult(newest.metrics, newest.folder)
-
-
-def _on_worker(loop: Callable[[Worker, T], None], inputs: T, assignment: Assignment) -> None:
-    with closing(TrainWorker(assignment)) as worker:
-        try:
-            loop(worker, inputs)
-        except DivergenceError as error:
-            # Every worker ends here, and would again: not for Ray Train to start once more.
-            if worker.rank == 0:
-                ray.get(assignment.board.fail.remote(str(error)))
 
 
 def _users_mistake(error: TrainingFailedError) -> InputError | None:

@@ -4,12 +4,13 @@ import logging
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import ray
 import ray.train
 import ray.train.collective
 import ray.train.torch
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dsnet import DSNet, normalize
+from dsnet.errors import DivergenceError
 from dsnet.files import atomic_directory
 from pipeline.cluster.ray_private import report_logger
 from pipeline.config import Config, config_from_dict, import_plugins
@@ -25,6 +27,8 @@ from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.split import holdout
 from pipeline.training import checkpoint
+
+T = TypeVar("T")
 
 
 class Worker(ABC):
@@ -201,6 +205,20 @@ class TrainWorker(Worker):
         # One looks and all follow: what is damaged must be so for every worker.
         if folder := ray.train.collective.broadcast_from_rank_zero(found):
             restore(Path(folder))
+
+
+def on_worker(loop: Callable[[Worker, T], None], inputs: T, assignment: Assignment) -> None:
+    """Run a stage's loop on a worker of Ray Train; a divergence goes to the board.
+
+    Not beside the driver, whose module a worker would import with it, MLflow and all.
+    """
+    with closing(TrainWorker(assignment)) as worker:
+        try:
+            loop(worker, inputs)
+        except DivergenceError as error:
+            # Every worker ends here, and would again: not for Ray Train to start once more.
+            if worker.rank == 0:
+                ray.get(assignment.board.fail.remote(str(error)))
 
 
 class LocalWorker(Worker):
