@@ -81,6 +81,7 @@ class ToyHead(Head):
     def __init__(self, inputs: tuple[int, ...], architecture: Architecture):
         super().__init__()
         self.conv = SlimConv2d(inputs[-1], 3, 3)
+        torch.nn.init.zeros_(self.conv.weight)
 
     def forward(self, features: Tensor, images: Tensor, largest: bool) -> Tensor:
         return self.conv(features, 3)
