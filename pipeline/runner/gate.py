@@ -12,7 +12,7 @@ from pipeline.runner.register import register_model
 from pipeline.runner.supernet import gateless
 from pipeline.runner.tables import make_tables
 from pipeline.stages import gate as gate_stage
-from pipeline.stages import table_gate
+from pipeline.stages import table, table_gate
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 
@@ -49,7 +49,7 @@ def straight_through(job: Job, supernet: Version) -> Version:
 
 def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
     """The gated network, its gates trained on the supernet's routing table."""
-    key = job.fingerprint(table_gate.SPEC, [supernet])
+    key = job.fingerprint(table_gate.SPEC, [supernet], job.fingerprint(table.SPEC, [supernet]))
     if found := registry.find(job.config.name, key):
         return found
     tables = make_tables(job, supernet, model)

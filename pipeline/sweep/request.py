@@ -9,7 +9,7 @@ from dsnet.routing.target import Target
 from pipeline.config import Config
 from pipeline.report import About
 from pipeline.runner.job import Job
-from pipeline.stages import table_gate
+from pipeline.stages import table, table_gate
 from pipeline.store.code_version import code_version
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.store.registry import Version
@@ -44,7 +44,8 @@ class SweepRequest:
     def key(self) -> str:
         """The sweep's fingerprint."""
         gates = f"{table_gate.SPEC.name} {table_gate.SPEC.revision}"
-        return self.job.fingerprint(SPEC, [self.supernet], gates, *map(str, self.targets))
+        tables = self.job.fingerprint(table.SPEC, [self.supernet])
+        return self.job.fingerprint(SPEC, [self.supernet], gates, tables, *map(str, self.targets))
 
     @cached_property
     def madds(self) -> list[int]:

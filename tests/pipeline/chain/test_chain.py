@@ -54,6 +54,7 @@ def test_every_stage_registers_its_version_with_its_lineage(result: ChainResult)
     for version in result.versions:
         assert version.tags["dataset_digest"] == supernet.tags["dataset_digest"]
         assert {"fingerprint", "code_version", "top1", "average_madds"} <= version.tags.keys()
+        assert (version.tags["task"], version.tags["headline"]) == ("classification", "top1")
     assert set(gated.aliases) == {"champion", "target-50pct"}
 
 
@@ -73,10 +74,11 @@ def test_every_test_image_is_counted_once_and_the_figures_come_from_the_register
         logits, widths = model.dynamic(images)
     counts = Evaluation.from_dict(json.loads(result.version.tags["evaluation"]))
     assert counts.images == len(samples) == 360
-    assert list(counts.correct) == right
-    assert counts.routed_correct == int((logits.argmax(1) == labels).sum())
+    assert list(counts.static.values["top1"]) == right
+    (routed_right,) = counts.routed.values["top1"]
+    assert routed_right == int((logits.argmax(1) == labels).sum())
     assert list(counts.picked) == torch.bincount(widths, minlength=len(model.space)).tolist()
-    assert result.version.metrics["top1"] == counts.routed_correct / 360
+    assert result.version.metrics["top1"] == routed_right / 360
 
 
 def test_one_worker_counts_what_two_counted(result: ChainResult) -> None:

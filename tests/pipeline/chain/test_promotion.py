@@ -49,4 +49,4 @@ def test_a_chain_says_what_it_trains_on_and_what_its_figures_are_worth(
     )
     assert again.images == 360
     for row in again.rows:
-        assert row.stderr == pytest.approx((row.top1 * (1 - row.top1) / 360) ** 0.5)
+        assert row.stderr == pytest.approx((row.value * (1 - row.value) / 360) ** 0.5)

@@ -3,12 +3,13 @@
 import itertools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import dsnet
-from dsnet import InputError
+from dsnet import InputError, tasks
 from dsnet.routing.target import parse_target
 from pipeline.runner import promotion
 from pipeline.runner.promotion import promote, reason_against, rollback, settle, verdict
@@ -16,6 +17,7 @@ from pipeline.store import registry, tracking
 from pipeline.store.aliases import target_alias
 from pipeline.store.registry import Version
 from pipeline.training.sanity import Labels
+from tests.toy import SMOOTHING
 
 LABELS = Labels(tuple("0123456789"), (40,) * 10, (40,) * 10)
 _names = (f"model-{number}" for number in itertools.count())
@@ -94,6 +96,71 @@ def test_a_version_at_chance_level_is_not_promoted_not_even_the_first(
     assert verdict(present, version(0.551, 100), TWO)[0]
 
 
+# ------------------------------------------------------------------ decibels, and nothing of labels
+
+
+@pytest.fixture
+def smoothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task of `tests.toy` is known, for one test."""
+    monkeypatch.setitem(tasks.TASKS, SMOOTHING.name, SMOOTHING)
+
+
+def smoother(psnr: float, number: int, *, stderr: float | None = 0.1) -> Version:
+    tags = {"dataset_digest": "d", "target": "0.5", "test_images": "400"}
+    tags |= {"task": "smoothing", "headline": "psnr"}
+    metrics = {"psnr": psnr, "mae": 0.1, "average_madds": 100.0}
+    metrics |= {} if stderr is None else {"psnr_stderr": stderr}
+    return Version("m", number, (), "gate", tags, metrics, "run", "source")
+
+
+@pytest.mark.usefixtures("smoothing")
+@pytest.mark.parametrize(
+    ("present", "new", "promoted", "line"),
+    [
+        (None, smoother(-3.0, 1), True, "is now models:/m/1 (-3.00 dB at 100 MAdds), the first"),
+        (smoother(31.0, 1), smoother(31.5, 2), True, "not worse by more than two standard errors"),
+        # sqrt(2) of 0.1 dB is the difference's, and two of it 0.28 dB.
+        (smoother(31.0, 1), smoother(30.75, 2), True, "of the difference (0.28 dB); back: dsnet"),
+        (
+            smoother(31.0, 1),
+            smoother(30.7, 2),
+            False,
+            "it is worse by 0.30 dB, more than two standard errors of the difference (0.28); by",
+        ),
+        (smoother(31.0, 1, stderr=None), smoother(31.0, 2), False, "not say its psnr_stderr"),
+        (
+            champion(0.9, 100),
+            smoother(31.0, 2),
+            False,
+            "models:/m/2 (31.00 dB at 100 MAdds) is not promoted: another task is not a contest "
+            "(smoothing, and the champion's is classification)",
+        ),
+    ],
+)
+def test_another_task_is_compared_by_its_own_headline(
+    present: Version | None, new: Version, promoted: bool, line: str
+) -> None:
+    found = verdict(present, new, None)
+    assert found[0] is promoted
+    assert line in found[1], found[1]
+
+
+@pytest.mark.usefixtures("smoothing")
+def test_a_measure_that_falls_is_worse_where_it_is_larger() -> None:
+    tags = {"task": "smoothing", "headline": "mae", "mae_stderr": "0.01"}
+    low, high = (
+        replace(
+            smoother(31.0, number),
+            tags=smoother(31.0, number).tags | tags,
+            metrics={"mae": mae, "mae_stderr": 0.01, "average_madds": 100.0},
+        )
+        for number, mae in ((1, 0.10), (2, 0.15))
+    )
+    assert "worse by 0.05" in str(reason_against(low, high))
+    assert reason_against(replace(high, version=1), replace(low, version=2)) is None
+    assert "(mae, and the champion's is psnr)" in str(reason_against(smoother(31.0, 1), high))
+
+
 # ------------------------------------------------------------------------- on a registry of its own
 
 
@@ -118,9 +185,15 @@ def make(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tracking.configure()
 
-    def registered(top1: float, madds: float = 100.0) -> Version:
-        tags = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
-        metrics = {"top1": top1, "average_madds": madds}
+    def registered(value: float, madds: float = 100.0, **more: str) -> Version:
+        tags = {
+            "fingerprint": "f",
+            "parent": "",
+            "dataset_digest": "d",
+            "code_version": "c",
+            **more,
+        }
+        metrics = {more.get("headline", "top1"): value, "average_madds": madds}
         return registry.register(
             name, home / "model", stage="gate", run_id=None, tags=tags, metrics=metrics
         )
@@ -140,9 +213,9 @@ def test_a_version_is_settled_once_and_says_how(
     name: str, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        first = settle(make(0.9), [HALF], LABELS)
-        better = settle(make(0.92), [HALF], LABELS)
-        cheap = settle(make(0.6, 30.0), [FEW], LABELS)
+        first = settle(make(0.9), [HALF], 400, LABELS)
+        better = settle(make(0.92), [HALF], 400, LABELS)
+        cheap = settle(make(0.6, 30.0), [FEW], 400, LABELS)
     assert aliases(name) == {"champion": 2, "previous": 1, "target-50pct": 2, "target-25pct": 3}
     assert (better.tags["target"], better.tags["test_images"]) == ("0.5", "400")
     said = [record.getMessage() for record in caplog.records if record.name == promotion.__name__]
@@ -158,16 +231,30 @@ def test_a_version_is_settled_once_and_says_how(
     promote(name, 3)
     before = registry.versions(name)
     for each, target in ((first, HALF), (better, HALF), (cheap, FEW)):
-        settle(registry.resolve(each.uri), [target], LABELS)
+        settle(registry.resolve(each.uri), [target], 400, LABELS)
     assert registry.versions(name) == before
+
+
+@pytest.mark.usefixtures("smoothing")
+def test_networks_of_two_tasks_share_a_name_and_are_no_contest(name: str, make: Make) -> None:
+    settle(make(0.9), [HALF], 400, LABELS)
+    other = settle(make(31.0, task="smoothing", headline="psnr"), [HALF], 400, None)
+    assert (other.task, other.headline, other.value) == ("smoothing", SMOOTHING.headline, 31.0)
+    assert aliases(name) == {"champion": 1, "target-50pct": 2}
+    assert "another task is not a contest" in other.tags["promotion"]
+    # By hand it goes, and back, even where the task is not known.
+    del tasks.TASKS["smoothing"]
+    assert registry.resolve(other.uri).headline.text(31.0) == "31.00"
+    promote(name, 2)
+    assert aliases(name)["champion"] == 2
 
 
 def test_one_killed_before_it_was_settled_takes_no_alias_from_a_newer_one(
     name: str, make: Make
 ) -> None:
     killed = make(0.95)
-    settle(make(0.9), [FEW, HALF], LABELS)
-    late = settle(killed, [HALF], LABELS)
+    settle(make(0.9), [FEW, HALF], 400, LABELS)
+    late = settle(killed, [HALF], 400, LABELS)
     assert aliases(name) == {"champion": 2, "target-25pct": 2, "target-50pct": 2}
     assert "it is older" in late.tags["promotion"]
 
@@ -176,7 +263,7 @@ def test_one_killed_before_it_was_settled_takes_no_alias_from_a_newer_one(
 def test_one_killed_while_it_was_promoted_ends_like_one_that_was_not(
     name: str, make: Make, step: str
 ) -> None:
-    settle(make(0.9), [HALF], LABELS)
+    settle(make(0.9), [HALF], 400, LABELS)
     second = make(0.91)
     # What is written, in this order, up to where the kill came.
     registry.annotate(second, {"target": "0.5", "test_images": "400"}, {})
@@ -184,20 +271,20 @@ def test_one_killed_while_it_was_promoted_ends_like_one_that_was_not(
     registry.set_alias(name, "previous", 1)
     if step == "champion":
         registry.set_alias(name, "champion", 2)
-    settle(registry.resolve(second.uri), [HALF], LABELS)
+    settle(registry.resolve(second.uri), [HALF], 400, LABELS)
     assert aliases(name) == {"champion": 2, "previous": 1, "target-50pct": 2}
 
 
 def test_a_sweeps_version_stands_for_its_middle_target(name: str, make: Make) -> None:
-    settle(make(0.9), [HALF], LABELS)
-    swept = settle(make(0.91), [FEW, HALF, parse_target("0.8")], LABELS)
+    settle(make(0.9), [HALF], 400, LABELS)
+    swept = settle(make(0.91), [FEW, HALF, parse_target("0.8")], 400, LABELS)
     assert swept.tags["target"] == "0.5"
     assert set(swept.aliases) == {"champion", "target-25pct", "target-50pct", "target-80pct"}
 
 
 def test_people_promote_whatever_they_want_and_go_back_one_step(name: str, make: Make) -> None:
-    settle(make(0.9), [HALF], LABELS)
-    settle(make(0.3), [HALF], LABELS)
+    settle(make(0.9), [HALF], 400, LABELS)
+    settle(make(0.3), [HALF], 400, LABELS)
     assert aliases(name)["champion"] == 1
     with pytest.raises(InputError, match=rf"model {name}: .*previous.*{name}/1\), found none"):
         rollback(name)

@@ -26,6 +26,7 @@ from pipeline.routing_table.read import read_table
 from pipeline.stages import calibrate, evaluate, gate, supernet, table, table_gate
 from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.store.fingerprint import Spec
+from pipeline.store.flatten import flatten
 from pipeline.training.worker import LocalWorker
 from tests.pipeline.sweep.made import make_tables
 
@@ -175,12 +176,8 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> Numbers:
 
 
 def of_counts(counts: Mapping[str, Any]) -> Numbers:
-    """The counts of an evaluation, one number each."""
-    numbers: Numbers = {}
-    for name, value in counts.items():
-        for index, count in enumerate(value if isinstance(value, list) else [value]):
-            numbers[f"{name} {index}"] = float(count)
-    return numbers
+    """The sums of an evaluation, one number each."""
+    return flatten({"evaluation": counts}).values
 
 
 def main() -> None:

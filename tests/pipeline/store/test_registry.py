@@ -268,12 +268,19 @@ def test_files_left_in_the_place_of_an_upload_do_not_get_into_a_version(
     assert tracking.client().search_model_versions(f"name = '{name}'") == []
 
 
-@pytest.mark.parametrize("missing", [*registry.REQUIRED_TAGS, *registry.REQUIRED_METRICS])
+@pytest.mark.parametrize("missing", [*registry.REQUIRED_TAGS, "top1", "average_madds"])
 def test_a_version_without_its_lineage_cannot_be_registered(missing: str, make_model: Make) -> None:
     tags = {key: value for key, value in TAGS.items() if key != missing}
     metrics = {key: value for key, value in METRICS.items() if key != missing}
     with pytest.raises(ValueError, match=missing):
         register("unused", make_model(1), tags=tags, metrics=metrics)
+
+
+def test_a_version_without_the_metric_of_its_headline_cannot_be_registered(
+    make_model: Make,
+) -> None:
+    with pytest.raises(ValueError, match="psnr missing"):
+        register("unused", make_model(1), tags=TAGS | {"task": "restoring", "headline": "psnr"})
 
 
 def test_a_metric_that_is_not_finite_cannot_be_registered(make_model: Make) -> None:
