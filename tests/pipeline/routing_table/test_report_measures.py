@@ -239,6 +239,15 @@ def test_pictures_say_what_they_reach_where_none_is_right(
     assert slim < wide
 
 
+def test_outputs_that_tell_how_sure_they_are_are_grouped_by_it_without_any_class(
+    table: RoutingTable,
+) -> None:
+    sure = replace(table, confidences=table.headline / 40)
+    html = render(made_results(smoothed(300, seed=7), sure))
+    assert len(re.findall("<h3>By the slimmest path.s confidence", html)) == len(TARGETS)
+    assert "By class" not in html
+
+
 # One measure more --------------------------------------------------------------------------------
 
 
