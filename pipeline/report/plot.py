@@ -46,7 +46,7 @@ def gains(results: Results, width: int, height: int) -> str:
     """The difference to the best static width as dear, in the headline's steps, as `pareto`."""
     curve, static, gates = (results.of_kind(kind) for kind in (CURVE, STATIC, GATE))
     level, headline = best_static(results), results.headline
-    words = Words.of(headline)
+    words, unit = Words.of(headline), f", in {headline.steps}" if headline.steps else ""
 
     def above(row: Row) -> Point:
         madds, value = _point(row)
@@ -63,8 +63,7 @@ def gains(results: Results, width: int, height: int) -> str:
         "curve": [above(row) for row in curve],
     }
     return _drawing(
-        f"{words.title} {words.above} the best static width, "
-        f"{f'in {headline.steps}, ' if headline.steps else ''}against average multiply-adds",
+        f"{words.title} {words.above} the best static width{unit}, against average multiply-adds",
         lines,
         [*static, *gates],
         above,

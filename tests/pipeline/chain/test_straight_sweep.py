@@ -47,7 +47,8 @@ def test_each_target_has_a_version_whose_network_does_what_the_report_says(
     assert swept.results.about.paths == ("width 0", "width 1", "width 3")
     for version, row in zip(swept.versions, swept.results.chosen, strict=True):
         assert row.uri and registry.resolve(row.uri) == version
-        figures = {"top1": row.top1, "average_madds": row.madds}
+        figures = {**row.measures, "average_madds": row.madds}
+        assert row.measures.keys() == {"top1", "top5"}
         assert version.metrics.items() >= figures.items()
         model = dsnet.load(registry.pull(row.uri, tmp_path / str(version.version)))
         assert list(model.space.routes) == ROUTES

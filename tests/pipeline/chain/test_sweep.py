@@ -62,7 +62,7 @@ def test_every_target_is_met_on_held_out_images(swept: SweepResult) -> None:
     step = (widest - swept.results.about.madds[0]) / 144
     for row in swept.results.chosen:
         assert row.target_madds == pytest.approx(float(row.target or 0) * widest)
-        assert row.holdout_madds == pytest.approx(row.target_madds, rel=0.01, abs=step)
+        assert row.holdout["madds"] == pytest.approx(row.target_madds, rel=0.01, abs=step)
 
 
 def test_the_registered_network_does_with_every_test_image_what_the_table_says(
@@ -81,7 +81,7 @@ def test_the_registered_network_does_with_every_test_image_what_the_table_says(
         assert torch.equal(widths, model.route(images))
         shares = torch.bincount(widths, minlength=len(model.space)).double() / len(labels)
         assert row.routes == pytest.approx(shares.tolist(), abs=0)
-        assert row.top1 == (logits.argmax(1) == labels).double().mean().item()
+        assert row.value == (logits.argmax(1) == labels).double().mean().item()
         madds = sum(model.madds(width) for width in widths.tolist()) / len(labels)
         assert row.madds == pytest.approx(madds, rel=1e-12)
 
@@ -98,7 +98,8 @@ def test_one_version_has_every_targets_alias_and_gate_and_the_report(
     # Where nobody asks, it runs at the middle target, as its metrics say.
     middle = swept.results.chosen[1]
     assert dsnet.load(folder).metadata.price == middle.price
-    assert swept.versions[0].metrics["top1"] == middle.top1
+    assert swept.versions[0].metrics == {**middle.measures, "average_madds": middle.madds}
+    assert middle.measures["top1"] == middle.value
 
 
 def test_the_alias_of_a_target_is_a_budget(swept: SweepResult) -> None:

@@ -28,7 +28,7 @@ from pipeline.report import (
 )
 from pipeline.report.frontier import best_static, by_lot
 from pipeline.report.page import class_bars, confidence_bars, gain
-from pipeline.report.plot import counts, short, signed, ticks
+from pipeline.report.plot import counts, short, ticks
 
 from .test_training import MADDS, telling_table
 
@@ -79,6 +79,7 @@ def results(test_table: RoutingTable) -> Results:
         lambda samples: np.repeat(samples.astype(np.uint8), 48).reshape(-1, 4, 4, 3),
     )
     about = About(
+        task="classification",
         name="digits",
         supernet="models:/digits-supernet/2",
         arch="ds_mbnet_digits",
@@ -111,19 +112,18 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 def test_a_static_row_is_one_width_for_all(results: Results, test_table: RoutingTable) -> None:
     for path, row in enumerate(row for row in results.rows if row.kind == "static"):
         assert row.madds == MADDS[path]
-        assert row.top1 == pytest.approx(float(test_table.top1[:, path].double().mean()))
+        assert row.value == pytest.approx(float(test_table.headline[:, path].double().mean()))
         assert row.routes == tuple(float(p == path) for p in range(3))
 
 
 def test_random_routing_is_the_mean_over_all_ways_to_deal_out_the_routes() -> None:
-    table = replace(
-        telling_table(4), top1=torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]).bool()
-    )
+    top1 = torch.tensor([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]).bool()
+    table = replace(telling_table(4), measures={"top1": top1, "top5": top1})
     path = torch.tensor([0, 1, 2, 2])
     rows = static_rows(table, NAMES)
     shares = outcome(table, path).shares
     deals = [
-        np.mean([bool(table.top1[row, choice]) for row, choice in enumerate(deal)])
+        np.mean([bool(top1[row, choice]) for row, choice in enumerate(deal)])
         for deal in itertools.permutations(path.tolist())
     ]
     results = Results(None, tuple(rows), None)  # type: ignore[arg-type]
@@ -134,9 +134,15 @@ def test_the_whiskers_are_the_standard_error_of_the_difference(test_table: Routi
     logits = [torch.randn(300, 1, 3, generator=torch.Generator().manual_seed(0))]
     row = gate_row("", test_table, test_table, logits, logits, 0.0)
     path = logits[0][:, 0].argmax(1).numpy()
-    right = test_table.top1.double().numpy()
+    right = test_table.headline.double().numpy()
     difference = right[np.arange(300), path] - right @ np.bincount(path, minlength=3) / 300
     assert row.stderr == pytest.approx(difference.std() / np.sqrt(300))
+
+
+def test_the_standard_error_of_a_share_is_the_binomial_proportions(results: Results) -> None:
+    for row in (*results.of_kind("static"), *results.chosen):
+        assert row.value is not None
+        assert row.value_stderr == pytest.approx(np.sqrt(row.value * (1 - row.value) / 300))
 
 
 def test_a_price_curve_runs_over_the_whole_range(results: Results) -> None:
@@ -149,20 +155,22 @@ def test_a_price_curve_runs_over_the_whole_range(results: Results) -> None:
 def test_the_oracle_rows_lie_on_the_oracle(results: Results, test_table: RoutingTable) -> None:
     line, rows = oracle_errors(test_table), results.of_kind("oracle")
     assert [row.madds for row in rows] == line.madds.tolist()
-    assert [1 - row.top1 for row in rows if row.top1] == pytest.approx(line.values)
+    assert [1 - row.value for row in rows if row.value] == pytest.approx(line.values)
 
 
 def test_gains_are_taken_at_equal_multiply_adds(results: Results) -> None:
     for row in results.chosen:
         assert row.madds is not None
-        assert row.top1 is not None
-        madds, top1 = [40.0, 70.0, 100.0], [r.top1 for r in results.rows[:3]]
+        assert row.value is not None
+        madds, top1 = [40.0, 70.0, 100.0], [r.value for r in results.rows[:3]]
         found = gain(results, row)
         # The widths of this table lie on a concave line, so it is its own upper hull.
-        assert found.static == pytest.approx(row.top1 - np.interp(row.madds, madds, top1), abs=1e-9)
-        assert found.lot == pytest.approx(row.top1 - np.dot(row.routes, top1))
+        assert found.static == pytest.approx(
+            row.value - np.interp(row.madds, madds, top1), abs=1e-9
+        )
+        assert found.lot == pytest.approx(row.value - np.dot(row.routes, top1))
         assert found.oracle <= 0 < found.lot
-    assert best_static(results).at(70.0) == pytest.approx(1 - results.rows[1].top1)  # type: ignore[operator]
+    assert best_static(results).at(70.0) == pytest.approx(1 - results.rows[1].value)  # type: ignore[operator]
 
 
 def test_every_image_is_counted_once_at_every_target(results: Results) -> None:
@@ -198,7 +206,7 @@ def test_easy_and_hard_pictures_are_one_of_each_class(results: Results) -> None:
     assert wide[0] < wide[1]
 
 
-class _Page(HTMLParser):
+class Page(HTMLParser):
     """The words of a page, and everything that it points to."""
 
     def __init__(self, html: str) -> None:
@@ -220,7 +228,7 @@ class _Page(HTMLParser):
 
 def test_the_page_points_to_nothing_outside_itself(results: Results) -> None:
     html = render(results)
-    page = _Page(html)
+    page = Page(html)
     assert len(page.pointers) == 6
     assert all(pointer.startswith("data:image/png;base64,") for pointer in page.pointers)
     assert not re.search(r"https?://|@import|url\(", html)
@@ -229,21 +237,21 @@ def test_the_page_points_to_nothing_outside_itself(results: Results) -> None:
 
 
 def test_the_page_says_how_to_pull_each_point(results: Results) -> None:
-    words = _Page(render(results)).words
+    words = Page(render(results)).words
     for row in results.chosen:
         assert f"dsnet pull {row.uri} DIR" in words
-        assert f"{row.top1:.2%}" in words
+        assert f"{row.value:.2%}" in words
 
 
 def test_the_page_says_which_trials_failed_and_which_were_stopped(results: Results) -> None:
-    words = _Page(render(results)).words
+    words = Page(render(results)).words
     assert words.count("failed: the worker died") == 1
     assert words.count("stopped early") == 1
 
 
 def test_a_gate_that_serves_every_target_is_one_trial(results: Results) -> None:
     """One, with a row for each target, beside one that failed and one that was stopped."""
-    assert f"3 trials, {len(TARGETS)} targets" in _Page(render(results)).words
+    assert f"3 trials, {len(TARGETS)} targets" in Page(render(results)).words
 
 
 def test_names_from_outside_are_shown_and_not_obeyed(results: Results) -> None:
@@ -254,7 +262,7 @@ def test_names_from_outside_are_shown_and_not_obeyed(results: Results) -> None:
         images=replace(results.images, classes=(evil, "bee", "cow")),
         rows=tuple(replace(row, label=evil) for row in results.rows),
     )
-    page = _Page(render(hostile))
+    page = Page(render(hostile))
     assert page.tags.count("script") == 1
     assert evil in page.words
 
@@ -262,7 +270,7 @@ def test_names_from_outside_are_shown_and_not_obeyed(results: Results) -> None:
 def test_a_sweep_of_which_every_trial_failed_still_has_a_page(results: Results) -> None:
     rows = tuple(row for row in results.rows if row.error or row.kind in ("static", "oracle"))
     empty = replace(results.images, targets=(), by_class=(), by_confidence=(), easy=(), hard=())
-    words = _Page(render(replace(results, rows=rows, images=empty))).words
+    words = Page(render(replace(results, rows=rows, images=empty))).words
     assert "failed: the worker died" in words
 
 
@@ -284,11 +292,3 @@ def test_ticks_are_round_and_told_apart() -> None:
     assert ticks(0.612, 0.743, 6) == pytest.approx([0.62, 0.64, 0.66, 0.68, 0.70, 0.72, 0.74])
     assert counts([1.5e6, 2e6, 2.5e6]) == ["1.5M", "2.0M", "2.5M"]
     assert counts([1e6, 2e6]) == ["1M", "2M"]
-
-
-def test_differences_carry_their_sign() -> None:
-    assert [signed(x, 2) for x in (0.0126, -0.0004, 0.00001)] == [
-        "+1.26",
-        "\N{MINUS SIGN}0.04",
-        "±0.00",
-    ]
