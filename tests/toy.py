@@ -139,8 +139,8 @@ TOY = Architecture(
 TOY_SMOOTHING = Architecture(
     name="ds_toy_smoothing",
     family="toy_smoothing",
-    stem=Stage((4, 8)),
-    stages=(Stage((4, 8)), Stage((4, 8, 16), gated=True), Stage((4, 8, 16))),
+    stem=Stage((8, 16)),
+    stages=(Stage((8, 24)), Stage((8, 16, 32), gated=True), Stage((8, 16, 32))),
     resolution=8,
 )
 SMOOTHING = Smoothing()
