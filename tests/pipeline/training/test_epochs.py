@@ -1,4 +1,4 @@
-"""A training that was stopped after an epoch ends as the one that was not, in either stage."""
+"""The loop over epochs: a training that was stopped, and one that comes to nothing."""
 
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import dsnet
+from dsnet.errors import DivergenceError
 from pipeline.config import Config, config_from_dict
 from pipeline.stages import gate, supernet
 from pipeline.stages.stage import Stage, Upstream
@@ -57,3 +58,20 @@ def test_it_goes_on_from_its_checkpoint(stage: Stage[Any], tiny: Tiny, tmp_path:
         found = load_file(tmp_path / "parts" / file.relative_to(tmp_path / "whole"))
         assert expected.keys() == found.keys()
         assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+@pytest.mark.parametrize(("stage", "said"), [(supernet.STAGE, "width"), (gate.STAGE, "slimming")])
+def test_a_training_that_diverges_says_which_loss_and_when(
+    stage: Stage[Any], said: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    values = two_epochs(tiny.config).as_dict()
+    for section in ("supernet", "gate"):
+        values[section] |= {"lr": 1e30, "optimizer": "sgd", "momentum": 0.99}
+    values["supernet"] |= {"clip_grad": None, "warmup_epochs": 0}
+    config = config_from_dict(values)
+    model = dsnet.save(tiny.model, tmp_path / "model")
+    with closing(LocalWorker(config, tmp_path / "diverged")) as worker:
+        with pytest.raises(DivergenceError, match=rf"{said}.* (at|after) step \d") as caught:
+            stage.loop(worker, stage.inputs.of(Upstream(config, tiny.dataset, model)))
+        assert "\n" not in str(caught.value)
+        assert worker.metrics == []
