@@ -9,6 +9,7 @@ import difflib
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -106,9 +107,14 @@ def run(args: Sequence[str] | None = None) -> int:
         return _refuse(_usage(error))
     except click.ClickException as error:
         return _refuse(error.format_message())
-    except click.Abort:
+    except click.Abort as error:
+        # Looked up, as the errors below: nothing that was not imported can have been raised.
+        interrupts = sys.modules.get("pipeline.cluster.interrupts")
+        if interrupts is not None and isinstance(error.__cause__, interrupts.Terminated):
+            _say("terminated")
+            return 128 + signal.SIGTERM
         _say("interrupted")
-        return 130
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         return 0
     except (ValueError, ArithmeticError) as error:

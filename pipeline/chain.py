@@ -6,6 +6,7 @@ from typing import Any
 
 import dsnet
 from pipeline.cluster import ray_cluster
+from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins
 from pipeline.data.dataset import ingest
 from pipeline.runner.checks import announce, check_classes, check_model
@@ -62,7 +63,7 @@ def run(config: Config) -> ChainResult:
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
-    with tracking.chain_run(config) as run:
+    with interruptible(), tracking.chain_run(config) as run:
         job = Job(config, dataset, run)
         version = given or make_supernet(job)
         for step in GATED:

@@ -12,6 +12,8 @@ from pipeline.config import Cluster
 
 logger = logging.getLogger(__name__)
 
+_ANSWERS_S = 10.0
+
 
 def connect(cluster: Cluster) -> None:
     """Join the cluster in RAY_ADDRESS, or start one on this machine; check that `cluster` fits.
@@ -28,7 +30,21 @@ def connect(cluster: Cluster) -> None:
 
 
 def join(address: str) -> None:
-    """Connect to a running cluster, and let its workers know which one it is (see `start`)."""
+    """Connect to a running cluster, and let its workers know which one it is (see `start`).
+
+    Raises InputError where nothing answers at a head's address, HOST:PORT.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERS_S).close()
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise InputError(
+                f"RAY_ADDRESS: expected the address of a running Ray cluster's head, found nothing "
+                f"that answers at {address} ({reason}); start it, or unset RAY_ADDRESS for a "
+                "cluster on this machine"
+            ) from None
     ray.init(
         address, runtime_env={"env_vars": {"RAY_ADDRESS": address}}, logging_level=logging.WARNING
     )

@@ -3,6 +3,14 @@
 Imported where they are used: Ray Train takes seconds, and not every process trains.
 """
 
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+_ABORT_S = 15.0
+
 
 def autoscaling_limits() -> dict[str, float]:
     """The resources that the cluster may grow to, where an autoscaler says so; else nothing.
@@ -29,6 +37,33 @@ def packaging_logger() -> str:
     import ray._private.runtime_env.packaging as packaging
 
     return packaging.__name__
+
+
+def interruptible_trainer() -> type["TorchTrainer"]:
+    """A TorchTrainer that Ctrl-C leaves by KeyboardInterrupt, its workers gone.
+
+    Ray Train's own answers Ctrl-C by an exit whose status says nothing, and goes on answering when
+    the training is over; there is no option to do without.
+    """
+    import ray
+    from ray.train.torch import TorchTrainer
+
+    class InterruptibleTrainer(TorchTrainer):
+        _controller: Any = None
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            self._controller = controller
+
+        def fit(self) -> Any:
+            try:
+                return super().fit()
+            except KeyboardInterrupt:
+                if self._controller is not None:
+                    with suppress(ray.exceptions.RayError):  # its end is how it answers
+                        ray.get(self._controller.abort.remote(), timeout=_ABORT_S)
+                raise
+
+    return InterruptibleTrainer
 
 
 def checkpoint_snapshot() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from dsnet.routing.target import Target
 from pipeline import chain
 from pipeline.cluster import ray_cluster
+from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import ingest
 from pipeline.report import STATIC, Results, Row, write_page, write_results
@@ -52,7 +53,8 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     ray_cluster.connect(config.cluster)
-    with tracking.chain_run(config, {"targets": ",".join(map(str, targets))}) as run:
+    tags = {"targets": ",".join(map(str, targets))}
+    with interruptible(), tracking.chain_run(config, tags) as run:
         job = Job(config, dataset, run)
         supernet = given or chain.make_supernet(job)
         request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)

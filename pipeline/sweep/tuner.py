@@ -18,6 +18,7 @@ from dsnet.routing.target import Target
 from dsnet.tasks import Task
 from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import progress_actor
+from pipeline.cluster.interrupts import handlers_kept
 from pipeline.config import Config, storage_dir
 from pipeline.runner.tables import Tables
 from pipeline.stages.table_gate import gate_options
@@ -76,7 +77,8 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
             tuner = tune.Tuner.restore(str(folder), trainable)
         else:
             tuner = _tuner(config, targets, trainable, folder)
-        found = tuner.fit()
+        with handlers_kept():
+            found = tuner.fit()
         ended = [found[i] for i in range(len(found)) if found[i].error or _done(found[i])]
         if len(ended) < total:  # Tune catches Ctrl-C, and gives what there is by then
             raise KeyboardInterrupt

@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 from ray.train import TrainingFailedError, UserCallback, WorkerGroupError
-from ray.train.torch import TorchTrainer
 
 # Ray Train V2's own modules: type checkers see the first version's under ray.train.
 from ray.train.v2.api.config import (
@@ -21,7 +20,7 @@ from ray.train.v2.api.config import (
 
 from dsnet.errors import DivergenceError, InputError
 from pipeline.cluster import progress_actor
-from pipeline.cluster.ray_private import checkpoint_snapshot
+from pipeline.cluster.ray_private import checkpoint_snapshot, interruptible_trainer
 from pipeline.config import Config, storage_dir
 from pipeline.store.callback import MLflowCallback
 from pipeline.store.tracking import Run
@@ -64,7 +63,7 @@ def train(
         # Bound to the function and not given as train_loop_config: Ray Train's controller reads
         # that too, and would import for it what only the workers need.
         assignment = Assignment(config, progress, storage / name)
-        trainer = TorchTrainer(
+        trainer = interruptible_trainer()(
             partial(on_worker, loop, inputs, assignment),
             scaling_config=ScalingConfig(
                 num_workers=cluster.workers,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Run
 from ray.util.state import list_actors
 
 from dsnet.errors import DivergenceError
@@ -107,6 +108,44 @@ def test_a_training_whose_driver_and_then_a_worker_was_killed_ends_as_the_undist
     assert len(epochs) - len(set(epochs)) <= 1, "more than one checkpoint interval was lost"
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_a_training_that_is_interrupted_says_so_and_leaves_nothing_behind(
+    number: int, said: str, home: Path, result: ChainResult, ray_cluster: str, tmp_path: Path
+) -> None:
+    config = long(said)
+    folder = run_folder(home, config)
+    file = tmp_path / "config.yaml"
+    file.write_text(config.yaml())
+    command = [sys.executable, "-m", "jobs.cli", "run", "--config", str(file)]
+    environment = os.environ | {"RAY_ADDRESS": ray_cluster}
+    driver = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for_checkpoint(folder)
+        driver.send_signal(number)
+        _, errors = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 128 + number
+    assert errors.splitlines()[-1] == f"dsnet: {said}"
+    assert "Traceback" not in errors and "*** SIG" not in errors
+    no_worker_is_left(within=10)
+    runs = runs_called(said)
+    assert len(runs) == 2  # the chain's and its stage's
+    assert {run.info.status for run in runs} == {"KILLED"}
+    assert not [v for v in registry.versions() if v.name.startswith(said)]
+
+
+def runs_called(name: str) -> list[Run]:
+    """The MLflow runs of the last chain of that name: its own, and those of its stages."""
+    client = tracking.client()
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    chains = client.search_runs(ids, f"tags.mlflow.runName = '{name}'", max_results=1)
+    parent = chains[0].info.run_id
+    return [*chains, *client.search_runs(ids, f"tags.mlflow.parentRunId = '{parent}'")]
+
+
 def test_a_training_that_diverges_says_which_loss_when_and_registers_nothing(
     home: Path, result: ChainResult
 ) -> None:
@@ -119,8 +158,8 @@ def test_a_training_that_diverges_says_which_loss_when_and_registers_nothing(
     assert not [v for v in registry.versions() if v.name.startswith("diverging")]
 
 
-def no_worker_is_left() -> None:
-    deadline = time.monotonic() + 60
+def no_worker_is_left(within: float = 60) -> None:
+    deadline = time.monotonic() + within
     while training_workers():
         assert time.monotonic() < deadline
         time.sleep(0.2)

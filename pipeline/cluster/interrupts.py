@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM: the same in every moment of a run, whatever Ray puts in their place.
+
+`ray.init` answers SIGTERM by an exit in the middle of its own work, which ends in an abort. Ray
+Train and Ray Tune answer Ctrl-C, and leave their answers behind: one between two stages goes to a
+training that is over, and nothing happens.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whoever started this process, a scheduler perhaps, wants it gone."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM raise KeyboardInterrupt; what leaves after SIGTERM is Terminated.
+
+    To be entered after `ray.init`, by the main thread; in another it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt  # Ray passes on this one alone, and as itself
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if signal.SIGTERM in received:
+            raise Terminated from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put back afterwards what answers Ctrl-C: Ray Tune leaves its own answer behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,51 @@
+"""Ctrl-C and SIGTERM are exceptions, also after what Ray leaves behind."""
+
+import os
+import signal
+import socket
+import threading
+
+import pytest
+
+from dsnet import InputError
+from pipeline.cluster import ray_cluster
+from pipeline.cluster.interrupts import Terminated, handlers_kept, interruptible
+
+
+def test_sigterm_leaves_as_terminated_and_ctrl_c_as_keyboard_interrupt() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible():
+        signal.raise_signal(signal.SIGINT)
+    assert not isinstance(caught.value, Terminated)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_an_answer_that_is_left_behind_is_taken_away() -> None:
+    with interruptible():
+        with handlers_kept():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_another_thread_than_the_first_leaves_signals_alone() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def inside() -> None:
+        with interruptible(), handlers_kept():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_an_address_where_nothing_answers_is_said_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(InputError, match=rf"RAY_ADDRESS: .*{address} \(Connection refused\)"):
+        ray_cluster.join(address)
