@@ -210,8 +210,9 @@ def test_both_ways_train_on_the_same_images_and_hold_out_the_same_whatever_the_s
 ) -> None:
     for seeded in (setting, setting.changed(seed=7)):
         with seeded.worker() as worker:
-            straight = [b.indices for b in worker.train_loader(16).epoch(0)]
-            held_out = [b.indices for b in worker.holdout_loader(16).epoch(0)]
+            train = seeded.dataset.train.beton
+            straight = [b.indices for b in worker.train_loader(train, 16).epoch(0)]
+            held_out = [b.indices for b in worker.holdout_loader(train, 16).epoch(0)]
         assert torch.cat(straight).sort().values.tolist() == setting.images.tolist()
         assert torch.cat(held_out).tolist() == setting.aside.tolist()
         table = seeded.table("train")
