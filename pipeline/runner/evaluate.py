@@ -11,6 +11,8 @@ from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.training.evaluation import Evaluation
 
+EVALUATED = "evaluate_fingerprint"
+
 
 def evaluate(job: Job, version: Version) -> Version:
     """Measure a registered version, loaded back from the registry, on the test images.
@@ -18,8 +20,14 @@ def evaluate(job: Job, version: Version) -> Version:
     Returns it with the counts and the headline figures among its tags.
     """
     key = job.fingerprint(STAGE.spec, [version])
-    if version.tags.get("evaluate_fingerprint") == key:
+    if version.tags.get(EVALUATED) == key:
         return version
+    with job.alone(f"{version.name}-evaluate", key):
+        version = registry.resolve(version.uri)  # another run may have been at it
+        return version if version.tags.get(EVALUATED) == key else _evaluated(job, version, key)
+
+
+def _evaluated(job: Job, version: Version, key: str) -> Version:
     directory = job.local(version)
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
         inputs = STAGE.inputs.of(Upstream(job.config, job.dataset, directory))
@@ -31,7 +39,7 @@ def evaluate(job: Job, version: Version) -> Version:
         "evaluated_on": "test",
         "evaluation": json.dumps(found.to_dict()),
         # Last: what it is found by next time must not be there before the counts are.
-        "evaluate_fingerprint": key,
+        EVALUATED: key,
     }
     return registry.annotate(version, tags, headline(found, dsnet.load(directory)))
 

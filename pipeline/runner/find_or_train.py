@@ -1,6 +1,7 @@
 """A stage on its driver: found by its fingerprint if it was done before, else run on workers."""
 
 import logging
+from collections.abc import Callable
 
 import dsnet
 from pipeline.runner.job import Job, headline
@@ -23,16 +24,32 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
     """
     name = job.config.name if stage.gated else job.supernet_name
     key = job.fingerprint(stage.spec, [parent] if parent else [])
-    if found := registry.find(name, key):
-        logger.info("%s: %s is there already", stage.spec.name, found.uri)
-        return found
-    upstream = Upstream(job.config, job.dataset, job.local(parent) if parent else None)
-    with tracking.stage_run(job.run, stage.spec.name, {"fingerprint": key}) as run:
-        outcome = run_stage(job, stage, stage.inputs.of(upstream), key, run)
-        counts = Evaluation.from_dict(outcome.metrics["evaluation"])
-        model = dsnet.load(outcome.directory / MODEL)
-        metrics = headline(counts, model)
-        return register_model(job, stage.spec.name, name, model, metrics, key, run, parent)
+
+    def trained() -> Version:
+        upstream = Upstream(job.config, job.dataset, job.local(parent) if parent else None)
+        with tracking.stage_run(job.run, stage.spec.name, {"fingerprint": key}) as run:
+            outcome = run_stage(job, stage, stage.inputs.of(upstream), key, run)
+            counts = Evaluation.from_dict(outcome.metrics["evaluation"])
+            model = dsnet.load(outcome.directory / MODEL)
+            metrics = headline(counts, model)
+            return register_model(job, stage.spec.name, name, model, metrics, key, run, parent)
+
+    return find_or_make(job, stage.spec.name, name, key, trained)
+
+
+def find_or_make(job: Job, stage: str, name: str, key: str, make: Callable[[], Version]) -> Version:
+    """The version of `name` with the fingerprint `key`, found or made.
+
+    Of several runs that want it at once, one makes it and the others find it.
+    """
+    found = registry.find(name, key)
+    if found is None:
+        with job.alone(f"{name}-{stage}", key):
+            found = registry.find(name, key)
+            if found is None:
+                return make()
+    logger.info("%s: %s is there already", stage, found.uri)
+    return found
 
 
 def run_stage(job: Job, stage: Stage[T], inputs: T, key: str, run: Run) -> StageResult:

@@ -6,14 +6,14 @@ from dsnet import DSNet
 from dsnet.routing import MAX_PATHS
 from dsnet.routing.tuned import fitted
 from pipeline.config import Config
-from pipeline.runner.find_or_train import find_or_train
+from pipeline.runner.find_or_train import find_or_make, find_or_train
 from pipeline.runner.job import GATE, Job
 from pipeline.runner.register import register_model
 from pipeline.runner.supernet import gateless
 from pipeline.runner.tables import make_tables
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import table, table_gate
-from pipeline.store import registry, tracking
+from pipeline.store import tracking
 from pipeline.store.registry import Version
 
 logger = logging.getLogger(__name__)
@@ -50,23 +50,25 @@ def straight_through(job: Job, supernet: Version) -> Version:
 def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
     """The gated network, its gates trained on the supernet's routing table."""
     key = job.fingerprint(table_gate.SPEC, [supernet], job.fingerprint(table.SPEC, [supernet]))
-    if found := registry.find(job.config.name, key):
-        return found
-    tables = make_tables(job, supernet, model)
-    with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
-        train, holdout = tables.read("train"), tables.read("holdout")
-        trained_gate = table_gate.train_on(job.config, train, holdout)
-        (outcome,) = trained_gate.outcomes
-        ours = table_gate.tuned(trained_gate, holdout)
-        metrics = {**outcome.measures, "average_madds": outcome.madds}
-        return register_model(
-            job,
-            GATE,
-            job.config.name,
-            fitted(model, ours),
-            metrics,
-            key,
-            run,
-            supernet,
-            gates=[ours],
-        )
+
+    def trained() -> Version:
+        tables = make_tables(job, supernet, model)
+        with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
+            train, holdout = tables.read("train"), tables.read("holdout")
+            trained_gate = table_gate.train_on(job.config, train, holdout)
+            (outcome,) = trained_gate.outcomes
+            ours = table_gate.tuned(trained_gate, holdout)
+            metrics = {**outcome.measures, "average_madds": outcome.madds}
+            return register_model(
+                job,
+                GATE,
+                job.config.name,
+                fitted(model, ours),
+                metrics,
+                key,
+                run,
+                supernet,
+                gates=[ours],
+            )
+
+    return find_or_make(job, GATE, job.config.name, key, trained)

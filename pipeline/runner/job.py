@@ -1,9 +1,13 @@
 """One chain or sweep on its driver: what was asked for, its data, its run, where its models lie."""
 
+import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 import dsnet
 from dsnet.files import atomic_directory
@@ -14,6 +18,8 @@ from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation, stderr_name
+
+logger = logging.getLogger(__name__)
 
 GATE = "gate"  # the stage whose versions are served
 
@@ -39,6 +45,26 @@ class Job:
             inputs=[*(version.tags["fingerprint"] for version in inputs), *rest],
             dataset_digest=self.dataset.digest,
         )
+
+    @contextmanager
+    def alone(self, what: str, key: str) -> Iterator[None]:
+        """While one run makes `what` with the fingerprint `key`, others that want it wait.
+
+        Who waited looks again at what is there by then. The lock goes with its process, however
+        that ends.
+        """
+        folder = storage_dir(self.config) / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{what}-{key[:12]}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("%s: another run is at it; waiting for its end", what)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def local(self, version: Version) -> Path:
         """The version's model directory, in the storage that every worker reads."""

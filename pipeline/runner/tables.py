@@ -54,17 +54,20 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
         for part, (manifest, indices) in images.items()
     }
     tables = Tables(folder, descriptions)
-    missing = {part: pending(folder / part, descriptions[part]) for part in PARTS}
-    if not any(missing.values()):
+    with job.alone(f"{supernet.name}-table", key):
+        missing = {part: pending(folder / part, descriptions[part]) for part in PARTS}
+        if not any(missing.values()):
+            return tables
+        directory = dsnet.save(model, folder / "model")
+        parts = [
+            table_stage.Part(
+                manifest.beton, indices, folder / part, descriptions[part], missing[part]
+            )
+            for part, (manifest, indices) in images.items()
+        ]
+        with tracking.stage_run(job.run, "table", {"fingerprint": key}) as run:
+            run_stage(job, table_stage.STAGE, table_stage.Inputs(directory, parts), key, run)
         return tables
-    directory = dsnet.save(model, folder / "model")
-    parts = [
-        table_stage.Part(manifest.beton, indices, folder / part, descriptions[part], missing[part])
-        for part, (manifest, indices) in images.items()
-    ]
-    with tracking.stage_run(job.run, "table", {"fingerprint": key}) as run:
-        run_stage(job, table_stage.STAGE, table_stage.Inputs(directory, parts), key, run)
-    return tables
 
 
 def _images(job: Job) -> dict[str, tuple[Manifest, np.ndarray]]:

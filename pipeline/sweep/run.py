@@ -59,7 +59,8 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
         supernet = given or chain.make_supernet(job)
         request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
         way = by_table if is_by_table(config, request.model) else by_training
-        results, versions = way.run(request, started)
+        with job.alone(f"{config.name}-sweep", request.key):
+            results, versions = way.run(request, started)
         static, chosen = (
             [_point(row) for row in rows] for rows in (results.of_kind(STATIC), results.chosen)
         )

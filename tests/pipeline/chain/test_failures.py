@@ -137,6 +137,18 @@ def test_a_training_that_is_interrupted_says_so_and_leaves_nothing_behind(
     assert not [v for v in registry.versions() if v.name.startswith(said)]
 
 
+def test_two_runs_of_one_configuration_at_once_train_once(home: Path, result: ChainResult) -> None:
+    config = configured(name="twice", supernet={"epochs": 1, "warmup_epochs": 0})
+    made: list[Version] = []
+    threads = [threading.Thread(target=lambda: made.append(supernet_of(config))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made[0] == made[1]
+    assert registry.versions("twice-supernet") == made[:1]
+
+
 def runs_called(name: str) -> list[Run]:
     """The MLflow runs of the last chain of that name: its own, and those of its stages."""
     client = tracking.client()
