@@ -15,6 +15,7 @@ from pipeline.runner.evaluate import counts, evaluate
 from pipeline.runner.find_or_train import find_or_train
 from pipeline.runner.gate import gate
 from pipeline.runner.job import Job
+from pipeline.runner.plan import announce_plan, plan
 from pipeline.runner.promotion import settle
 from pipeline.runner.supernet import given_supernet
 from pipeline.stages import calibrate, supernet
@@ -62,6 +63,7 @@ def run(config: Config) -> ChainResult:
     dataset = ingest(config)
     check_classes(config, dataset, given)
     announce(config, dataset, given)
+    announce_plan(plan(config, dataset, [stage.spec for stage in SUPERNET], given))
     ray_cluster.connect(config.cluster)
     with interruptible(), tracking.chain_run(config) as run:
         job = Job(config, dataset, run)

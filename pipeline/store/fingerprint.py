@@ -39,14 +39,14 @@ def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_d
     document = {
         "stage": stage.name,
         "revision": stage.revision,
-        "config": _selected(config.as_dict(), stage),
+        "config": selected(config.as_dict(), stage),
         "inputs": list(inputs),
         "dataset": dataset_digest,
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
+def selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
     """The stage's fields and sections, by dotted name."""
     chosen: dict[str, Any] = {}
     for name in stage.fields:

@@ -237,6 +237,19 @@ def chain_run(config: Config, tags: Mapping[str, str] | None = None) -> Iterator
         yield run
 
 
+def parameters_of(stage_run: str | None) -> dict[str, str]:
+    """The configuration that a stage's run was part of, by dotted name; empty where it is gone."""
+    if stage_run is None:
+        return {}
+    try:
+        tags = client().get_run(stage_run).data.tags
+        parent = client().get_run(tags.get(MLFLOW_PARENT_RUN_ID, stage_run))
+    except MlflowException as error:
+        logger.warning("run %s: %s", stage_run, _one_line(error))
+        return {}
+    return dict(parent.data.params)
+
+
 @contextmanager
 def stage_run(
     parent: Run | None, name: str, tags: Mapping[str, str] | None = None
