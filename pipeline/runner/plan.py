@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsnet import create_model
+from dsnet import InputError, create_model
 from dsnet.routing import MAX_PATHS
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
@@ -77,8 +77,10 @@ def _step(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str, k
 
 def _why(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str) -> str:
     """What is new since the last version of that stage."""
-    before = [version for version in registry.versions() if version.name == name]
-    before = [version for version in before if version.stage == stage]
+    try:
+        before = [version for version in registry.versions(name) if version.stage == stage]
+    except InputError:  # not registered
+        before = []
     if not before:
         return f"to be run, {name} has none yet"
     last = before[-1]
