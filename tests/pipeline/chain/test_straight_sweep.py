@@ -8,7 +8,6 @@ import pytest
 
 import dsnet
 from dsnet.routing.target import parse_target
-from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import Config
 from pipeline.report import read_results, render
@@ -32,7 +31,7 @@ def config_of(result: ChainResult) -> Config:
 def few_paths() -> Iterator[None]:
     """As if three paths were too many for a table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain, "MAX_PATHS", 2)
+        patch.setattr("pipeline.runner.gate.MAX_PATHS", 2)
         yield
 
 
@@ -81,7 +80,7 @@ def test_what_is_registered_is_not_trained_again_moves_no_alias_and_the_method_i
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a stage was run again")
 
-    monkeypatch.setattr("pipeline.runner.job.train", refuse)
+    monkeypatch.setattr("pipeline.runner.find_or_train.train", refuse)
     with overtaken(swept.versions[0], tmp_path) as before, caplog.at_level(logging.WARNING):
         again = sweep(config_of(result), TARGETS, "dsnet sweep")
         assert registry.versions("straight") == before
