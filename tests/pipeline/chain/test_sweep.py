@@ -35,6 +35,7 @@ TARGETS = ("0.3", "0.5", "0.8")
 def sweep_config(result: ChainResult) -> Config:
     return configured(
         name="swept",
+        cluster={"workers": 1},
         gate={"method": "table", "supernet": result.versions[1].uri, "target": None},
         table={"views": 2, "steps": 60},
     )

@@ -20,6 +20,7 @@ def test_a_gate_from_the_table_meets_its_target_and_keeps_its_prices(
     found = chain.run(
         configured(
             name="tabled",
+            cluster={"workers": 1},
             gate={"method": "table", "supernet": result.versions[1].uri},
             table={"views": 2, "steps": 60},  # the sweep's, whose tables are there
         )
