@@ -3,12 +3,14 @@
 ds_toy classifies; ds_toy_smoothing answers with the picture smoothed, and knows nothing of labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsnet.models import registry
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.models.head import Head
@@ -148,3 +150,16 @@ TOY_FAMILIES = {
     "toy": (Family(ToyStem, ToyBlock), TOY),
     "toy_smoothing": (Family(ToyStem, ToyBlock, ToyHead, SMOOTHING), TOY_SMOOTHING),
 }
+
+
+@contextmanager
+def toys_known() -> Iterator[None]:
+    """While their families are registered; what was known before, from a plugin too, stays."""
+    before = dict(registry.FAMILIES), dict(registry.ARCHITECTURES)
+    for name, (family, architecture) in TOY_FAMILIES.items():
+        if name not in registry.FAMILIES:
+            registry.register(name, family, [architecture])
+    yield
+    for known, kept in zip((registry.FAMILIES, registry.ARCHITECTURES), before, strict=True):
+        known.clear()
+        known.update(kept)  # type: ignore[arg-type]

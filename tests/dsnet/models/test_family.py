@@ -16,18 +16,15 @@ from dsnet.nn.layers import SlimConv2d
 from dsnet.routing import build_rows
 from dsnet.training import bootstrap_step, freeze_trunk, gate_step, make_teacher, recalibrate
 from tests.dsnet.conftest import randomize, varied_images
-from tests.toy import SMOOTHING, TOY, TOY_FAMILIES, TOY_SMOOTHING, ToyBlock, ToyStem
+from tests.toy import SMOOTHING, TOY, TOY_SMOOTHING, ToyBlock, ToyStem, toys_known
 
 
 @pytest.fixture(params=[TOY.name, TOY_SMOOTHING.name])
 def toy(request: pytest.FixtureRequest) -> Iterator[DSNet]:
     """A network of a toy family, as after some training."""
-    for name, (family, architecture) in TOY_FAMILIES.items():
-        registry.register(name, family, [architecture])
-    torch.manual_seed(0)
-    yield randomize(dsnet.create_model(request.param)).float().eval()
-    for name, (_, architecture) in TOY_FAMILIES.items():
-        del registry.FAMILIES[name], registry.ARCHITECTURES[architecture.name]
+    with toys_known():
+        torch.manual_seed(0)
+        yield randomize(dsnet.create_model(request.param)).float().eval()
 
 
 def images_of(toy: DSNet, count: int) -> Tensor:

@@ -66,8 +66,6 @@ def test_the_registered_network_does_with_every_test_image_what_the_report_says(
     swept: tuple[SweepResult, list[str]], tmp_path: Path
 ) -> None:
     result, _ = swept
-    static = [row.value or 0.0 for row in result.results.of_kind("static")]
-    assert static[0] < min(static[1:]), "the slimmest should be the farthest off"
     (version,) = result.versions
     assert {"champion", "target-50pct", "target-80pct"} <= set(version.aliases)
     assert version.metrics.keys() >= {"psnr", "mae", "psnr_stderr", "average_madds"}

@@ -1,11 +1,6 @@
 """Sweeps: one table, a gate for every target, and figures that the network itself confirms."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +12,7 @@ from dsnet import InputError
 from dsnet.io.weights import load_gates
 from dsnet.routing.target import parse_target
 from pipeline.chain import ChainResult
-from pipeline.config import Config, config_from_dict
+from pipeline.config import Config
 from pipeline.data.dataset import ingest
 from pipeline.data.sources import open_source
 from pipeline.predict import open_model
@@ -134,33 +129,3 @@ def test_a_table_of_another_supernet_is_refused_by_name(
             tables.read("train")
     finally:
         description.write_text(original)
-
-
-@pytest.mark.slow
-def test_a_sweep_whose_driver_was_killed_goes_on_without_redoing_finished_trials(
-    swept: SweepResult, result: ChainResult, home: Path, ray_cluster: str, tmp_path: Path
-) -> None:
-    values = sweep_config(result).as_dict() | {"name": "interrupted"}
-    values["table"]["steps"] = 4000
-    file = tmp_path / "config.yaml"
-    file.write_text(config_from_dict(values).yaml())
-    command = [sys.executable, "-m", "jobs.cli", "sweep", "--config", str(file)]
-    command += ["--targets", "0.3,0.4,0.5,0.6,0.7,0.8"]
-    environment = os.environ | {"RAY_ADDRESS": ray_cluster}
-    driver = subprocess.Popen(command, env=environment, start_new_session=True)
-    folder = home / "train" / "sweeps"
-
-    def finished() -> dict[Path, float]:
-        return {p: p.stat().st_mtime for p in folder.glob("interrupted-*/trials/gates/*/gate.json")}
-
-    deadline = time.monotonic() + 240
-    while not finished():
-        assert driver.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-    before = finished()
-    subprocess.run(command, env=environment, check=True, timeout=400)
-    after = finished()
-    assert len(after) == 7
-    assert {path: after[path] for path in before} == before

@@ -11,26 +11,22 @@ from torch import Tensor
 
 import dsnet
 from dsnet import DSNet
-from dsnet.models import registry
 from dsnet.tasks import Task
 from pipeline.data.sources import open_source
 from pipeline.runner.job import headline
 from pipeline.training.evaluation import Evaluation, by_width, evaluate
 from tests.dsnet.conftest import randomize
-from tests.toy import SMOOTHING, TOY_FAMILIES
+from tests.toy import SMOOTHING, TOY_SMOOTHING, toys_known
 
 BATCH = 70
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> DSNet:
+def toy() -> Iterator[DSNet]:
     """A network that answers with pictures, every statistic and gate of it random."""
-    monkeypatch.setattr(registry, "FAMILIES", dict(registry.FAMILIES))
-    monkeypatch.setattr(registry, "ARCHITECTURES", dict(registry.ARCHITECTURES))
-    family, architecture = TOY_FAMILIES["toy_smoothing"]
-    registry.register("toy_smoothing", family, [architecture])
-    torch.manual_seed(0)
-    return randomize(DSNet(architecture)).float().eval()
+    with toys_known():
+        torch.manual_seed(0)
+        yield randomize(DSNet(TOY_SMOOTHING)).float().eval()
 
 
 @pytest.fixture
