@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import subprocess
 import sys
 import time
@@ -351,34 +350,6 @@ def test_a_benchmark_of_no_chain_refuses_what_it_would_not_read(
     refusal = capsys.readouterr().err
     assert len(refusal.splitlines()) == 1
     assert flag in refusal and "loader" in refusal and "(gate)" in refusal
-
-
-@pytest.mark.slow
-def test_a_quick_gate_benchmark_trains_its_own_supernet_and_says_how_many_images(
-    tmp_path: Path, ray_cluster: str
-) -> None:
-    file = tmp_path / "gate.json"
-    environment = os.environ | {
-        "DSNET_HOME": str(tmp_path),
-        "MLFLOW_TRACKING_URI": "",
-        "RAY_ADDRESS": ray_cluster,
-    }
-    arguments = ("--quick", "--runs", "1", "--json", str(file), "--name", "small")
-    done = dsnet("bench", "gate", *arguments, environment=environment)
-    assert done.returncode == 0, done.stderr
-    records = json.loads(file.read_text())
-    assert all(list(record) == KEYS for record in records)
-    names = [record["name"] for record in records]
-    assert len(set(names)) == len(names)
-    title = "gate of small-quick on 128 images"
-    assert all(name.startswith(f"{title}: ") for name in names)
-    # Said once above the table, and in no row.
-    assert done.stdout.count(title) == 1
-    ratios = {record["name"].removeprefix(f"{title}: "): record["ratio"] for record in records}
-    for after in ("", " CPU"):
-        eight, one = (ratios[f"a target of {n}, straight-through{after}"] for n in (8, 1))
-        assert eight > one > 0
-    assert file.with_suffix(".svg").exists()
 
 
 @pytest.mark.slow
