@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dsnet.errors import InputError
 from dsnet.files import atomic_file, write_sums
-from dsnet.inference.fold import fold
+from dsnet.inference.fold import device_of, fold
 from dsnet.inference.images import normalize
 from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.onnx_graph import build
@@ -153,7 +153,7 @@ def compare(
             logits, widths = backend(images, price)
             price = model.metadata.price if price is None else price
             x = normalize(images, model.metadata.mean, model.metadata.std)
-            x = x.to(next(model.parameters()).device)
+            x = x.to(device_of(model))
             if width is None:
                 _compare_routes(model, x, price, widths, tolerance)
             for chosen in widths.unique().tolist():

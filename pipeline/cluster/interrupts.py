@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: whoever started this process, a scheduler perhaps, wants it gone."""
@@ -31,28 +33,26 @@ def interruptible() -> Iterator[None]:
         received.append(number)
         raise KeyboardInterrupt  # Ray passes on this one alone, and as itself
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        if signal.SIGTERM in received:
-            raise Terminated from None
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handlers_kept():
+        for number in _SIGNALS:
+            signal.signal(number, interrupt)
+        try:
+            yield
+        except KeyboardInterrupt:
+            if signal.SIGTERM in received:
+                raise Terminated from None
+            raise
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Put back afterwards what answers Ctrl-C: Ray Tune leaves its own answer behind."""
+    """Put back afterwards what answers Ctrl-C and SIGTERM: Ray Tune leaves its own behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
