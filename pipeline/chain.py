@@ -1,11 +1,11 @@
 """The chain: ingest -> supernet -> calibrate -> gate -> evaluate -> promotion."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import dsnet
-from pipeline.cluster import ray_cluster
 from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins
 from pipeline.data.dataset import ingest
@@ -24,6 +24,7 @@ from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.training.evaluation import EvaluationRow
 from pipeline.training.sanity import Labels, doubts
+from pipeline.training.worker_group import WorkerGroup
 
 # Each stage takes the version that the one before it registered.
 SUPERNET: tuple[Stage[Any], ...] = (
@@ -50,9 +51,10 @@ class ChainResult:
     """Everything registered under the chain's names."""
 
 
-def run(config: Config) -> ChainResult:
+def run(config: Config, *, workers: WorkerGroup | None = None) -> ChainResult:
     """Run every stage that is not done yet; each takes the version the one before registered.
 
+    workers: those of several chains, which stay when this one has ended; None: of this one alone.
     Raises InputError, before any training, for what cannot work: an unknown architecture, a target
     out of the routing space's range, data that is not there, a cluster that is too small.
     """
@@ -64,9 +66,9 @@ def run(config: Config) -> ChainResult:
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     announce_plan(plan(config, dataset, [stage.spec for stage in SUPERNET], given))
-    ray_cluster.connect(config.cluster)
-    with interruptible(), tracking.chain_run(config) as run:
-        job = Job(config, dataset, run)
+    ours = WorkerGroup() if workers is None else nullcontext(workers)
+    with interruptible(), tracking.chain_run(config) as run, ours as at_work:
+        job = Job(config, dataset, run, at_work)
         version = given or make_supernet(job)
         for step in GATED:
             version = step(job, version)

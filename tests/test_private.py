@@ -41,15 +41,6 @@ def test_a_private_interface_is_used_in_its_home_alone(floor: str) -> None:
     assert strays == []
 
 
-def test_ray_train_lists_its_checkpoints_in_a_file_of_this_name() -> None:
-    assert ray_private.checkpoint_snapshot() == "checkpoint_manager_snapshot.json"
-
-
-def test_ray_train_names_the_logger_of_reports_after_its_file() -> None:
-    source = Path(ray_private.report_logger())
-    assert "logging.getLogger(__file__)" in source.read_text()
-
-
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_cluster_that_does_not_grow_has_no_limits() -> None:
     assert ray_private.autoscaling_limits() == {}

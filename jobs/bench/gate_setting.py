@@ -14,7 +14,6 @@ import dsnet
 from dsnet import DSNet
 from dsnet.routing import RoutingTable
 from pipeline import chain
-from pipeline.cluster import ray_cluster
 from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.data.random_bits import permutation
@@ -29,6 +28,7 @@ from pipeline.stages import gate
 from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.training.worker import LocalWorker, Worker, alone
+from pipeline.training.worker_group import WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -112,23 +112,15 @@ def prepare(config: Config, images: int | None, threads: int) -> Iterator[Settin
     dataset = ingest(config)
     check_classes(config, dataset, given)
     with TemporaryDirectory() as folder:
-        with tracking.chain_run(config) as run:
-            job = Job(config, dataset, run)
-            supernet = given or _made(job)
+        with tracking.chain_run(config) as run, WorkerGroup() as workers:
+            job = Job(config, dataset, run, workers)
+            supernet = given or chain.make_supernet(job)
             model = dsnet.save(gateless(job, supernet), Path(folder) / "model")
+        ray.shutdown()  # what is measured should have no company
         ours, aside = holdout(dataset.train, config.data.holdout, config.seed)
         drawn = np.sort(ours[permutation(len(ours), config.seed, 0)[:images]])
         setting = Setting(alone(config), dataset, supernet, model, drawn, aside)
         yield setting.changed(cluster={"threads": threads})
-
-
-def _made(job: Job) -> Version:
-    """Made on a cluster that ends before anything is measured, which should have no company."""
-    ray_cluster.connect(job.config.cluster)
-    try:
-        return chain.make_supernet(job)
-    finally:
-        ray.shutdown()
 
 
 class _SomeImages(LocalWorker):

@@ -28,8 +28,8 @@ from pipeline.data.loader import Batch
 from pipeline.stages import supernet
 from pipeline.stages.stage import Upstream
 from pipeline.store import tracking
-from pipeline.training.trainer import train
 from pipeline.training.worker import Assignment, TrainWorker, Worker
+from pipeline.training.worker_group import WorkerGroup
 
 CONFIG: dict[str, Any] = {
     "name": "overhead",
@@ -91,7 +91,8 @@ def _stage(config: Config, run: tracking.Run) -> Callable[["Marks"], None]:
 
     def work(marks: Marks) -> None:
         watched = _Inputs(inputs, marks.path)
-        train("supernet", _watched, watched, config, fingerprint=marks.path.stem, run=run)
+        with WorkerGroup() as workers:
+            workers.run("supernet", _watched, watched, config, fingerprint=marks.path.stem, run=run)
 
     return work
 
@@ -174,9 +175,10 @@ class _Watched(TrainWorker):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
         self.marks.note("report")
-        super().report(metrics, write, final=final)
+        super().report(metrics, write, final=final, best=best)
         self.marks.note("reported")
 
 

@@ -17,7 +17,6 @@ class Board:
 
     def __init__(self) -> None:
         self._state: dict[str, Any] | None = None
-        self._failure: str | None = None
 
     def write(self, total: int, done: int, fields: dict[str, float]) -> None:
         self._state = {"total": total, "done": done, "fields": fields}
@@ -29,13 +28,6 @@ class Board:
 
     def read(self) -> dict[str, Any] | None:
         return self._state
-
-    def fail(self, reason: str) -> None:
-        """The work has ended without a result, in a way that another try would repeat."""
-        self._failure = reason
-
-    def failure(self) -> str | None:
-        return self._failure
 
 
 @contextmanager

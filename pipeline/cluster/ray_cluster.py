@@ -7,6 +7,7 @@ import socket
 import ray
 
 from dsnet.errors import InputError
+from pipeline.cluster.interrupts import handlers_kept
 from pipeline.cluster.ray_private import autoscaling_limits
 from pipeline.config import Cluster
 
@@ -22,10 +23,11 @@ def connect(cluster: Cluster) -> None:
     cluster has now or, where it grows by itself, may ever have.
     """
     if not ray.is_initialized():
-        if address := os.environ.get("RAY_ADDRESS"):
-            join(address)
-        else:
-            start()
+        with handlers_kept():  # ray.init has an answer of its own to SIGTERM
+            if address := os.environ.get("RAY_ADDRESS"):
+                join(address)
+            else:
+                start()
     check_capacity(cluster, most_resources())
 
 

@@ -3,13 +3,10 @@
 Imported where they are used: Ray Train takes seconds, and not every process trains.
 """
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
-
-_ABORT_S = 15.0
+    from ray.train.v2.api.callback import RayTrainCallback
 
 
 def autoscaling_limits() -> dict[str, float]:
@@ -22,16 +19,6 @@ def autoscaling_limits() -> dict[str, float]:
     return dict(state.state.get_max_resources_from_cluster_config() or {})
 
 
-def report_logger() -> str:
-    """The name of the logger that writes a long line for each report of each rank.
-
-    Ray names it after its file, where LoggingConfig does not reach it.
-    """
-    import ray.train.v2._internal.execution.context as context
-
-    return context.__file__
-
-
 def packaging_logger() -> str:
     """The name of the logger that says what of the uploaded folder was left out."""
     import ray._private.runtime_env.packaging as packaging
@@ -39,39 +26,18 @@ def packaging_logger() -> str:
     return packaging.__name__
 
 
-def interruptible_trainer() -> type["TorchTrainer"]:
-    """A TorchTrainer that Ctrl-C leaves by KeyboardInterrupt, its workers gone.
+def announcing(queue: Any) -> "RayTrainCallback":
+    """A callback for `RunConfig`: Ray Train's controller tells `queue` its handle when it starts.
 
-    Ray Train's own answers Ctrl-C by an exit whose status says nothing, and goes on answering when
-    the training is over; there is no option to do without.
+    By `abort` of that handle a run ends that is in another thread than the driver's main one; the
+    public way is Ctrl-C in the main thread, whose handler ends the process with a status that says
+    nothing.
     """
     import ray
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.execution.callback import ControllerCallback
 
-    class InterruptibleTrainer(TorchTrainer):
-        _controller: Any = None
+    class Announcing(ControllerCallback):
+        def after_controller_start(self, train_run_context: Any) -> None:
+            ray.get(queue.announce.remote(ray.get_runtime_context().current_actor))
 
-        def _register_sigint_handler(self, controller: Any) -> None:
-            self._controller = controller
-
-        def fit(self) -> Any:
-            try:
-                return super().fit()
-            except KeyboardInterrupt:
-                if self._controller is not None:
-                    with suppress(ray.exceptions.RayError):  # its end is how it answers
-                        ray.get(self._controller.abort.remote(), timeout=_ABORT_S)
-                raise
-
-    return InterruptibleTrainer
-
-
-def checkpoint_snapshot() -> str:
-    """The name of the file in a run's folder in which Ray Train lists the run's checkpoints.
-
-    It refuses to start where that list is cut short or names one that is gone, and has no option
-    to start without it.
-    """
-    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
-
-    return CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+    return Announcing()

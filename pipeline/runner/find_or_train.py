@@ -12,7 +12,7 @@ from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.state import MODEL
-from pipeline.training.trainer import StageResult, train
+from pipeline.training.worker_group import StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -54,4 +54,5 @@ def find_or_make(job: Job, stage: str, name: str, key: str, make: Callable[[], V
 
 def run_stage(job: Job, stage: Stage[T], inputs: T, key: str, run: Run) -> StageResult:
     """What the stage's loop reported from its workers. `key`: the stage's fingerprint."""
-    return train(stage.spec.name, stage.loop, inputs, job.config, fingerprint=key, run=run)
+    name, workers = stage.spec.name, job.workers
+    return workers.run(name, stage.loop, inputs, job.config, fingerprint=key, run=run)

@@ -18,6 +18,7 @@ from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation, stderr_name
+from pipeline.training.worker_group import WorkerGroup
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +27,12 @@ GATE = "gate"  # the stage whose versions are served
 
 @dataclass(frozen=True)
 class Job:
-    """One chain: what it was asked for, its data, and its MLflow run."""
+    """One chain: what it was asked for, its data, its MLflow run, and who does the work."""
 
     config: Config
     dataset: Dataset
     run: Run
+    workers: WorkerGroup
 
     @property
     def supernet_name(self) -> str:
@@ -60,6 +62,7 @@ class Job:
             lock.acquire(timeout=0)
         except Timeout:
             logger.info("%s: another run is at it; waiting for its end", what)
+            self.workers.leave()  # or each may hold what the other waits for
             lock.acquire()
         try:
             yield

@@ -13,6 +13,7 @@ from dsnet.routing import RoutingTable, choose, gate_logits
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import fitted
 from dsnet.training.table_gate import TrainedGate
+from pipeline.cluster import ray_cluster
 from pipeline.data.loader import Loader
 from pipeline.report import (
     Results,
@@ -61,6 +62,8 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     """
     job = request.job
     tables = make_tables(job, request.supernet, request.model)
+    job.workers.leave()  # trials are processes of their own, and need the cluster's CPUs
+    ray_cluster.connect(job.config.cluster)  # where the tables were there, nobody has
     trials = run_trials(job.config, request.targets, tables, request.key)
     log_trials(job.run, trials)
     found = Found(request, tables, best_gates(request.targets, trials))

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from dsnet.routing.target import Target
 from pipeline import chain
-from pipeline.cluster import ray_cluster
 from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import ingest
@@ -23,6 +23,7 @@ from pipeline.sweep import by_table, by_training
 from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.sweep.tuner import check_targets
 from pipeline.training.sanity import Point, doubts
+from pipeline.training.worker_group import WorkerGroup
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,19 @@ class SweepResult:
     """What was registered, each under its targets' aliases: by table, one for all targets."""
 
 
-def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResult:
+def sweep(
+    config: Config,
+    targets: Sequence[Target],
+    command: str,
+    *,
+    workers: WorkerGroup | None = None,
+) -> SweepResult:
     """Find a gate for every target, register the best and draw the frontier.
 
     All on one routing table; straight through the network, one after the other, where the config
     or the number of joint paths will have it so. command: what makes these results again, for the
-    report. Raises InputError, before any work, for a target that the routing space cannot meet.
+    report. workers: those of several sweeps and chains; None: of this one alone. Raises InputError,
+    before any work, for a target that the routing space cannot meet.
     """
     started = time.monotonic()
     import_plugins(config)
@@ -52,10 +60,10 @@ def sweep(config: Config, targets: Sequence[Target], command: str) -> SweepResul
     dataset = ingest(config)
     check_classes(config, dataset, given)
     announce(config, dataset, given)
-    ray_cluster.connect(config.cluster)
     tags = {"targets": ",".join(map(str, targets))}
-    with interruptible(), tracking.chain_run(config, tags) as run:
-        job = Job(config, dataset, run)
+    ours = WorkerGroup() if workers is None else nullcontext(workers)
+    with interruptible(), tracking.chain_run(config, tags) as run, ours as at_work:
+        job = Job(config, dataset, run, at_work)
         supernet = given or chain.make_supernet(job)
         request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
         way = by_table if is_by_table(config, request.model) else by_training

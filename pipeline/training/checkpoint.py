@@ -1,15 +1,17 @@
-"""The checkpoints of a run: sealed with their checksums, found again by them.
+"""The checkpoints of a stage: sealed with their checksums, found again by them.
 
-Ray Train uploads a checkpoint file by file and remembers it in a snapshot of its own. A run that is
-killed may leave half of either. So a checkpoint counts where every file has the SHA-256 that was
-written with it, and a training goes on from the newest that does, whatever the snapshot says.
+A checkpoint counts where every file has the SHA-256 that was written with it; a training goes on
+from the newest that does. They lie in a folder of their stage's, named after its fingerprint, and
+are ours rather than Ray Train's, whose checkpoints are of one run: it forgets those of the run
+before, and refuses to start where its list of them was cut short.
 """
 
 import json
 import logging
+import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,24 @@ from dsnet.files import SUMS, first_damaged, read_sums, write_sums
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2  # the newest, and one more in case that one is damaged
+KEPT = 2  # the newest, and one more in case that one is damaged; the best beside them
 
 _REPORT = "report.json"
+_PREFIX = "checkpoint_"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said of a checkpoint."""
+
+    metrics: dict[str, Any]
+    """What was reported with it."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """All that the stage has reported by then, in order."""
+    final: bool = False
+    """Whether its stage is done."""
+    best: float | None = None
+    """The figure by which the best is kept, where it was evaluated; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -27,48 +44,77 @@ class Checkpoint:
     """A checkpoint whose files are all as they were written."""
 
     folder: Path
-    metrics: dict[str, Any]
-    """What was reported with it."""
-    final: bool
-    """Whether its stage is done."""
+    report: Report
 
 
-def seal(folder: Path, metrics: Mapping[str, Any], *, final: bool) -> None:
-    """Make a checkpoint of the files in `folder`: what was reported with them, and checksums."""
+def seal(folder: Path, report: Report) -> None:
+    """Make a checkpoint of the files in `folder`: what is reported with them, and checksums."""
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-    report = {"metrics": metrics, "final": final, "files": sorted(files)}
-    (folder / _REPORT).write_text(json.dumps(report))
+    (folder / _REPORT).write_text(json.dumps({**asdict(report), "files": sorted(files)}))
     write_sums(folder)
 
 
-def newest_whole(run: Path, until: str | None = None) -> Checkpoint | None:
-    """The newest checkpoint in a run's folder whose files are as they were written, if any.
+def newest_whole(run: Path) -> Checkpoint | None:
+    """The newest checkpoint in a stage's folder whose files are as they were written, if any.
 
-    Newer ones that are cut short or altered are passed over, with a warning for each. until: the
-    name of the newest to look at.
+    Newer ones that are cut short or altered are passed over, with a warning for each.
     """
-    for folder in reversed(_folders(run)):
-        if until is not None and folder.name > until:
-            continue
+    return next(_whole(reversed(checkpoints(run))), None)
+
+
+def best_whole(run: Path) -> Checkpoint | None:
+    """Of the whole checkpoints that were evaluated the best, the earliest of several."""
+    found: Checkpoint | None = None
+    highest = -math.inf
+    for point in _whole(iter(checkpoints(run))):
+        if point.report.best is not None and point.report.best > highest:
+            found, highest = point, point.report.best
+    return found
+
+
+def next_folder(run: Path) -> Path:
+    """Where the next checkpoint goes."""
+    numbers = [_order(folder)[0] for folder in checkpoints(run)]
+    return run / f"{_PREFIX}{max(numbers, default=0) + 1:06}"
+
+
+def remove_old(run: Path) -> None:
+    """Delete all but the newest checkpoints and the best."""
+    if old := checkpoints(run)[:-KEPT]:
+        best = best_whole(run)
+        for folder in old:
+            if best is None or folder != best.folder:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_unfinished(run: Path) -> None:
+    """Delete what a writer that was killed left half-written."""
+    for folder in run.glob(f".{_PREFIX}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The folders of a stage's checkpoints, whole or not, oldest first."""
+    return sorted((path for path in run.glob(f"{_PREFIX}*") if path.is_dir()), key=_order)
+
+
+def _order(folder: Path) -> tuple[int, str]:
+    """Checkpoints are numbered; those of before were named by their time."""
+    name = folder.name.removeprefix(_PREFIX)
+    return (int(name), "") if name.isdigit() else (0, name)
+
+
+def _whole(folders: Iterator[Path]) -> Iterator[Checkpoint]:
+    """Those that are as they were written; a warning for each that is not."""
+    for folder in folders:
         if (problem := _problem(folder)) is not None:
             logger.warning(
                 "checkpoint %s is damaged and passed over for the one before: %s", folder, problem
             )
             continue
-        report = json.loads((folder / _REPORT).read_text())
-        return Checkpoint(folder, report["metrics"], report["final"])
-    return None
-
-
-def remove_old(run: Path) -> None:
-    """Delete all but the newest checkpoints, also those that Ray Train has no record of."""
-    for folder in _folders(run)[:-KEPT]:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _folders(run: Path) -> list[Path]:
-    """A run's checkpoints, oldest first: Ray Train names them by their time."""
-    return sorted(path for path in run.glob("checkpoint_*") if path.is_dir())
+        written = json.loads((folder / _REPORT).read_text())
+        del written["files"]
+        yield Checkpoint(folder, Report(**written))
 
 
 def _problem(folder: Path) -> str | None:

@@ -1,13 +1,14 @@
 """One training worker: its share of the data, its progress, its reports."""
 
-import logging
-import tempfile
+import errno
+import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import ray
@@ -16,19 +17,24 @@ import ray.train.collective
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from ray import cloudpickle
 from torch import Tensor
 
 from dsnet import DSNet, normalize
-from dsnet.errors import DivergenceError
+from dsnet.errors import DivergenceError, InputError
 from dsnet.files import atomic_directory
-from pipeline.cluster.ray_private import report_logger
 from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
 from pipeline.data.split import holdout
 from pipeline.training import checkpoint
+from pipeline.training.checkpoint_writer import CheckpointWriter
 
 T = TypeVar("T")
+
+SECONDS_BETWEEN_MESSAGES = 0.2
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Worker(ABC):
@@ -58,15 +64,44 @@ class Worker(ABC):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
         """Report metrics; with `write`, a folder that it fills becomes a checkpoint.
 
-        final: whether the checkpoint is what the stage hands on.
+        metrics: plain numbers, nested; "step" or "epoch" among them is where its curves have them.
+        None at all, {}, for a checkpoint that tells nothing new. Rank 0's count.
+        write: called by rank 0 alone, in a thread, while the training goes on: what it writes must
+        be copies. At most one is under way; what it raises, the next report does.
+        final: whether the checkpoint is what the stage hands on; it is there when `report` returns.
+        best: the figure, higher is better, by which the best checkpoint is kept beside the newest.
         """
 
     @abstractmethod
     def resume(self, restore: Callable[[Path], None]) -> None:
         """Call `restore` with the folder of the newest whole checkpoint, if there is one."""
+
+    @abstractmethod
+    def best(self) -> Path | None:
+        """The folder of the whole checkpoint with the highest `best`, the same on every rank."""
+
+    def notice(self) -> bool:
+        """Whether a node of these workers is about to be taken away.
+
+        The same on every rank. Every rank has to ask, and as often: it is a collective.
+        """
+        return False
+
+    def agree(self, value: bool) -> bool:
+        """Rank 0's `value`, on every rank; a collective."""
+        return value
+
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """What every rank has, by rank, on every rank; a collective."""
+        if self.world_size == 1:
+            return [data]
+        parts = [b""] * self.world_size
+        dist.all_gather_object(parts, data)
+        return parts
 
     def seed(self, epoch: int) -> None:
         """Seed torch for one epoch, each rank in its own way (dropout).
@@ -151,14 +186,27 @@ class Worker(ABC):
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What a driver tells each worker of a run on Ray Train."""
+class Work(Generic[T]):
+    """What a driver gives its workers to do."""
 
+    loop: Callable[[Worker, T], None]
+    inputs: T
     config: Config
-    board: Any
-    """Handle of the `progress_actor.Board` on which rank 0 writes its progress."""
     run_folder: Path
-    """Where the run's checkpoints are."""
+    """Where the checkpoints are."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker knows of its task beside the loop's inputs."""
+
+    queue: Any
+    """Handle of the `StageQueue` that the task is of, and to which rank 0 tells how it goes."""
+    number: int
+    """Of the task in its queue."""
+    config: Config
+    run_folder: Path
+    """Where the checkpoints are."""
 
 
 class TrainWorker(Worker):
@@ -169,12 +217,17 @@ class TrainWorker(Worker):
         context = ray.train.get_context()
         rank, world_size = context.get_world_rank(), context.get_world_size()
         super().__init__(assignment.config, rank, world_size, ray.train.torch.get_device())
-        # One long line per report and rank; the driver shows progress, MLflow keeps the figures.
-        logging.getLogger(report_logger()).setLevel(logging.WARNING)
+        self._checkpoints = CheckpointWriter(assignment.run_folder)
+        self._history: list[dict[str, Any]] = []
+        self._told = 0.0
 
     def progress(self, done: int, total: int, **fields: float) -> None:
-        if self.rank == 0:
-            self.assignment.board.write.remote(total, done, fields)
+        now = time.monotonic()
+        # A message takes as long as a small network's step: as many as anybody can read.
+        if self.rank == 0 and (now - self._told > SECONDS_BETWEEN_MESSAGES or done == total):
+            self._told = now
+            queue, number = self.assignment.queue, self.assignment.number
+            queue.write.remote(number, done, total, fields)
 
     def report(
         self,
@@ -182,43 +235,77 @@ class TrainWorker(Worker):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
-        if write is None or self.rank > 0:
-            ray.train.report(metrics)
+        if self.rank > 0:
             return
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            write(folder)
-            checkpoint.seal(folder, metrics, final=final)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        if metrics:
+            self._tell("report", len(self._history), metrics)
+            self._history.append(metrics)
+        if write is not None:
+            report = checkpoint.Report(metrics, [*self._history], final=final, best=best)
+            self._checkpoints.write(write, report)
+            self._checkpoints.wait()  # TEMPORARY: until stages give copies
 
     def resume(self, restore: Callable[[Path], None]) -> None:
         found = None
         if self.rank == 0:
-            # A newer one than Ray Train knows was uploaded, but what it reports was not passed on:
-            # its epoch is done again.
-            known = ray.train.get_checkpoint()
-            newest = checkpoint.newest_whole(
-                self.assignment.run_folder, until=known and Path(known.path).name
-            )
-            found = newest and str(newest.folder)
+            self._checkpoints.wait()
+            if newest := checkpoint.newest_whole(self.assignment.run_folder):
+                self._history = [*newest.report.history]
+                for index, metrics in enumerate(self._history):
+                    self._tell("report", index, metrics)
+                self._tell("say", f"goes on from {newest.folder}")
+                found = str(newest.folder)
         # One looks and all follow: what is damaged must be so for every worker.
         if folder := ray.train.collective.broadcast_from_rank_zero(found):
             restore(Path(folder))
 
+    def best(self) -> Path | None:
+        found = None
+        if self.rank == 0:
+            self._checkpoints.wait()
+            found = checkpoint.best_whole(self.assignment.run_folder)
+        folder = ray.train.collective.broadcast_from_rank_zero(found and str(found.folder))
+        return Path(folder) if folder else None
 
-def on_worker(loop: Callable[[Worker, T], None], inputs: T, assignment: Assignment) -> None:
-    """Run a stage's loop on a worker of Ray Train; a divergence goes to the board.
+    def notice(self) -> bool:
+        return ray.train.get_preemption_info() is not None
+
+    def agree(self, value: bool) -> bool:
+        return bool(ray.train.collective.broadcast_from_rank_zero(value))
+
+    def close(self) -> None:
+        self._checkpoints.close()
+        super().close()
+
+    def _tell(self, method: str, *values: object) -> None:
+        ray.get(getattr(self.assignment.queue, method).remote(self.assignment.number, *values))
+
+
+def stay(queue: Any) -> None:
+    """What a worker of Ray Train runs: one task after another, until its queue has no more.
 
     Not beside the driver, whose module a worker would import with it, MLflow and all.
     """
-    with closing(TrainWorker(assignment)) as worker:
+    rank = ray.train.get_context().get_world_rank()
+    number = 0
+    while (task := ray.get(queue.take.remote(number))) is not None:
+        number = task.number
+        work: Work[Any] = cloudpickle.loads(task.work)
         try:
-            loop(worker, inputs)
+            with closing(
+                TrainWorker(Assignment(queue, number, work.config, work.run_folder))
+            ) as worker:
+                work.loop(worker, work.inputs)
         except DivergenceError as error:
             # Every worker ends here, and would again: not for Ray Train to start once more.
-            if worker.rank == 0:
-                ray.get(assignment.board.fail.remote(str(error)))
+            ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
+        except (InputError, OSError) as error:
+            if isinstance(error, InputError) or error.errno in _DISK_FULL:
+                ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
+            raise
+        ray.get(queue.end.remote(number, rank))
 
 
 class LocalWorker(Worker):
@@ -228,6 +315,7 @@ class LocalWorker(Worker):
         super().__init__(config, 0, 1, torch.device("cpu"))
         self.directory = directory
         self.metrics: list[dict[str, Any]] = []
+        self._best: float | None = None
 
     def progress(self, done: int, total: int, **fields: float) -> None:
         pass  # whoever runs several of these shows how many are done
@@ -238,15 +326,28 @@ class LocalWorker(Worker):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
         self.metrics.append(metrics)
-        if write is not None:
-            with atomic_directory(self.directory) as folder:
-                write(folder)
+        if write is None:
+            return
+        with atomic_directory(self.directory) as folder:
+            write(folder)
+        if best is not None and (self._best is None or best > self._best):
+            self._best = best
+            with atomic_directory(self._best_directory) as folder:
+                shutil.copytree(self.directory, folder, dirs_exist_ok=True)
 
     def resume(self, restore: Callable[[Path], None]) -> None:
         if self.directory.is_dir():
             restore(self.directory)
+
+    def best(self) -> Path | None:
+        return None if self._best is None else self._best_directory
+
+    @property
+    def _best_directory(self) -> Path:
+        return self.directory.with_name(f"{self.directory.name}-best")
 
 
 def alone(config: Config) -> Config:

@@ -11,6 +11,7 @@ from pipeline.chain import ChainResult
 from pipeline.config import Config, config_from_dict
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
+from pipeline.training.worker_group import WorkerGroup
 
 SMALL = {
     "name": "small",
@@ -67,6 +68,13 @@ def overtaken(version: Version, folder: Path) -> Iterator[list[Version]]:
 
 
 @pytest.fixture(scope="session")
-def result(home: Path, ray_cluster: str) -> ChainResult:
+def workers(home: Path, ray_cluster: str) -> Iterator[WorkerGroup]:
+    """Workers that stay from test to test, as they do from stage to stage."""
+    with WorkerGroup() as group:
+        yield group
+
+
+@pytest.fixture(scope="session")
+def result(workers: WorkerGroup) -> ChainResult:
     """What the small chain made on two workers."""
-    return chain.run(configured())
+    return chain.run(configured(), workers=workers)

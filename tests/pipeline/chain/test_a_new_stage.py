@@ -9,6 +9,7 @@ from pipeline.chain import ChainResult
 from pipeline.data.dataset import ingest
 from pipeline.runner.job import Job
 from pipeline.store import tracking
+from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 from tests.pipeline.stages import rounding
 
@@ -16,12 +17,12 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def test_it_goes_on_from_the_stage_before_it_which_is_not_run_again(
-    result: ChainResult, monkeypatch: pytest.MonkeyPatch
+    result: ChainResult, workers: WorkerGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chain, "SUPERNET", (*chain.SUPERNET, rounding.STAGE))
     config = configured()
     with tracking.chain_run(config) as run:
-        job = Job(config, ingest(config), run)
+        job = Job(config, ingest(config), run, workers)
         version = chain.make_supernet(job)
         again = chain.make_supernet(job)
     calibrated = result.versions[1]

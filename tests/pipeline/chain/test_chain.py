@@ -24,6 +24,7 @@ from pipeline.runner.job import Job
 from pipeline.runner.supernet import given_supernet
 from pipeline.store import registry, tracking
 from pipeline.training.evaluation import Evaluation
+from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -81,10 +82,10 @@ def test_every_test_image_is_counted_once_and_the_figures_come_from_the_register
     assert result.version.metrics["top1"] == routed_right / 360
 
 
-def test_one_worker_counts_what_two_counted(result: ChainResult) -> None:
+def test_one_worker_counts_what_two_counted(result: ChainResult, workers: WorkerGroup) -> None:
     config = configured(cluster={"workers": 1}, evaluate={"batch_size": 50})
     with tracking.chain_run(config) as run:
-        job = Job(config, ingest(config), run)
+        job = Job(config, ingest(config), run, workers)
         # Another target's alias must not matter: only the stage's own inputs do.
         fresh = registry.annotate(result.version, {"evaluate_fingerprint": ""}, {})
         again = evaluate(job, fresh)

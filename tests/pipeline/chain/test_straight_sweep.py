@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.report import read_results, render
 from pipeline.store import registry
 from pipeline.sweep.run import SweepResult, sweep
+from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured, overtaken
 
 TARGETS = [parse_target("0.5")]
@@ -37,8 +38,8 @@ def few_paths() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def swept(home: Path, result: ChainResult, few_paths: None) -> SweepResult:
-    return sweep(config_of(result), TARGETS, "dsnet sweep --targets 0.5")
+def swept(workers: WorkerGroup, result: ChainResult, few_paths: None) -> SweepResult:
+    return sweep(config_of(result), TARGETS, "dsnet sweep --targets 0.5", workers=workers)
 
 
 def test_each_target_has_a_version_whose_network_does_what_the_report_says(
@@ -81,7 +82,7 @@ def test_what_is_registered_is_not_trained_again_moves_no_alias_and_the_method_i
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a stage was run again")
 
-    monkeypatch.setattr("pipeline.runner.find_or_train.train", refuse)
+    monkeypatch.setattr(WorkerGroup, "run", refuse)
     with overtaken(swept.versions[0], tmp_path) as before, caplog.at_level(logging.WARNING):
         again = sweep(config_of(result), TARGETS, "dsnet sweep")
         assert registry.versions("straight") == before

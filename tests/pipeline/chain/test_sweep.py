@@ -22,6 +22,7 @@ from pipeline.runner.supernet import gateless
 from pipeline.runner.tables import Tables, make_tables
 from pipeline.store import registry, tracking
 from pipeline.sweep.run import SweepResult, sweep
+from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured, overtaken
 
 TARGETS = ("0.3", "0.5", "0.8")
@@ -37,16 +38,18 @@ def sweep_config(result: ChainResult) -> Config:
 
 
 @pytest.fixture(scope="module")
-def swept(home: Path, result: ChainResult) -> SweepResult:
+def swept(workers: WorkerGroup, result: ChainResult) -> SweepResult:
     targets = [parse_target(text) for text in TARGETS]
-    return sweep(sweep_config(result), targets, "dsnet sweep --targets 0.3,0.5,0.8")
+    return sweep(
+        sweep_config(result), targets, "dsnet sweep --targets 0.3,0.5,0.8", workers=workers
+    )
 
 
 @pytest.fixture(scope="module")
-def tables(swept: SweepResult, result: ChainResult) -> Tables:
+def tables(swept: SweepResult, result: ChainResult, workers: WorkerGroup) -> Tables:
     config = sweep_config(result)
     with tracking.chain_run(config) as run:
-        job = Job(config, ingest(config), run)
+        job = Job(config, ingest(config), run, workers)
         supernet = result.versions[1]
         return make_tables(job, supernet, gateless(job, supernet))
 

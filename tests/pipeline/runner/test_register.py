@@ -16,6 +16,7 @@ from pipeline.runner.job import Job
 from pipeline.runner.register import register_model
 from pipeline.store import tracking
 from pipeline.store.registry import Version
+from pipeline.training.worker_group import WorkerGroup
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
         tracking.configure()
         config = config_from_dict({"name": "kept", "data": {"source": "digits"}})
         with tracking.chain_run(config) as run:
-            yield Job(config, ingest(config), run)
+            yield Job(config, ingest(config), run, WorkerGroup())
 
 
 def registered(job: Job, seed: int) -> tuple[Version, DSNet]:

@@ -1,7 +1,6 @@
 """Tracking needs no set-up, takes what is reported, and never stops a training."""
 
 import contextlib
-import logging
 import math
 import os
 import socket
@@ -15,12 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ray import cloudpickle
 
 from dsnet.errors import InputError
 from pipeline.config import Config
 from pipeline.store import tracking
-from pipeline.store.callback import MLflowCallback
 from pipeline.store.flatten import flatten
 from pipeline.store.tracking import MetricLog
 
@@ -295,34 +292,3 @@ def test_every_number_is_kept_or_named_as_dropped(metrics: dict[str, dict[str, f
     values, dropped = flatten(metrics)
     assert values == {name: value for name, value in pairs.items() if math.isfinite(value)}
     assert set(dropped) == pairs.keys() - values.keys()
-
-
-# -------------------------------------------------------------------------------- the callback
-
-
-def test_the_callback_logs_what_rank_0_reports_by_epoch(store: str) -> None:
-    client = tracking.client()
-    run_id = client.create_run(tracking._experiment(client)).info.run_id
-    callback = cloudpickle.loads(cloudpickle.dumps(MLflowCallback(store, run_id)))
-    for epoch in (3, 4):
-        reports = [{"epoch": epoch, "loss": epoch / 8}, {"epoch": epoch, "loss": 99.0}]
-        callback.after_report(run_context=None, metrics=reports, checkpoint=None)
-    assert history(run_id, "loss") == [(3, 0.375), (4, 0.5)]
-
-
-def test_the_callback_carries_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-very-secret-token")
-    callback = MLflowCallback("http://127.0.0.1:1", "0" * 32)
-    assert b"a-very-secret-token" not in cloudpickle.dumps(callback)
-
-
-def test_the_callback_never_raises(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    callback = MLflowCallback(f"http://127.0.0.1:{free_port()}", "0" * 32)
-    with caplog.at_level(logging.WARNING):
-        callback.after_report(run_context=None, metrics=[{"loss": 1.0}], checkpoint=None)
-        callback.after_report(run_context=None, metrics=[], checkpoint=None)
-        callback.after_report(run_context=None, metrics=[{"epoch": "x"}], checkpoint=None)
-    assert len([r for r in caplog.records if r.name.startswith("pipeline")]) == 3

@@ -1,20 +1,31 @@
 """A checkpoint counts where every file is as it was written; a training goes on from the newest."""
 
+import errno
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.training.checkpoint import newest_whole, remove_old, seal
+from pipeline.training.checkpoint import (
+    Report,
+    best_whole,
+    newest_whole,
+    next_folder,
+    remove_old,
+    seal,
+)
+from pipeline.training.checkpoint_writer import CheckpointWriter
 
 
-def make(run: Path, number: int, *, final: bool = False) -> Path:
+def make(run: Path, number: int, *, final: bool = False, best: float | None = None) -> Path:
     """A sealed checkpoint with a nested model folder, as the stages write them."""
-    folder = run / f"checkpoint_2026-01-01_00-00-0{number}.0"
+    folder = run / f"checkpoint_{number:06}"
     (folder / "model").mkdir(parents=True)
     for name in ("model/weights.safetensors", "model/SHA256SUMS", "optimizer.safetensors"):
-        (folder / name).write_bytes(bytes([number]) * 1000)
-    seal(folder, {"epoch": number}, final=final)
+        (folder / name).write_bytes(bytes([number % 256]) * 1000)
+    history = [{"epoch": done} for done in range(number + 1)]
+    seal(folder, Report({"epoch": number}, history, final, best))
     return folder
 
 
@@ -46,7 +57,8 @@ def test_the_newest_is_read_with_what_was_reported_with_it(tmp_path: Path) -> No
     folder = make(tmp_path, 2, final=True)
     found = newest_whole(tmp_path)
     assert found is not None
-    assert (found.folder, found.metrics, found.final) == (folder, {"epoch": 2}, True)
+    history = [{"epoch": epoch} for epoch in range(3)]
+    assert (found.folder, found.report) == (folder, Report({"epoch": 2}, history, True))
 
 
 DAMAGES = [(name, damage) for name in FILES for damage in (cut, alter, Path.unlink)]
@@ -63,13 +75,6 @@ def test_one_that_is_damaged_is_passed_over_by_name_for_the_one_before(
     assert found is not None and found.folder == older
     (record,) = caplog.records
     assert record.levelname == "WARNING" and str(newer) in record.getMessage()
-
-
-def test_none_that_is_newer_than_asked_for_is_looked_at(tmp_path: Path) -> None:
-    older = make(tmp_path, 1)
-    make(tmp_path, 2)
-    found = newest_whole(tmp_path, until=older.name)
-    assert found is not None and found.folder == older
 
 
 def test_half_an_upload_is_passed_over(tmp_path: Path) -> None:
@@ -89,7 +94,64 @@ def test_where_none_is_whole_there_is_none(tmp_path: Path) -> None:
     assert newest_whole(tmp_path) is None
 
 
-def test_the_newest_two_are_kept(tmp_path: Path) -> None:
-    folders = [make(tmp_path, number) for number in range(5)]
+def test_the_newest_two_and_the_best_are_kept(tmp_path: Path) -> None:
+    scores = [0.5, 0.9, 0.9, None, 0.7]
+    folders = [make(tmp_path, number, best=best) for number, best in enumerate(scores)]
     remove_old(tmp_path)
-    assert sorted(tmp_path.iterdir()) == folders[-2:]
+    assert sorted(tmp_path.iterdir()) == [folders[1], *folders[-2:]]
+    best = best_whole(tmp_path)
+    assert best is not None and best.folder == folders[1]
+
+
+def test_of_checkpoints_that_were_not_evaluated_none_is_best(tmp_path: Path) -> None:
+    make(tmp_path, 1)
+    assert best_whole(tmp_path) is None
+
+
+def test_numbers_go_on_from_the_newest_after_those_that_were_named_by_their_time(
+    tmp_path: Path,
+) -> None:
+    assert next_folder(tmp_path).name == "checkpoint_000001"
+    old = make(tmp_path, 1).rename(tmp_path / "checkpoint_2026-01-01_00-00-01.0")
+    found = newest_whole(tmp_path)
+    assert found is not None and found.folder == old
+    newer = make(tmp_path, 999_999)
+    found = newest_whole(tmp_path)
+    assert found is not None and found.folder == newer
+    assert next_folder(tmp_path).name == "checkpoint_1000000"
+
+
+def test_one_is_written_while_the_training_goes_on_and_what_fails_is_raised_by_the_next(
+    tmp_path: Path,
+) -> None:
+    may_go_on = threading.Event()
+
+    def slowly(folder: Path) -> None:
+        may_go_on.wait()
+        (folder / "weights").write_bytes(b"1")
+
+    def fail(folder: Path) -> None:
+        (folder / "weights").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    writer = CheckpointWriter(tmp_path)
+    writer.write(slowly, Report({"epoch": 1}))
+    assert newest_whole(tmp_path) is None
+    may_go_on.set()
+    writer.write(fail, Report({"epoch": 2}))
+    with pytest.raises(OSError, match="No space left"):
+        writer.wait()
+    found = newest_whole(tmp_path)
+    assert found is not None and found.report.metrics == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [found.folder]
+    writer.close()
+
+
+def test_what_a_killed_writer_left_half_written_goes_with_the_next(tmp_path: Path) -> None:
+    left = tmp_path / ".checkpoint_000001.abcd"
+    left.mkdir()
+    writer = CheckpointWriter(tmp_path)
+    writer.write(lambda folder: (folder / "weights").write_bytes(b"1"), Report({}))
+    writer.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000001"]
+    writer.close()

@@ -1,0 +1,168 @@
+"""Between a driver and its workers: the stage that is to run, what it reports, how it ended.
+
+An actor. It imports neither torch nor a stage: loops, inputs and errors go through it as bytes.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+_NEWS_S = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A stage that workers are to run."""
+
+    number: int
+    """Of the tasks of these workers, from 1."""
+    stage: str
+    work: bytes
+    """The pickled loop, inputs, configuration and folder of checkpoints."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What a driver has not heard yet of its task."""
+
+    progress: tuple[int, int, dict[str, float]] | None
+    """Done, total, and what is shown beside them."""
+    reports: list[dict[str, Any]]
+    """Metrics, in order."""
+    said: list[str]
+    """Lines for people."""
+    ended: bool
+    """Whether every worker is through."""
+    error: bytes | None
+    """The pickled exception that another try would raise again."""
+
+
+@dataclass
+class _State:
+    """Of the newest task."""
+
+    progress: tuple[int, int, dict[str, float]] | None = None
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    ended: set[int] = field(default_factory=set)
+    error: bytes | None = None
+
+
+class StageQueue:
+    """The newest task, and its state. Workers that are started anew find the task again."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._task: Task | None = None
+        self._state = _State()
+        self._closed = False
+        self._controller: Any = None
+        self._change = asyncio.Condition()
+
+    # For the driver -------------------------------------------------------------------------------
+
+    async def offer(self, task: Task) -> None:
+        """The next task, when the one before has ended."""
+        async with self._change:
+            self._task, self._state = task, _State()
+            self._change.notify_all()
+
+    async def news(self, reports: int, said: int) -> News:
+        """What is new after so many reports and lines; at once, or after half a second."""
+
+        def is_new() -> bool:
+            state = self._state
+            return (
+                self._ended()
+                or state.error is not None
+                or len(state.reports) > reports
+                or len(state.said) > said
+            )
+
+        async with self._change:
+            with suppress(TimeoutError):  # nothing is new
+                await asyncio.wait_for(self._change.wait_for(is_new), _NEWS_S)
+            state = self._state
+            return News(
+                state.progress,
+                state.reports[reports:],
+                state.said[said:],
+                self._ended(),
+                state.error,
+            )
+
+    async def close(self) -> None:
+        """There is no further task: workers leave."""
+        async with self._change:
+            self._closed = True
+            self._change.notify_all()
+
+    async def controller(self) -> Any:
+        """Handle of Ray Train's controller, once it has announced itself."""
+        return self._controller
+
+    # For Ray Train's controller -------------------------------------------------------------------
+
+    async def announce(self, controller: Any) -> None:
+        """The controller's handle, for the driver to abort it by."""
+        self._controller = controller
+
+    # For the workers ------------------------------------------------------------------------------
+
+    async def take(self, after: int) -> Task | None:
+        """The task after the one numbered `after`, when it is there; None when there is none more.
+
+        Of a task that has ended, also by an error, workers that are started anew hear nothing.
+        """
+
+        def is_next() -> bool:
+            return self._closed or (
+                self._task is not None
+                and self._task.number > after
+                and self._state.error is None
+                and not self._ended()
+            )
+
+        async with self._change:
+            await self._change.wait_for(is_next)
+            return None if self._closed else self._task
+
+    async def write(self, number: int, done: int, total: int, fields: dict[str, float]) -> None:
+        """How far the task is."""
+        if self._is_at(number):
+            self._state.progress = done, total, fields
+
+    async def report(self, number: int, index: int, metrics: dict[str, Any]) -> None:
+        """The task's report number `index`, from 0. What is reported again has been heard."""
+        async with self._change:
+            if self._is_at(number) and index == len(self._state.reports):
+                self._state.reports.append(metrics)
+                self._change.notify_all()
+
+    async def say(self, number: int, line: str) -> None:
+        """A line for whoever looks on."""
+        async with self._change:
+            if self._is_at(number):
+                self._state.said.append(line)
+                self._change.notify_all()
+
+    async def fail(self, number: int, error: bytes) -> None:
+        """The task has ended without a result, in a way that another try would repeat."""
+        async with self._change:
+            if self._is_at(number) and self._state.error is None:
+                self._state.error = error
+                self._change.notify_all()
+
+    async def end(self, number: int, rank: int) -> None:
+        """One worker is through with the task."""
+        async with self._change:
+            if self._is_at(number):
+                self._state.ended.add(rank)
+                self._change.notify_all()
+
+    def _is_at(self, number: int) -> bool:
+        return self._task is not None and self._task.number == number
+
+    def _ended(self) -> bool:
+        return len(self._state.ended) == self._workers

@@ -1,0 +1,282 @@
+"""The workers of a chain on Ray Train: started once, they stay and run one stage after another.
+
+A Ray Train run of its own for every stage would start processes and import PyTorch each time, which
+took three quarters of a short chain. Here one run spans all of them: what its workers run takes
+stages from a queue, until there is none more. Should one be lost, Ray Train starts all again, and
+they go on with the stage that they find in the queue, from its newest checkpoint.
+"""
+
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray import cloudpickle
+from ray.train import TrainingFailedError
+
+# Ray Train V2's own modules: type checkers see the first version's under ray.train.
+from ray.train.torch import TorchTrainer
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dsnet.errors import DivergenceError
+from pipeline.cluster import ray_cluster
+from pipeline.cluster.progress import Progress
+from pipeline.cluster.ray_private import announcing
+from pipeline.config import Cluster, Config, storage_dir
+from pipeline.store.tracking import Run
+from pipeline.training import checkpoint
+from pipeline.training.stage_queue import News, StageQueue, Task
+from pipeline.training.worker import T, Work, Worker, stay
+
+logger = logging.getLogger(__name__)
+
+_LEAVE_S = 15.0
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage's loop left."""
+
+    metrics: dict[str, Any]
+    """What it reported last."""
+    history: list[dict[str, Any]]
+    """All that it reported, in order, also before it was interrupted."""
+    directory: Path
+    """The folder of the final checkpoint."""
+
+
+class WorkerGroup:
+    """Workers on Ray Train that stay from stage to stage.
+
+        with WorkerGroup() as workers:
+            result = workers.run("supernet", loop, inputs, config, fingerprint=key, run=run)
+
+    They are started by the first stage that needs them, as many and as large as its `cluster`
+    section says, and joined or started with them is the Ray cluster. They hold its resources until
+    the block ends, or `leave` is called.
+    """
+
+    def __init__(self) -> None:
+        self._running: _Running | None = None
+        self._tasks = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.leave()
+        else:
+            self._abort()
+
+    def start(self, config: Config) -> None:
+        """Start the workers, without waiting for them: what comes first can go on meanwhile.
+
+        Raises InputError if the cluster can never hold them.
+        """
+        if self._running is not None and not self._running.fits(config.cluster):
+            self.leave()
+        if self._running is None:
+            ray_cluster.connect(config.cluster)
+            self._running = _Running(config)
+
+    def leave(self) -> None:
+        """Let the workers go, and with them what they hold of the cluster; `run` starts others."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.close()
+
+    def run(
+        self,
+        stage: str,
+        loop: Callable[[Worker, T], None],
+        inputs: T,
+        config: Config,
+        *,
+        fingerprint: str,
+        run: Run,
+    ) -> StageResult:
+        """Run `loop` on every worker and wait for its end.
+
+        inputs: what the loop reads beside the configuration, the same for every worker; pickled.
+        The folder of its checkpoints is named after the stage's fingerprint: started again after a
+        crash, the same stage goes on from its newest whole checkpoint. What it reports goes to the
+        MLflow run `run`.
+        Raises InputError if a worker did, DivergenceError if the training came to nothing, OSError
+        if a worker's disk is full, and Ray Train's error for anything else.
+        """
+        self.start(config)
+        assert self._running is not None
+        folder = storage_dir(config) / f"{config.name}-{stage}-{fingerprint[:12]}"
+        self._tasks += 1
+        work = cloudpickle.dumps(Work(loop, inputs, config, folder))
+        try:
+            self._running.run(Task(self._tasks, stage, work), run)
+        except DivergenceError as error:
+            # Every worker has come to it, and all wait for the next task.
+            raise DivergenceError(
+                f"stage {stage}: {error}; nothing of it is registered; lower the learning rate"
+            ) from None
+        except BaseException:
+            self._abort()
+            raise
+        return _result(stage, folder)
+
+    def _abort(self) -> None:
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.abort()
+
+
+class _Running:
+    """One Ray Train run, in a thread of its own while the driver hands it tasks."""
+
+    def __init__(self, config: Config) -> None:
+        self._cluster = config.cluster
+        # What the driver is told must not go with some other node; nor does the controller.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._queue: Any = (
+            ray.remote(num_cpus=0)(StageQueue)
+            .options(scheduling_strategy=here)
+            .remote(config.cluster.workers)
+        )
+        self._failure: BaseException | None = None
+        # Ray Train keeps nothing there: checkpoints outlive its run, and are found by fingerprint.
+        self._folder = storage_dir(config) / "workers" / uuid.uuid4().hex
+        trainer = _trainer(config.cluster, self._queue, self._folder)
+        self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
+        self._thread.start()
+
+    def fits(self, cluster: Cluster) -> bool:
+        """Whether these are the workers that a stage with that section asks for."""
+        return self._thread.is_alive() and _sizes(cluster) == _sizes(self._cluster)
+
+    def run(self, task: Task, run: Run) -> None:
+        """Hand the workers a task; show its progress and log its reports until it ends."""
+        ray.get(self._queue.offer.remote(task))
+        heard, lines = 0, 0
+        with _Shown(task.stage) as shown:
+            while True:
+                news: News = ray.get(self._queue.news.remote(heard, lines))
+                for metrics in news.reports:
+                    run.log(metrics, int(metrics.get("step", metrics.get("epoch", heard))))
+                    heard += 1
+                for line in news.said:
+                    logger.info("%s: %s", task.stage, line)
+                    lines += 1
+                if news.progress is not None:
+                    shown.update(*news.progress)
+                if news.error is not None:
+                    raise cloudpickle.loads(news.error)
+                if news.ended:
+                    return
+                if not self._thread.is_alive():
+                    raise self._failure or RuntimeError(f"{task.stage}: the workers are gone")
+
+    def close(self) -> None:
+        """Tell the workers that there is no further task, and wait until they are gone."""
+        ray.get(self._queue.close.remote())
+        self._thread.join(_LEAVE_S)
+        if self._thread.is_alive():
+            self.abort()
+        else:
+            self._clear()
+
+    def abort(self) -> None:
+        """End the workers, whatever they are at."""
+        with suppress(ray.exceptions.RayError):  # its end is how the controller answers
+            controller = ray.get(self._queue.controller.remote(), timeout=_LEAVE_S)
+            if controller is not None:
+                ray.get(controller.abort.remote(), timeout=_LEAVE_S)
+        self._thread.join(_LEAVE_S)
+        self._clear()
+
+    def _clear(self) -> None:
+        ray.kill(self._queue)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _fit(self, trainer: TorchTrainer) -> None:
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            self._failure = error
+        except ray.exceptions.RayError as error:  # the cluster is gone, or `abort` was called
+            self._failure = error
+
+
+def _sizes(cluster: Cluster) -> tuple[float, ...]:
+    """What of the section cannot change while workers stay."""
+    each = cluster.cpus_per_worker, cluster.gpus_per_worker
+    return cluster.workers, *each, cluster.max_failures
+
+
+def _trainer(cluster: Cluster, queue: Any, folder: Path) -> TorchTrainer:
+    resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
+    return TorchTrainer(
+        # Bound to the function and not given as train_loop_config: Ray Train's controller reads
+        # that too, and would import for it what only the workers need.
+        partial(stay, queue),
+        scaling_config=ScalingConfig(
+            num_workers=cluster.workers,
+            use_gpu=cluster.gpus_per_worker > 0,
+            resources_per_worker={key: n for key, n in resources.items() if n},
+        ),
+        run_config=RunConfig(  # type: ignore[arg-type]
+            name=folder.name,
+            storage_path=str(folder.parent),
+            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            callbacks=[announcing(queue)],  # type: ignore[list-item]  # it takes its own kind too
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+
+
+class _Shown:
+    """The progress of a task, from its first step on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def update(self, done: int, total: int, fields: dict[str, float]) -> None:
+        if self._progress is None:
+            self._progress = Progress(self._name, total=total, unit="steps").__enter__()
+        self._progress.update(done, **fields)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(kind, error, traceback)
+
+
+def _result(stage: str, run: Path) -> StageResult:
+    """What the run's final checkpoint holds."""
+    newest = checkpoint.newest_whole(run)
+    if newest is None or not newest.report.final:
+        found = f"{newest.folder.name}, which is not the last" if newest else "none"
+        raise RuntimeError(
+            f"stage {stage}: expected a whole final checkpoint in {run}, found {found}; run the "
+            "command again, and it goes on from there"
+        )
+    return StageResult(newest.report.metrics, newest.report.history, newest.folder)
