@@ -47,6 +47,8 @@ class _State:
     said: list[str] = field(default_factory=list)
     ended: set[int] = field(default_factory=set)
     error: bytes | None = None
+    attempts: int = 0
+    preempted: bool = False
 
 
 class StageQueue:
@@ -92,6 +94,10 @@ class StageQueue:
                 state.error,
             )
 
+    async def attempts(self) -> int:
+        """How often the task was begun, but for those times that a node was taken away."""
+        return self._state.attempts
+
     async def close(self) -> None:
         """There is no further task: workers leave."""
         async with self._change:
@@ -110,7 +116,7 @@ class StageQueue:
 
     # For the workers ------------------------------------------------------------------------------
 
-    async def take(self, after: int) -> Task | None:
+    async def take(self, after: int, rank: int) -> Task | None:
         """The task after the one numbered `after`, when it is there; None when there is none more.
 
         Of a task that has ended, also by an error, workers that are started anew hear nothing.
@@ -126,7 +132,12 @@ class StageQueue:
 
         async with self._change:
             await self._change.wait_for(is_next)
-            return None if self._closed else self._task
+            if self._closed:
+                return None
+            if rank == 0:
+                self._state.attempts += not self._state.preempted
+                self._state.preempted = False
+            return self._task
 
     async def write(self, number: int, done: int, total: int, fields: dict[str, float]) -> None:
         """How far the task is."""
@@ -153,6 +164,11 @@ class StageQueue:
             if self._is_at(number) and self._state.error is None:
                 self._state.error = error
                 self._change.notify_all()
+
+    async def preempt(self, number: int) -> None:
+        """A node will be taken away: when workers are started anew for that, it is no failure."""
+        if self._is_at(number):
+            self._state.preempted = True
 
     async def end(self, number: int, rank: int) -> None:
         """One worker is through with the task."""

@@ -270,7 +270,10 @@ class TrainWorker(Worker):
         return Path(folder) if folder else None
 
     def notice(self) -> bool:
-        return ray.train.get_preemption_info() is not None
+        coming = ray.train.get_preemption_info() is not None
+        if coming and self.rank == 0:
+            self._tell("preempt")
+        return coming
 
     def agree(self, value: bool) -> bool:
         return bool(ray.train.collective.broadcast_from_rank_zero(value))
@@ -290,7 +293,7 @@ def stay(queue: Any) -> None:
     """
     rank = ray.train.get_context().get_world_rank()
     number = 0
-    while (task := ray.get(queue.take.remote(number))) is not None:
+    while (task := ray.get(queue.take.remote(number, rank))) is not None:
         number = task.number
         work: Work[Any] = cloudpickle.loads(task.work)
         try:

@@ -83,16 +83,18 @@ class WorkerGroup:
         else:
             self._abort()
 
-    def start(self, config: Config) -> None:
+    def start(self, config: Config, max_failures: int | None = None) -> None:
         """Start the workers, without waiting for them: what comes first can go on meanwhile.
 
-        Raises InputError if the cluster can never hold them.
+        max_failures: how often Ray Train starts them anew; by default as the config says. Raises
+        InputError if the cluster can never hold them.
         """
         if self._running is not None and not self._running.fits(config.cluster):
             self.leave()
         if self._running is None:
             ray_cluster.connect(config.cluster)
-            self._running = _Running(config)
+            limit = config.cluster.max_failures if max_failures is None else max_failures
+            self._running = _Running(config, limit)
 
     def leave(self) -> None:
         """Let the workers go, and with them what they hold of the cluster; `run` starts others."""
@@ -119,13 +121,12 @@ class WorkerGroup:
         Raises InputError if a worker did, DivergenceError if the training came to nothing, OSError
         if a worker's disk is full, and Ray Train's error for anything else.
         """
-        self.start(config)
-        assert self._running is not None
         folder = storage_dir(config) / f"{config.name}-{stage}-{fingerprint[:12]}"
         self._tasks += 1
         work = cloudpickle.dumps(Work(loop, inputs, config, folder))
         try:
-            self._running.run(Task(self._tasks, stage, work), run)
+            with _Listener(stage, run) as listener:
+                self._run(Task(self._tasks, stage, work), config, listener)
         except DivergenceError as error:
             # Every worker has come to it, and all wait for the next task.
             raise DivergenceError(
@@ -136,6 +137,21 @@ class WorkerGroup:
             raise
         return _result(stage, folder)
 
+    def _run(self, task: Task, config: Config, listener: "_Listener") -> None:
+        """Each stage may fail `cluster.max_failures` times, however often those before it did."""
+        failures, allowed = 0, config.cluster.max_failures
+        while True:
+            self.start(config, max_failures=allowed - failures if allowed >= 0 else allowed)
+            assert self._running is not None
+            try:
+                return self._running.run(task, listener)
+            except TrainingFailedError:
+                attempts = self._running.attempts()
+                self._abort()
+                failures += attempts
+                if attempts == 0 or failures > allowed >= 0:
+                    raise
+
     def _abort(self) -> None:
         if self._running is not None:
             running, self._running = self._running, None
@@ -145,7 +161,7 @@ class WorkerGroup:
 class _Running:
     """One Ray Train run, in a thread of its own while the driver hands it tasks."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, max_failures: int) -> None:
         self._cluster = config.cluster
         # What the driver is told must not go with some other node; nor does the controller.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -157,7 +173,7 @@ class _Running:
         self._failure: BaseException | None = None
         # Ray Train keeps nothing there: checkpoints outlive its run, and are found by fingerprint.
         self._folder = storage_dir(config) / "workers" / uuid.uuid4().hex
-        trainer = _trainer(config.cluster, self._queue, self._folder)
+        trainer = _trainer(config.cluster, max_failures, self._queue, self._folder)
         self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
         self._thread.start()
 
@@ -165,27 +181,24 @@ class _Running:
         """Whether these are the workers that a stage with that section asks for."""
         return self._thread.is_alive() and _sizes(cluster) == _sizes(self._cluster)
 
-    def run(self, task: Task, run: Run) -> None:
-        """Hand the workers a task; show its progress and log its reports until it ends."""
+    def run(self, task: Task, listener: "_Listener") -> None:
+        """Hand the workers a task; tell the listener of it until it ends."""
         ray.get(self._queue.offer.remote(task))
-        heard, lines = 0, 0
-        with _Shown(task.stage) as shown:
-            while True:
-                news: News = ray.get(self._queue.news.remote(heard, lines))
-                for metrics in news.reports:
-                    run.log(metrics, int(metrics.get("step", metrics.get("epoch", heard))))
-                    heard += 1
-                for line in news.said:
-                    logger.info("%s: %s", task.stage, line)
-                    lines += 1
-                if news.progress is not None:
-                    shown.update(*news.progress)
-                if news.error is not None:
-                    raise cloudpickle.loads(news.error)
-                if news.ended:
-                    return
-                if not self._thread.is_alive():
-                    raise self._failure or RuntimeError(f"{task.stage}: the workers are gone")
+        lines = 0
+        while True:
+            news: News = ray.get(self._queue.news.remote(listener.heard, lines))
+            listener.hear(news)
+            lines += len(news.said)
+            if news.error is not None:
+                raise cloudpickle.loads(news.error)
+            if news.ended:
+                return
+            if not self._thread.is_alive():
+                raise self._failure or RuntimeError(f"{task.stage}: the workers are gone")
+
+    def attempts(self) -> int:
+        """How often the workers have begun the newest task."""
+        return int(ray.get(self._queue.attempts.remote()))
 
     def close(self) -> None:
         """Tell the workers that there is no further task, and wait until they are gone."""
@@ -221,10 +234,10 @@ class _Running:
 def _sizes(cluster: Cluster) -> tuple[float, ...]:
     """What of the section cannot change while workers stay."""
     each = cluster.cpus_per_worker, cluster.gpus_per_worker
-    return cluster.workers, *each, cluster.max_failures
+    return cluster.workers, *each
 
 
-def _trainer(cluster: Cluster, queue: Any, folder: Path) -> TorchTrainer:
+def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> TorchTrainer:
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
     return TorchTrainer(
         # Bound to the function and not given as train_loop_config: Ray Train's controller reads
@@ -238,27 +251,36 @@ def _trainer(cluster: Cluster, queue: Any, folder: Path) -> TorchTrainer:
         run_config=RunConfig(  # type: ignore[arg-type]
             name=folder.name,
             storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=cluster.max_failures),
+            failure_config=FailureConfig(max_failures=max_failures),
             callbacks=[announcing(queue)],  # type: ignore[list-item]  # it takes its own kind too
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
 
 
-class _Shown:
-    """The progress of a task, from its first step on."""
+class _Listener:
+    """What becomes of a stage's news: reports go to MLflow, each once, progress to the terminal."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, stage: str, run: Run) -> None:
+        self.heard = 0
+        """Number of reports."""
+        self._stage, self._run = stage, run
         self._progress: Progress | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def update(self, done: int, total: int, fields: dict[str, float]) -> None:
-        if self._progress is None:
-            self._progress = Progress(self._name, total=total, unit="steps").__enter__()
-        self._progress.update(done, **fields)
+    def hear(self, news: News) -> None:
+        for metrics in news.reports:
+            self._run.log(metrics, int(metrics.get("step", metrics.get("epoch", self.heard))))
+            self.heard += 1
+        for line in news.said:
+            logger.info("%s: %s", self._stage, line)
+        if news.progress is not None:
+            done, total, fields = news.progress
+            if self._progress is None:
+                self._progress = Progress(self._stage, total=total, unit="steps").__enter__()
+            self._progress.update(done, **fields)
 
     def __exit__(
         self,

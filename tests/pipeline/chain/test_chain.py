@@ -82,9 +82,9 @@ def test_every_test_image_is_counted_once_and_the_figures_come_from_the_register
     assert result.version.metrics["top1"] == routed_right / 360
 
 
-def test_one_worker_counts_what_two_counted(result: ChainResult, workers: WorkerGroup) -> None:
+def test_one_worker_counts_what_two_counted(result: ChainResult) -> None:
     config = configured(cluster={"workers": 1}, evaluate={"batch_size": 50})
-    with tracking.chain_run(config) as run:
+    with tracking.chain_run(config) as run, WorkerGroup() as workers:
         job = Job(config, ingest(config), run, workers)
         # Another target's alias must not matter: only the stage's own inputs do.
         fresh = registry.annotate(result.version, {"evaluate_fingerprint": ""}, {})
