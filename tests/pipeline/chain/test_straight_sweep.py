@@ -38,8 +38,8 @@ def few_paths() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def swept(workers: WorkerGroup, result: ChainResult, few_paths: None) -> SweepResult:
-    return sweep(config_of(result), TARGETS, "dsnet sweep --targets 0.5", workers=workers)
+def swept(home: Path, result: ChainResult, few_paths: None) -> SweepResult:
+    return sweep(config_of(result), TARGETS, "dsnet sweep --targets 0.5")
 
 
 def test_each_target_has_a_version_whose_network_does_what_the_report_says(

@@ -38,18 +38,16 @@ def sweep_config(result: ChainResult) -> Config:
 
 
 @pytest.fixture(scope="module")
-def swept(workers: WorkerGroup, result: ChainResult) -> SweepResult:
+def swept(home: Path, result: ChainResult) -> SweepResult:
     targets = [parse_target(text) for text in TARGETS]
-    return sweep(
-        sweep_config(result), targets, "dsnet sweep --targets 0.3,0.5,0.8", workers=workers
-    )
+    return sweep(sweep_config(result), targets, "dsnet sweep --targets 0.3,0.5,0.8")
 
 
 @pytest.fixture(scope="module")
-def tables(swept: SweepResult, result: ChainResult, workers: WorkerGroup) -> Tables:
+def tables(swept: SweepResult, result: ChainResult) -> Tables:
     config = sweep_config(result)
     with tracking.chain_run(config) as run:
-        job = Job(config, ingest(config), run, workers)
+        job = Job(config, ingest(config), run, WorkerGroup())
         supernet = result.versions[1]
         return make_tables(job, supernet, gateless(job, supernet))
 
