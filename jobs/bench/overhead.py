@@ -174,9 +174,10 @@ class _Watched(TrainWorker):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
         self.marks.note("report")
-        super().report(metrics, write, final=final)
+        super().report(metrics, write, final=final, best=best)
         self.marks.note("reported")
 
 

@@ -1,6 +1,7 @@
 """One training worker: its share of the data, its progress, its reports."""
 
 import logging
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -58,6 +59,7 @@ class Worker(ABC):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
         """Report metrics; with `write`, a folder that it fills becomes a checkpoint.
 
@@ -67,6 +69,26 @@ class Worker(ABC):
     @abstractmethod
     def resume(self, restore: Callable[[Path], None]) -> None:
         """Call `restore` with the folder of the newest whole checkpoint, if there is one."""
+
+    def best(self) -> Path | None:
+        """The folder of the whole checkpoint with the highest `best`, the same on every rank."""
+        raise NotImplementedError
+
+    def notice(self) -> bool:
+        """Whether a node of these workers is about to be taken away; a collective."""
+        return False
+
+    def agree(self, value: bool) -> bool:
+        """Rank 0's `value`, on every rank; a collective."""
+        return value
+
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """What every rank has, by rank, on every rank; a collective."""
+        if self.world_size == 1:
+            return [data]
+        parts = [b""] * self.world_size
+        dist.all_gather_object(parts, data)
+        return parts
 
     def seed(self, epoch: int) -> None:
         """Seed torch for one epoch, each rank in its own way (dropout).
@@ -182,6 +204,7 @@ class TrainWorker(Worker):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
         if write is None or self.rank > 0:
             ray.train.report(metrics)
@@ -228,6 +251,7 @@ class LocalWorker(Worker):
         super().__init__(config, 0, 1, torch.device("cpu"))
         self.directory = directory
         self.metrics: list[dict[str, Any]] = []
+        self._best: float | None = None
 
     def progress(self, done: int, total: int, **fields: float) -> None:
         pass  # whoever runs several of these shows how many are done
@@ -238,11 +262,25 @@ class LocalWorker(Worker):
         write: Callable[[Path], object] | None = None,
         *,
         final: bool = False,
+        best: float | None = None,
     ) -> None:
-        self.metrics.append(metrics)
-        if write is not None:
-            with atomic_directory(self.directory) as folder:
-                write(folder)
+        if metrics:
+            self.metrics.append(metrics)
+        if write is None:
+            return
+        with atomic_directory(self.directory) as folder:
+            write(folder)
+        if best is not None and (self._best is None or best > self._best):
+            self._best = best
+            with atomic_directory(self._best_directory) as folder:
+                shutil.copytree(self.directory, folder, dirs_exist_ok=True)
+
+    def best(self) -> Path | None:
+        return None if self._best is None else self._best_directory
+
+    @property
+    def _best_directory(self) -> Path:
+        return self.directory.with_name(f"{self.directory.name}-best")
 
     def resume(self, restore: Callable[[Path], None]) -> None:
         if self.directory.is_dir():
