@@ -43,6 +43,11 @@ SPEC = Spec(
         "supernet.checkpoint_steps",
         "supernet.checkpoint_minutes",
     ),
+    later=(
+        ("supernet.accumulate", 1),
+        ("supernet.evaluate_every", None),
+        ("supernet.patience", None),
+    ),
 )
 
 
