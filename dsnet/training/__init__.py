@@ -8,12 +8,13 @@ from dsnet.training.bootstrap import (
 )
 from dsnet.training.distributed import average_gradients
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
-from dsnet.training.finite import LossMeter, check_finite
+from dsnet.training.finite import Kept, LossMeter, check_finite, not_finite
 from dsnet.training.gate import GateLoss, freeze_trunk, gate_step
 from dsnet.training.recalibrate import recalibrate
 
 __all__ = [
     "GateLoss",
+    "Kept",
     "LossMeter",
     "average_gradients",
     "bootstrap_step",
@@ -23,6 +24,7 @@ __all__ = [
     "gate_step",
     "labels_step",
     "make_teacher",
+    "not_finite",
     "random_widths",
     "recalibrate",
     "update_teacher",

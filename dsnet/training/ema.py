@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from torch import Tensor
 
 from dsnet.models.network import DSNet
 
@@ -13,10 +14,21 @@ def make_teacher(model: DSNet) -> DSNet:
 
 
 @torch.no_grad()
-def update_teacher(teacher: DSNet, model: DSNet, decay: float = 0.997) -> None:
-    """teacher <- decay * teacher + (1 - decay) * model, parameters and buffers, in fused calls."""
-    torch._foreach_lerp_(tuple(teacher.parameters()), tuple(model.parameters()), 1 - decay)
-    torch._foreach_lerp_(tuple(teacher.buffers()), tuple(model.buffers()), 1 - decay)
+def update_teacher(
+    teacher: DSNet, model: DSNet, decay: float = 0.997, skip: Tensor | None = None
+) -> None:
+    """teacher <- decay * teacher + (1 - decay) * model, parameters and buffers, in fused calls.
+
+    skip: a scalar on their device; where it is 1 and not 0, the teacher stays as it is, bit for
+    bit, and nothing waits for the device to find out.
+    """
+    averages = (*teacher.parameters(), *teacher.buffers())
+    tensors = (*model.parameters(), *model.buffers())
+    if skip is None:
+        torch._foreach_lerp_(averages, tensors, 1 - decay)
+    else:
+        weight = (1 - decay) * (1 - skip)
+        torch._foreach_lerp_(averages, tensors, [weight] * len(averages))
 
 
 def warmed_decay(decay: float, updates: int) -> float:

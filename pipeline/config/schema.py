@@ -169,8 +169,21 @@ class Supernet(Section):
     """Largest gradient norm; null: not clipped."""
     amp: bool = False
     """Mixed precision (bfloat16) on the device that trains."""
+    accumulate: Positive = 1
+    """Batches whose gradients are averaged before each step."""
     checkpoint_every: Positive = 1
     """Epochs from one checkpoint to the next."""
+    checkpoint_steps: Positive | None = None
+    """Steps from one checkpoint to the next within an epoch; null: not by steps."""
+    checkpoint_minutes: Rate | None = 10.0
+    """Minutes from one checkpoint to the next within an epoch, about what is lost at most when a
+    machine is; null: not by time."""
+    evaluate_every: Positive | None = None
+    """Epochs from one evaluation on the held-out images to the next; null: with each checkpoint
+    that ends an epoch."""
+    patience: Positive | None = None
+    """Evaluations without improvement, in the mean over all widths, after which training ends; what
+    is handed on is then the best that was evaluated. null: train every epoch, hand on the last."""
 
     @field_validator("warmup_epochs")
     @classmethod
@@ -226,6 +239,11 @@ class Gate(Section):
     the widest gets wrong too to the smallest (give_up); off: no such term."""
     temperature: Rate = 1.0
     """Temperature of the Gumbel-softmax."""
+    checkpoint_steps: Positive | None = None
+    """Steps from one checkpoint to the next within an epoch; null: not by steps."""
+    checkpoint_minutes: Rate | None = 10.0
+    """Minutes from one checkpoint to the next within an epoch, about what is lost at most when a
+    machine is; null: not by time."""
 
 
 class Table(Section):

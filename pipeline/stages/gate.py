@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import dsnet
 from dsnet import restricted
@@ -16,6 +15,7 @@ from pipeline.data.loader import Loader
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Epoch, Schedule, train_epochs
+from pipeline.training.epochs import Stage as Loop
 from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
@@ -25,7 +25,7 @@ SPEC = Spec(
     "gate",
     revision=1,
     fields=(*PICTURES, "model.routes", "cluster.workers", "gate"),
-    unread=("gate.supernet",),
+    unread=("gate.supernet", "gate.checkpoint_steps", "gate.checkpoint_minutes"),
 )
 
 
@@ -49,14 +49,15 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     state = prepared(worker, inputs.model)
     holdout = worker.holdout_loader(inputs.train, worker.config.gate.batch_size)
     for epoch in train_heads(worker, state, inputs.train):
-        metrics: dict[str, Any] = {"epoch": state.epoch, "train": epoch.losses.means()}
+        metrics: dict[str, Any] = {"epoch": state.epoch, "train": epoch.losses}
+        metrics |= {"skipped": epoch.skipped, "throughput": epoch.throughput}
         if epoch.last:
             set_prices(worker, state.model, holdout)
         counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model))
         metrics["holdout"] = by_width(counts.rows(state.model), state.model.task.headline)
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
-        worker.report(metrics, state.save, final=epoch.last)
+        worker.report(metrics, state.snapshot(worker.gather_bytes), final=epoch.last)
 
 
 STAGE = Stage(SPEC, Inputs, loop, gated=True)
@@ -70,7 +71,8 @@ def prepared(worker: Worker, supernet: Path) -> Training:
     model = restricted(dsnet.load(supernet, worker.device), worker.config.model.routes)
     model = model.to(worker.device).to(memory_format=torch.channels_last)
     freeze_trunk(model)
-    return Training(model, make_optimizer(model.slimming_parameters(), worker.config.gate))
+    optimizer = make_optimizer(model.slimming_parameters(), worker.config.gate)
+    return Training(model, optimizer, rank=worker.rank)
 
 
 def train_heads(worker: Worker, state: Training, train: Path) -> Iterator[Epoch]:
@@ -78,22 +80,26 @@ def train_heads(worker: Worker, state: Training, train: Path) -> Iterator[Epoch]
     section, model = worker.config.gate, state.model
     loss = make_loss(worker, model)
     # Every worker samples its own routes.
-    generator = torch.Generator(worker.device)
-
-    def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
-        return gate_step(model, images, labels, loss, generator)
-
-    for epoch in train_epochs(
+    generator = state.generator = torch.Generator(worker.device)
+    yield from train_epochs(
         worker,
         state,
         worker.train_loader(train, section.batch_size),
-        Schedule(section.epochs, section.lr),
-        step,
-        seed=lambda epoch: generator.manual_seed(worker.epoch_seed(epoch)),
-    ):
-        epoch.losses.check(lambda name, _: f"the slimming heads ({name})")
-        check_finite(dict(model.named_parameters()), f"after step {epoch.steps}")
-        yield epoch
+        Schedule(
+            section.epochs,
+            section.lr,
+            checkpoint_steps=section.checkpoint_steps,
+            checkpoint_minutes=section.checkpoint_minutes,
+        ),
+        Loop(
+            lambda images, labels, now: gate_step(model, images, labels, loss, generator),
+            seed=lambda epoch: generator.manual_seed(worker.epoch_seed(epoch)),
+            check=lambda _, steps: check_finite(
+                dict(model.named_parameters()), f"after step {steps}"
+            ),
+            describe=lambda name, _: f"the slimming heads ({name})",
+        ),
+    )
 
 
 def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:

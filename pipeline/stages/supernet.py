@@ -1,6 +1,6 @@
 """Stage I on Ray Train: the supernet, by in-place bootstrapping."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import dsnet
 from dsnet import DSNet, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
@@ -27,16 +28,26 @@ from pipeline.config import Supernet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Schedule, train_epochs
-from pipeline.training.evaluation import by_width, evaluate
+from pipeline.training.epochs import Stage as Loop
+from pipeline.training.evaluation import EvaluationRow, by_width, evaluate
 from pipeline.training.optimization import make_optimizer
-from pipeline.training.state import Training
+from pipeline.training.state import MODEL, Best, Training
 from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "supernet",
     revision=1,
     fields=(*PICTURES, "model", "cluster.workers", "supernet"),
-    unread=("supernet.checkpoint_every",),
+    unread=(
+        "supernet.checkpoint_every",
+        "supernet.checkpoint_steps",
+        "supernet.checkpoint_minutes",
+    ),
+    later=(
+        ("supernet.accumulate", 1),
+        ("supernet.evaluate_every", None),
+        ("supernet.patience", None),
+    ),
 )
 
 
@@ -66,46 +77,103 @@ def loop(worker: Worker, inputs: Inputs) -> None:
         parameter.requires_grad_(False)
     learning = [p for p in student.parameters() if p.requires_grad]
     teacher = make_teacher(student)
-    state = Training(teacher, make_optimizer(learning, section), student)
+    state = Training(teacher, make_optimizer(learning, section), student, rank=worker.rank)
+    holdout = worker.holdout_loader(inputs.train, section.batch_size)
+    for epoch in train_epochs(
+        worker,
+        state,
+        worker.train_loader(inputs.train, section.batch_size),
+        schedule(section),
+        training_of(worker, student, teacher),
+    ):
+        metrics: dict[str, Any] = {
+            "epoch": state.epoch,
+            "lr": epoch.lr,
+            "loss": epoch.losses,
+            "skipped": epoch.skipped,
+            "throughput": epoch.throughput,
+        }
+        figure = None
+        if epoch.evaluate:
+            counts = evaluate(teacher, worker.batches(holdout.epoch(0), teacher), routed=False)
+            rows = counts.rows(teacher)
+            metrics["holdout"] = by_width(rows, teacher.task.headline)
+            metrics["evaluation"] = counts.to_dict()
+            figure = headline(rows, teacher)
+            remember(state, figure, metrics)
+        patience = section.patience
+        last = epoch.last or (patience is not None and state.stale >= patience)
+        if last and patience is not None and state.stale:
+            metrics |= hand_on_best(worker, state)
+            figure = None
+        save = last or epoch.checkpoint or (patience is not None and figure is not None)
+        worker.report(
+            metrics, state.snapshot(worker.gather_bytes) if save else None, final=last, best=figure
+        )
+        if last:
+            return
+
+
+def training_of(worker: Worker, student: DSNet, teacher: DSNet) -> Loop:
+    """The steps of stage I, and what is looked at between them."""
+    section = worker.config.supernet
     bootstrap = make_step(section, student, teacher)
 
     def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
         with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
             return bootstrap(images, labels, widths_of_step(worker, student, now))
 
-    holdout = worker.holdout_loader(inputs.train, section.batch_size)
-    for epoch in train_epochs(
-        worker,
-        state,
-        worker.train_loader(inputs.train, section.batch_size),
-        Schedule(
-            section.epochs,
-            section.lr,
-            section.warmup_epochs,
-            section.warmup_lr,
-            section.clip_grad,
-            section.checkpoint_every,
-        ),
+    return Loop(
         step,
         seed=worker.seed,
-        after_step=lambda now: update_teacher(teacher, student, warmed_decay(section.ema, now)),
-    ):
+        check=lambda images, steps: check_weights(student, teacher, images, steps),
+        describe=lambda name, step: width_of_loss(worker, student, name, step - 1),
+        after_step=lambda now, skip: update_teacher(
+            teacher, student, warmed_decay(section.ema, now), skip
+        ),
         # Each worker has seen other images; from here on they agree on the statistics.
-        average([*student.buffers(), *teacher.buffers()])
-        epoch.losses.check(lambda name, step: width_of_loss(worker, student, name, step - 1))
-        check_weights(student, teacher, epoch.images, epoch.steps)
-        metrics: dict[str, Any] = {
-            "epoch": state.epoch,
-            "lr": epoch.lr,
-            "loss": epoch.losses.means(),
-        }
-        if epoch.checkpoint:
-            counts = evaluate(teacher, worker.batches(holdout.epoch(0), teacher), routed=False)
-            metrics["holdout"] = by_width(counts.rows(teacher), teacher.task.headline)
-            metrics["evaluation"] = counts.to_dict()
-            worker.report(metrics, state.save, final=epoch.last)
-        else:
-            worker.report(metrics)
+        end_epoch=lambda: average([*student.buffers(), *teacher.buffers()]),
+    )
+
+
+def schedule(section: Supernet) -> Schedule:
+    """How long and how fast, from the section's fields of the same names."""
+    return Schedule(
+        section.epochs,
+        section.lr,
+        section.warmup_epochs,
+        section.warmup_lr,
+        section.clip_grad,
+        section.accumulate,
+        section.checkpoint_every,
+        section.checkpoint_steps,
+        section.checkpoint_minutes,
+        section.evaluate_every,
+    )
+
+
+def headline(rows: Sequence[EvaluationRow], model: DSNet) -> float:
+    """The headline measure's mean over all sub-networks, signed so that higher is better."""
+    mean = sum(row.value for row in rows) / len(rows)
+    return mean if model.task.headline.rises else -mean
+
+
+def remember(state: Training, figure: float, metrics: dict[str, Any]) -> None:
+    """Count an evaluation: as the best so far, or as one more without improvement."""
+    if state.best is not None and figure <= state.best.figure:
+        state.stale += 1
+        return
+    evaluated = {name: metrics[name] for name in ("holdout", "evaluation")}
+    state.best, state.stale = Best(figure, state.epoch, evaluated), 0
+
+
+def hand_on_best(worker: Worker, state: Training) -> dict[str, Any]:
+    """Put the best evaluated weights in place of the last; what was reported of them."""
+    folder = worker.best()
+    if folder is None or state.best is None:
+        raise RuntimeError("expected a whole checkpoint of the best evaluation, found none")
+    state.model.load_state_dict(dsnet.load(folder / MODEL).state_dict())
+    return {**state.best.metrics, "best_epoch": state.best.epoch}
 
 
 STAGE = Stage(SPEC, Inputs, loop)

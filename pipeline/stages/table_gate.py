@@ -11,7 +11,12 @@ SPEC = Spec(
     "gate by table",
     revision=1,
     fields=(*PICTURES, "model.routes", "gate", "table"),
-    unread=("gate.supernet", "table.batch_size"),
+    unread=(
+        "gate.supernet",
+        "gate.checkpoint_steps",
+        "gate.checkpoint_minutes",
+        "table.batch_size",
+    ),
 )
 
 

@@ -28,6 +28,9 @@ class Spec:
     """Fields and sections of the configuration that it reads, by dotted name."""
     unread: tuple[str, ...] = ()
     """Fields of those sections that change no result."""
+    later: tuple[tuple[str, Any], ...] = ()
+    """Fields that came after results were registered, each with the value that does what was done
+    before: with that value they are left out, and the results are still found."""
 
 
 def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_digest: str) -> str:
@@ -57,4 +60,5 @@ def selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
             chosen |= {f"{name}.{key}": item for key, item in value.items()}
         else:
             chosen[name] = value
-    return {name: value for name, value in chosen.items() if name not in stage.unread}
+    absent = [*stage.later, *((name, chosen.get(name)) for name in stage.unread)]
+    return {name: value for name, value in chosen.items() if (name, value) not in absent}

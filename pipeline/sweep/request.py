@@ -19,7 +19,13 @@ SPEC = Spec(
     "sweep",
     revision=1,
     fields=(*PICTURES, "model.routes", "gate", "table", "sweep"),
-    unread=("gate.supernet", "table.batch_size", "sweep.cpus_per_trial"),
+    unread=(
+        "gate.supernet",
+        "gate.checkpoint_steps",
+        "gate.checkpoint_minutes",
+        "table.batch_size",
+        "sweep.cpus_per_trial",
+    ),
 )
 
 

@@ -1,16 +1,29 @@
 """The loop over epochs and steps that stage I and stage II share."""
 
+import logging
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dsnet.training import LossMeter, average_gradients
+from dsnet.errors import DivergenceError
+from dsnet.training import Kept, LossMeter, average_gradients, not_finite
 from pipeline.data.loader import Loader
-from pipeline.training.optimization import learning_rate, set_learning_rate
-from pipeline.training.state import Training
+from pipeline.training.intervals import Intervals
+from pipeline.training.optimization import learning_rate, set_learning_rate, take_step
+from pipeline.training.prefetch import beside
+from pipeline.training.state import Training, Write
+from pipeline.training.throughput import Throughput
 from pipeline.training.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+SLOWER = 0.5
+"""Factor of the learning rate with which a training that went wrong goes back, once."""
 
 Step = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
 """Backward of one batch: normalised images (N, 3, H, W), labels (N,) and the number of steps before
@@ -28,62 +41,210 @@ class Schedule:
     warmup_lr: float = 0.0
     clip_grad: float | None = None
     """Largest gradient norm; None: not clipped."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before each step."""
     checkpoint_every: int = 1
     """Epochs from one checkpoint to the next."""
+    checkpoint_steps: int | None = None
+    """Steps from one checkpoint to the next within an epoch; None: not by steps."""
+    checkpoint_minutes: float | None = None
+    """Minutes from one checkpoint to the next within an epoch; None: not by time."""
+    evaluate_every: int | None = None
+    """Epochs from one evaluation to the next; None: as checkpoints."""
 
 
 @dataclass(frozen=True)
 class Epoch:
     """An epoch that has just been trained."""
 
-    losses: LossMeter
+    losses: dict[str, float]
+    """Mean of each over the steps that were taken, on this worker."""
+    skipped: int
+    """Steps that were not taken, for their gradients were not finite."""
+    throughput: dict[str, float]
     steps: int
     """Steps done since the beginning of the training."""
     lr: float
     """Learning rate of the last step."""
-    images: Tensor
-    """The last batch, as the network saw it."""
     last: bool
     """Whether the training is done."""
     checkpoint: bool
     """Whether a checkpoint is due; with the last epoch it always is."""
+    evaluate: bool
+    """Whether an evaluation is due; with the last epoch it always is."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the loop asks of the stage that trains."""
+
+    step: Step
+    seed: Callable[[int], object]
+    """Called with the number of each epoch before its first batch, so that what it draws depends on
+    nothing that came before it."""
+    check: Callable[[Tensor, int], object]
+    """Called before checkpoints and at the end of each epoch with the last batch of images and the
+    number of steps done; raises DivergenceError if what was trained is not finite."""
+    describe: Callable[[str, int], str]
+    """What to call a loss in the step of that number, counted from 1."""
+    after_step: Callable[[int, Tensor], object] = lambda step, skip: None
+    """Called with the number of steps before the one that was just taken, and a scalar that is 1
+    where it was skipped."""
+    end_epoch: Callable[[], object] = lambda: None
+    """Called after an epoch's last step, for workers to agree on what each has for itself."""
 
 
 def train_epochs(
-    worker: Worker,
-    state: Training,
-    loader: Loader,
-    schedule: Schedule,
-    step: Step,
-    *,
-    seed: Callable[[int], object],
-    after_step: Callable[[int], object] = lambda step: None,
+    worker: Worker, state: Training, loader: Loader, schedule: Schedule, stage: Stage
 ) -> Iterator[Epoch]:
     """Train from the newest checkpoint on; what was trained, after each epoch.
 
-    seed: called with the number of each epoch before its first batch, so that what it draws depends
-    on nothing that came before it. after_step: called with the number of steps before the one that
-    the optimizer has just taken. `state.epoch` counts an epoch by the time that it is yielded.
+    `state.epoch` counts an epoch by the time that it is yielded. A step whose averaged gradients
+    are not finite is skipped on every worker alike. Where there are too many of these, or weights
+    are not finite, the training goes back to its newest checkpoint, or its beginning, with half the
+    learning rate. Raises DivergenceError where that was done before.
     """
     worker.resume(state.restore)
-    learning = state.learning
-    steps, warmup = schedule.epochs * len(loader), schedule.warmup_epochs * len(loader)
+    start = state.snapshot(worker.gather_bytes)
+    training = _Loop(worker, state, loader, schedule, stage)
     while state.epoch < schedule.epochs:
-        seed(state.epoch)
-        losses = LossMeter()
-        batches = worker.batches(loader.epoch(state.epoch), state.model)
-        for now, (images, labels) in enumerate(batches, start=state.epoch * len(loader)):
-            lr = learning_rate(now, steps, schedule.lr, warmup, schedule.warmup_lr)
-            set_learning_rate(state.optimizer, lr)
-            state.optimizer.zero_grad()
-            losses.add(now + 1, step(images, labels, now))
-            average_gradients(learning)
-            if schedule.clip_grad is not None:
-                torch.nn.utils.clip_grad_norm_(learning, schedule.clip_grad)
-            state.optimizer.step()
-            after_step(now)
-            worker.progress(now + 1, steps)
-        state.epoch += 1
+        try:
+            epoch = training.epoch()
+        except DivergenceError as error:
+            _go_back(worker, state, start, error)
+            continue
+        yield epoch
+
+
+class _Loop:
+    """One epoch after another, from where `state` is."""
+
+    def __init__(
+        self, worker: Worker, state: Training, loader: Loader, schedule: Schedule, stage: Stage
+    ) -> None:
+        self.worker, self.state, self.loader = worker, state, loader
+        self.schedule, self.stage = schedule, stage
+        self.learning = state.learning
+        self.steps = -(-len(loader) // schedule.accumulate)  # in an epoch
+        self.intervals = Intervals(worker, schedule.checkpoint_steps, schedule.checkpoint_minutes)
+
+    def epoch(self) -> Epoch:
+        state, schedule, stage = self.state, self.schedule, self.stage
+        if not state.step:
+            state.losses = LossMeter()
+        stage.seed(state.epoch)
+        state.go_on_drawing()
+        throughput = Throughput(self.worker.device)
+        first = state.step * schedule.accumulate
+        batches = self.loader.epoch(state.epoch, start=first)
+        pairs = throughput.waited_for(
+            beside(self.worker.batches(batches, state.model), self.worker.device)
+        )
+        lr, images = 0.0, None
+        while group := list(islice(pairs, schedule.accumulate)):
+            now = state.epoch * self.steps + state.step
+            lr = self._step(group, now, throughput)
+            images = group[-1][0]
+            state.step += 1
+            self._after(now + 1, images, throughput)
+        done = state.epoch * self.steps + state.step
+        stage.end_epoch()
+        state.losses.check(self.steps, stage.describe)
+        if images is not None:
+            self._check(images, done)
+        state.epoch, state.step = state.epoch + 1, 0
         last = state.epoch == schedule.epochs
-        due = last or state.epoch % schedule.checkpoint_every == 0
-        yield Epoch(losses, now + 1, lr, images, last, due)
+        checkpoint = last or state.epoch % schedule.checkpoint_every == 0
+        every = schedule.evaluate_every
+        return Epoch(
+            state.losses.means(),
+            state.losses.skipped,
+            throughput.figures(self.worker.world_size),
+            done,
+            lr,
+            last,
+            checkpoint,
+            checkpoint if every is None else last or state.epoch % every == 0,
+        )
+
+    def _step(self, group: list[tuple[Tensor, Tensor]], now: int, throughput: Throughput) -> float:
+        """One step of the optimizer, on one batch or the mean of several; its learning rate."""
+        state, schedule, optimizer = self.state, self.schedule, self.state.optimizer
+        total, warmup = schedule.epochs * self.steps, schedule.warmup_epochs * self.steps
+        lr = learning_rate(now, total, schedule.lr, warmup, schedule.warmup_lr) * state.lr_scale
+        set_learning_rate(optimizer, lr)
+        optimizer.zero_grad()
+        before = Kept(state.buffers)
+        losses = [self.stage.step(images, labels, now) for images, labels in group]
+        gradients = [p.grad for p in self.learning if p.grad is not None]
+        if len(group) > 1:
+            torch._foreach_div_(gradients, len(group))
+        with throughput.averaging():
+            average_gradients(self.learning)
+        skip = not_finite(gradients)
+        if schedule.clip_grad is not None:
+            torch.nn.utils.clip_grad_norm_(self.learning, schedule.clip_grad)
+        take_step(optimizer, skip)
+        before.put_back(skip)
+        self.stage.after_step(now, skip)
+        state.losses.add(now + 1, _mean(losses), skip)
+        throughput.count(sum(len(images) for images, _ in group))
+        return lr
+
+    def _after(self, done: int, images: Tensor, throughput: Throughput) -> None:
+        """After a step: at intervals, look whether all is well, tell it, and make a checkpoint."""
+        state, worker = self.state, self.worker
+        total = self.schedule.epochs * self.steps
+        if state.step == self.steps:
+            worker.progress(done, total)
+            return  # what ends with an epoch is due anyway
+        due = self.intervals.after(state.step)
+        if not due.look:
+            worker.progress(done, total)
+            return
+        state.losses.check(self.steps, self.stage.describe)
+        rate = throughput.images_per_second * worker.world_size
+        worker.progress(done, total, **state.losses.means(), images_per_second=rate)
+        if due.checkpoint:
+            self._check(images, done)
+            worker.report({}, state.snapshot(worker.gather_bytes))
+
+    def _check(self, images: Tensor, done: int) -> None:
+        """Raise DivergenceError on every rank alike if what any of them trained is not finite."""
+        found = ""
+        try:
+            self.stage.check(images, done)
+        except DivergenceError as error:
+            found = str(error)
+        said = (text.decode() for text in self.worker.gather_bytes(found.encode()))
+        if found := next(filter(None, said), ""):
+            raise DivergenceError(found)
+
+
+def _mean(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of each loss over the batches of one step."""
+    if len(losses) == 1:
+        return losses[0]
+    return {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
+
+
+def _go_back(worker: Worker, state: Training, start: Write, error: DivergenceError) -> None:
+    """To the newest checkpoint, or to `start`, with half the learning rate; once."""
+    if state.lr_scale < 1:
+        raise error
+    with tempfile.TemporaryDirectory() as name:
+        start(Path(name))
+        state.restore(Path(name))
+    worker.resume(state.restore)
+    if state.lr_scale < 1:  # of a checkpoint of another process's: it is as far as we are
+        raise error
+    state.lr_scale = SLOWER
+    if worker.rank == 0:
+        logger.warning(
+            "%s: back to epoch %d, step %d, with half the learning rate",
+            error,
+            state.epoch,
+            state.step,
+        )
+    # So that it stays once: a training that is killed from here on goes on with this.
+    worker.report({}, state.snapshot(worker.gather_bytes))

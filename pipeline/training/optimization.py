@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import Gate, Supernet
 
@@ -21,13 +21,28 @@ def make_optimizer(
     if section.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=section.lr, betas=(section.momentum, 0.999), fused=True)
     nesterov = section.nesterov if isinstance(section, Supernet) else False
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups,
         lr=section.lr,
         momentum=section.momentum,
         nesterov=nesterov and section.momentum > 0,
         fused=True,
     )
+    if section.momentum > 0:
+        # The fused step writes a momentum's first value over memory that it has not set: where that
+        # step is skipped (found_inf), the memory stays so. From zeros it comes to the same value.
+        for parameter in parameters:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
+
+
+def take_step(optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
+    """The optimizer's next step, unless `skip`, a scalar on the parameters' device, is 1 and not 0.
+
+    The optimizer is a fused one: it looks at `skip` on the device.
+    """
+    vars(optimizer)["found_inf"] = skip
+    optimizer.step()
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

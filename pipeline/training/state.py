@@ -1,15 +1,20 @@
 """What a training goes on from: tensors in safetensors, the rest in JSON, no pickle."""
 
+import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import dsnet
 from dsnet import DSNet
+from dsnet.training import LossMeter
 
 MODEL, STUDENT, OPTIMIZER, PROGRESS = (
     "model",
@@ -18,47 +23,174 @@ MODEL, STUDENT, OPTIMIZER, PROGRESS = (
     "progress.json",
 )
 
+Write = Callable[[Path], None]
+"""Fills an existing folder with a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best that was evaluated so far."""
+
+    figure: float
+    """The measure by which; higher is better."""
+    epoch: int
+    metrics: dict[str, Any]
+    """What was reported of it."""
+
 
 @dataclass
 class Training:
-    """The state of a training: what learns, what steers it, and how many epochs are done.
+    """The state of a training: what learns, what steers it, and how far it is.
 
     model: what the stage will hand on, a model directory in the checkpoint (stage I: the teacher).
     student: what the optimizer updates, where that is another network than `model`.
+    generator: what the stage draws from beside torch's own generators, if it does.
 
-    Random numbers are not part of it: every epoch seeds its own, so that one that is trained again
-    draws what it drew before.
+    Within an epoch every rank has some of it for itself: random states, BatchNorm statistics, sums
+    of losses. At an epoch's end it has none: statistics agree, and every epoch seeds its own
+    numbers.
     """
 
     model: DSNet
     optimizer: torch.optim.Optimizer
     student: DSNet | None = None
+    generator: torch.Generator | None = None
+    rank: int = 0
     epoch: int = 0
+    """Epochs done."""
+    step: int = 0
+    """Steps done in the epoch that comes after those."""
+    lr_scale: float = 1.0
+    """Factor of the schedule's learning rate: less after the training went back."""
+    losses: LossMeter = field(default_factory=LossMeter)
+    """Of the steps done in this epoch."""
+    best: Best | None = None
+    stale: int = 0
+    """Evaluations since the best one."""
+    _random: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def learning(self) -> list[nn.Parameter]:
         """What the optimizer updates, in the network's order."""
-        return [p for p in (self.student or self.model).parameters() if p.requires_grad]
+        return [p for p in self._learner.parameters() if p.requires_grad]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """The statistics that steps move, in the order of the network's."""
+        return list(self._learner.buffers())
 
     def save(self, directory: Path) -> None:
-        """Write everything into an existing folder."""
-        dsnet.save(self.model, directory / MODEL)
-        if self.student is not None:
-            save_file(_on_cpu(self.student.state_dict()), directory / STUDENT)
-        save_file(_on_cpu(_flat(self.optimizer)), directory / OPTIMIZER)
-        (directory / PROGRESS).write_text(json.dumps({"epoch": self.epoch}))
+        """Write everything into an existing folder; for one worker."""
+        self.snapshot()(directory)
+
+    def snapshot(self, gather: Callable[[bytes], list[bytes]] = lambda data: [data]) -> Write:
+        """Everything as it is now, and what writes it later, from any thread.
+
+        gather: what each rank has, by rank, on every rank. A collective, within an epoch.
+        """
+        model = copy.deepcopy(self.model).cpu()
+        student = _copies(self.student.state_dict()) if self.student is not None else None
+        optimizer = _copies(_flat(self.optimizer))
+        progress = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "lr_scale": self.lr_scale,
+            "best": self.best and asdict(self.best),
+            "stale": self.stale,
+        }
+        ranks = gather(safetensors.torch.save(self._own())) if self.step else []
+
+        def write(directory: Path) -> None:
+            dsnet.save(model, directory / MODEL)
+            if student is not None:
+                save_file(student, directory / STUDENT)
+            save_file(optimizer, directory / OPTIMIZER)
+            for rank, tensors in enumerate(ranks):
+                (directory / _rank_file(rank)).write_bytes(tensors)
+            (directory / PROGRESS).write_text(json.dumps(progress))
+
+        return write
 
     def restore(self, directory: Path) -> None:
-        """Read what `save` wrote, in place: the next step is the one that would have come next."""
+        """Read what `snapshot` wrote, in place: the next step is the one that would have come next.
+
+        What was written before there were checkpoints within epochs is read too.
+        """
         self.model.load_state_dict(dsnet.load(directory / MODEL).state_dict())
         if self.student is not None:
             self.student.load_state_dict(load_file(directory / STUDENT))
         _restore_optimizer(self.optimizer, load_file(directory / OPTIMIZER))
-        self.epoch = int(json.loads((directory / PROGRESS).read_text())["epoch"])
+        progress = json.loads((directory / PROGRESS).read_text())
+        self.epoch, self.step = int(progress["epoch"]), int(progress.get("step", 0))
+        self.lr_scale = float(progress.get("lr_scale", 1.0))
+        best = progress.get("best")
+        self.best, self.stale = best and Best(**best), int(progress.get("stale", 0))
+        self.losses, self._random = LossMeter(), {}
+        if self.step:
+            self._take_own(load_file(directory / _rank_file(self.rank)))
+
+    def go_on_drawing(self) -> None:
+        """In an epoch that was restored in its middle: draw the numbers that would have come.
+
+        To be called after the epoch was seeded.
+        """
+        random, self._random = self._random, {}
+        if not random:
+            return
+        torch.set_rng_state(random["torch"])
+        if "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self.device)
+        if self.generator is not None:
+            self.generator.set_state(random["generator"])
+
+    @property
+    def _learner(self) -> DSNet:
+        return self.model if self.student is None else self.student
+
+    @property
+    def _networks(self) -> dict[str, DSNet]:
+        networks = {"model": self.model}
+        return networks if self.student is None else {**networks, "student": self.student}
+
+    def _own(self) -> dict[str, Tensor]:
+        """What this rank alone has, within an epoch."""
+        tensors = {"random.torch": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.generator is not None:
+            tensors["random.generator"] = self.generator.get_state()
+        for name, network in self._networks.items():
+            tensors |= {f"{name}.{key}": buffer for key, buffer in network.named_buffers()}
+        tensors |= {f"losses.{key}": value for key, value in self.losses.to_tensors().items()}
+        return _copies(tensors)
+
+    def _take_own(self, tensors: dict[str, Tensor]) -> None:
+        for name, network in self._networks.items():
+            for key, buffer in network.named_buffers():
+                buffer.copy_(tensors[f"{name}.{key}"])
+        self._random = _under("random", tensors)
+        self.losses = LossMeter.from_tensors(_under("losses", tensors), self.device)
 
 
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+def _rank_file(rank: int) -> str:
+    return f"rank-{rank}.safetensors"
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, contiguous, and no tensor of the networks': those go on changing."""
+    return {
+        key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()
+    }
 
 
 def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

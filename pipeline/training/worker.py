@@ -245,7 +245,6 @@ class TrainWorker(Worker):
         if write is not None:
             report = checkpoint.Report(metrics, [*self._history], final=final, best=best)
             self._checkpoints.write(write, report)
-            self._checkpoints.wait()  # TEMPORARY: until stages give copies
 
     def resume(self, restore: Callable[[Path], None]) -> None:
         found = None
@@ -331,7 +330,8 @@ class LocalWorker(Worker):
         final: bool = False,
         best: float | None = None,
     ) -> None:
-        self.metrics.append(metrics)
+        if metrics:
+            self.metrics.append(metrics)
         if write is None:
             return
         with atomic_directory(self.directory) as folder:

@@ -57,8 +57,8 @@ def test_a_stage_computes_what_its_revision_did(stage: str, tiny: Tiny) -> None:
 def test_a_change_of_a_loops_arithmetic_is_found(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def a_little_faster(teacher: Any, model: Any, decay: float) -> None:
-        update_teacher(teacher, model, decay - 0.01)
+    def a_little_faster(teacher: Any, model: Any, decay: float, skip: Any) -> None:
+        update_teacher(teacher, model, decay - 0.01, skip)
 
     monkeypatch.setattr(supernet, "update_teacher", a_little_faster)
     assert changed(STAGES["supernet"][1](tiny), recorded("supernet")["numbers"])

@@ -40,6 +40,8 @@ def test_equal_stages_have_equal_fingerprints() -> None:
         ("supernet__epochs", "7"),
         ("supernet__ema", "0.5"),
         ("supernet__bootstrap", "plain"),
+        ("supernet__accumulate", "2"),
+        ("supernet__patience", "3"),
         ("model__arch", "ds_mbnet"),
         ("model__dropout", "0"),
         ("data__recipe", "cifar"),
@@ -62,12 +64,20 @@ def test_what_shapes_the_supernet_changes_its_fingerprint(flag: str, text: str) 
         ("cluster__max_failures", "9"),
         ("cluster__storage", "/elsewhere"),
         ("supernet__checkpoint_every", "5"),
+        ("supernet__checkpoint_steps", "5"),
+        ("supernet__checkpoint_minutes", "1"),
+        ("supernet__accumulate", "1"),
         ("gate__epochs", "7"),
         ("evaluate__batch_size", "7"),
     ],
 )
 def test_what_does_not_shape_the_supernet_does_not(flag: str, text: str) -> None:
     assert of(SUPERNET, **{flag: text}) == of(SUPERNET)
+
+
+def test_a_field_that_came_later_leaves_what_is_registered_to_be_found() -> None:
+    before = replace(supernet.SPEC, unread=(*supernet.SPEC.unread, *dict(supernet.SPEC.later)))
+    assert of({**SUPERNET, "stage": replace(before, later=())}) == of(SUPERNET)
 
 
 def test_a_gate_depends_on_its_own_section_and_on_the_supernet_by_what_it_is() -> None:

@@ -40,6 +40,11 @@ def two_epochs(config: Config) -> Config:
     return config_from_dict(values)
 
 
+def untimed(reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The reports without what a clock says."""
+    return [{key: report[key] for key in report if key != "throughput"} for report in reports]
+
+
 @pytest.mark.parametrize("stage", [supernet.STAGE, gate.STAGE], ids=lambda stage: stage.spec.name)
 def test_it_goes_on_from_its_checkpoint(stage: Stage[Any], tiny: Tiny, tmp_path: Path) -> None:
     config = two_epochs(tiny.config)
@@ -52,7 +57,7 @@ def test_it_goes_on_from_its_checkpoint(stage: Stage[Any], tiny: Tiny, tmp_path:
     with closing(LocalWorker(config, tmp_path / "parts")) as second:
         stage.loop(second, inputs)
     assert [metrics["epoch"] for metrics in second.metrics] == [2]
-    assert second.metrics == undisturbed.metrics[1:]
+    assert untimed(second.metrics) == untimed(undisturbed.metrics[1:])
     for file in (tmp_path / "whole").rglob("*.safetensors"):
         expected = load_file(file)
         found = load_file(tmp_path / "parts" / file.relative_to(tmp_path / "whole"))
@@ -75,3 +80,39 @@ def test_a_training_that_diverges_says_which_loss_and_when(
             stage.loop(worker, stage.inputs.of(Upstream(config, tiny.dataset, model)))
         assert "\n" not in str(caught.value)
         assert worker.metrics == []
+
+
+def test_patience_ends_a_training_and_hands_on_the_best(tiny: Tiny, tmp_path: Path) -> None:
+    values = two_epochs(tiny.config).as_dict()
+    # The first epoch's rate is nothing: from the second evaluation on, nothing is new.
+    values["supernet"] |= {"epochs": 9, "lr": 1e-30, "warmup_lr": 0.0, "patience": 2}
+    values["supernet"] |= {"evaluate_every": 1, "checkpoint_every": 3, "ema": 0.0}
+    config = config_from_dict(values)
+    inputs = supernet.STAGE.inputs.of(Upstream(config, tiny.dataset, tmp_path))
+    with closing(LocalWorker(config, tmp_path / "run")) as worker:
+        supernet.STAGE.loop(worker, inputs)
+        best = worker.best()
+    last = worker.metrics[-1]
+    assert len(worker.metrics) < 9
+    (first,) = [report for report in worker.metrics if report["epoch"] == last["best_epoch"]]
+    assert last["epoch"] == last["best_epoch"] + 2
+    assert (last["holdout"], last["evaluation"]) == (first["holdout"], first["evaluation"])
+    assert best is not None
+    expected = dsnet.load(best / "model").state_dict()
+    found = dsnet.load(tmp_path / "run" / "model").state_dict()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+def test_an_epoch_without_an_evaluation_reports_its_losses_alone(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    values = two_epochs(tiny.config).as_dict()
+    values["supernet"] |= {"evaluate_every": 2}
+    config = config_from_dict(values)
+    inputs = supernet.STAGE.inputs.of(Upstream(config, tiny.dataset, tmp_path))
+    with closing(LocalWorker(config, tmp_path / "run")) as worker:
+        supernet.STAGE.loop(worker, inputs)
+    assert ["holdout" in report for report in worker.metrics] == [False, True]
+    throughput = worker.metrics[0]["throughput"]
+    assert throughput["images_per_second"] > 0
+    assert 0 <= throughput["share_waiting_for_data"] < 1

@@ -1,0 +1,68 @@
+"""A training that is stopped within an epoch goes on as if nothing had been."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+
+from tests.pipeline.training.made import BATCHES, Stopped, differing, made, on_rank, small_config
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("arch", ["mbnet with one gate", "resnet with two gates"])
+def test_stopped_and_resumed_equals_undisturbed(
+    arch: str, optimizer: str, layout: torch.memory_format, tmp_path: Path
+) -> None:
+    saved = small_config(optimizer, checkpoint_steps=1)
+    # What is undisturbed makes no checkpoint within an epoch: that one makes them changes nothing.
+    whole = made(tmp_path / "whole", small_config(optimizer), arch, layout).run()
+    parts = tmp_path / "parts"
+    stop = random.Random(f"{arch} {optimizer} {layout}").randrange(1, 2 * BATCHES)
+    with pytest.raises(Stopped):
+        made(parts, saved, arch, layout).stopped_after(stop).run()
+    resumed = made(parts, saved, arch, layout).run()
+    assert differing(whole.everything(), resumed.everything()) == []
+    assert resumed.reports == whole.reports[-len(resumed.reports) :]
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_it_goes_on_between_steps_of_several_batches(accumulate: int, tmp_path: Path) -> None:
+    config = small_config(checkpoint_steps=1, accumulate=accumulate)
+    whole = made(tmp_path / "whole", config).run()
+    with pytest.raises(Stopped):
+        made(tmp_path / "parts", config).stopped_after(1).run()
+    resumed = made(tmp_path / "parts", config).run()
+    assert [report["steps"] for report in whole.reports] == [2, 4]
+    assert differing(whole.everything(), resumed.everything()) == []
+    assert resumed.reports == whole.reports
+
+
+def test_two_ranks_each_go_on_with_their_own(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(on_rank, (tmp_path, BATCHES + 2), nprocs=2)
+    for rank in range(2):
+        told = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert told == {"differing": [], "reports": True}
+
+
+def test_a_checkpoint_of_before_there_were_any_within_epochs_is_read(tmp_path: Path) -> None:
+    going_on = made(tmp_path / "run", small_config()).run()
+    folder = tmp_path / "run"
+    (folder / "progress.json").write_text('{"epoch": 1}')
+    read = made(tmp_path / "none", small_config())
+    read.state.restore(folder)
+    assert (read.state.epoch, read.state.step, read.state.lr_scale) == (1, 0, 1.0)
+    assert differing(going_on.everything(), read.everything()) == []
+
+
+def test_what_a_snapshot_writes_is_what_was_then(tmp_path: Path) -> None:
+    training = made(tmp_path / "run", small_config())
+    then, write = training.everything(), training.state.snapshot()
+    training.run()
+    write(tmp_path)
+    restored = made(tmp_path / "none", small_config())
+    restored.state.restore(tmp_path)
+    assert differing(then, restored.everything()) == []
