@@ -13,6 +13,7 @@ from dsnet import DSNet, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
+    GradientReducer,
     bootstrap_step,
     distill_step,
     labels_step,
@@ -68,10 +69,12 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     teacher = make_teacher(student)
     state = Training(teacher, make_optimizer(learning, section), student)
     bootstrap = make_step(section, student, teacher)
+    reducer = GradientReducer(learning)
 
     def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
         with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
-            return bootstrap(images, labels, widths_of_step(worker, student, now))
+            widths = widths_of_step(worker, student, now)
+            return bootstrap(images, labels, widths, reducer=reducer)
 
     holdout = worker.holdout_loader(inputs.train, section.batch_size)
     for epoch in train_epochs(
@@ -89,6 +92,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
         step,
         seed=worker.seed,
         after_step=lambda now: update_teacher(teacher, student, warmed_decay(section.ema, now)),
+        reducer=reducer,
     ):
         # Each worker has seen other images; from here on they agree on the statistics.
         average([*student.buffers(), *teacher.buffers()])
@@ -157,7 +161,7 @@ def new_model(worker: Worker, metadata: Metadata) -> DSNet:
 
 def make_step(
     section: Supernet, student: DSNet, teacher: DSNet
-) -> Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]:
+) -> Callable[..., dict[str, Tensor]]:
     """One batch of stage I (images, labels, random widths), by the method that the config names."""
     smoothing = section.label_smoothing
     if section.bootstrap == "labels":

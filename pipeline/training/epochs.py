@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dsnet.training import LossMeter, average_gradients
+from dsnet.training import GradientReducer, LossMeter
 from pipeline.data.loader import Loader
 from pipeline.training.optimization import learning_rate, set_learning_rate
 from pipeline.training.state import Training
@@ -58,15 +58,18 @@ def train_epochs(
     *,
     seed: Callable[[int], object],
     after_step: Callable[[int], object] = lambda step: None,
+    reducer: GradientReducer | None = None,
 ) -> Iterator[Epoch]:
     """Train from the newest checkpoint on; what was trained, after each epoch.
 
     seed: called with the number of each epoch before its first batch, so that what it draws depends
     on nothing that came before it. after_step: called with the number of steps before the one that
-    the optimizer has just taken. `state.epoch` counts an epoch by the time that it is yielded.
+    the optimizer has just taken. reducer: what `step` arms before its last backward pass; None for
+    a step that does not. `state.epoch` counts an epoch by the time that it is yielded.
     """
     worker.resume(state.restore)
     learning = state.learning
+    reducer = reducer or GradientReducer(learning)
     steps, warmup = schedule.epochs * len(loader), schedule.warmup_epochs * len(loader)
     while state.epoch < schedule.epochs:
         seed(state.epoch)
@@ -77,7 +80,7 @@ def train_epochs(
             set_learning_rate(state.optimizer, lr)
             state.optimizer.zero_grad()
             losses.add(now + 1, step(images, labels, now))
-            average_gradients(learning)
+            reducer.finish()
             if schedule.clip_grad is not None:
                 torch.nn.utils.clip_grad_norm_(learning, schedule.clip_grad)
             state.optimizer.step()
