@@ -24,6 +24,7 @@ from dsnet.training import (
 )
 from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
+from dsnet.training.precision import bfloat16_pays
 from pipeline.config import Supernet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
@@ -71,8 +72,12 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     bootstrap = make_step(section, student, teacher)
     reducer = GradientReducer(learning)
 
+    amp = section.amp
+    if amp == "auto":
+        amp = bfloat16_pays(student.architecture, worker.device)
+
     def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
-        with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
+        with torch.autocast(worker.device.type, torch.bfloat16, enabled=amp):
             widths = widths_of_step(worker, student, now)
             return bootstrap(images, labels, widths, reducer=reducer)
 
