@@ -13,12 +13,16 @@ from dsnet.tasks import CLASSIFICATION, Task
 
 @dataclass(frozen=True)
 class Family:
-    """What `DSNet` builds a network of, and what the network is for."""
+    """What `DSNet` builds a network of, and what the network is for.
+
+    dense: whether its convolutions larger than 1x1 mix channels, as depthwise ones do not.
+    """
 
     stem: type[Stem]
     block: type[Block]
     head: Callable[[tuple[int, ...], Architecture], Head] = PooledLinear
     task: Task = CLASSIFICATION
+    dense: bool = False
 
 
 FAMILIES: dict[str, Family] = {}
@@ -49,4 +53,4 @@ def family(name: str) -> Family:
 
 
 register("mbnet", Family(mbnet.MBNetStem, mbnet.SeparableBlock), mbnet.ARCHITECTURES)
-register("resnet", Family(resnet.ResNetStem, resnet.Bottleneck), resnet.ARCHITECTURES)
+register("resnet", Family(resnet.ResNetStem, resnet.Bottleneck, dense=True), resnet.ARCHITECTURES)

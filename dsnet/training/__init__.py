@@ -6,7 +6,7 @@ from dsnet.training.bootstrap import (
     labels_step,
     random_widths,
 )
-from dsnet.training.distributed import average_gradients
+from dsnet.training.distributed import GradientReducer, average_gradients
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
 from dsnet.training.finite import Kept, LossMeter, check_finite, not_finite
 from dsnet.training.gate import GateLoss, freeze_trunk, gate_step
@@ -14,6 +14,7 @@ from dsnet.training.recalibrate import recalibrate
 
 __all__ = [
     "GateLoss",
+    "GradientReducer",
     "Kept",
     "LossMeter",
     "average_gradients",

@@ -9,6 +9,7 @@ from dsnet.errors import InputError
 from dsnet.models.network import DSNet
 from dsnet.models.width import Width
 from dsnet.nn.layers import BATCHNORM_MOMENTUM
+from dsnet.training.distributed import GradientReducer
 
 Losses = dict[str, Tensor]
 Criterion = Callable[[Tensor], Tensor]
@@ -22,6 +23,7 @@ def bootstrap_step(
     random_widths: Sequence[int | Width],
     ensemble: bool = True,
     label_smoothing: float = 0.0,
+    reducer: GradientReducer | None = None,
 ) -> Losses:
     """One batch of stage I: backward of every term, gradients summed.
 
@@ -31,9 +33,10 @@ def bootstrap_step(
     `model`, in eval mode.
 
     images: normalised float (N, 3, H, W); labels: int64 (N,), or what else the model's task has for
-    targets. label_smoothing: of class labels. Returns the detached losses
-    {"largest", "random_0", …, "smallest"}, scalars. The largest comes last in time, so that the
-    gradients of every parameter are complete when its backward ends.
+    targets. label_smoothing: of class labels. reducer: armed before the last backward pass, to
+    average gradients over workers while it runs; its `finish` is the caller's.
+    Returns the detached losses {"largest", "random_0", …, "smallest"}, scalars. The largest comes
+    last in time, so that the gradients of every parameter are complete when its backward ends.
     """
     widths = _inner_widths(model, random_widths)
     with torch.no_grad():
@@ -44,7 +47,8 @@ def bootstrap_step(
             outputs = [model.task.soften(shared.outputs(width)) for width in widths]
             mean = torch.stack([target, *outputs]).mean(0)
     losses = _slim_terms(model, images, widths, _soft(model, target), _soft(model, mean))
-    return {"largest": _largest_term(model, images, labels, label_smoothing), **losses}
+    largest = _largest_term(model, images, labels, label_smoothing, reducer)
+    return {"largest": largest, **losses}
 
 
 def distill_step(
@@ -53,6 +57,7 @@ def distill_step(
     labels: Tensor,
     random_widths: Sequence[int | Width],
     label_smoothing: float = 0.0,
+    reducer: GradientReducer | None = None,
 ) -> Losses:
     """One batch of in-place distillation: the slim widths learn from the student's own largest.
 
@@ -63,7 +68,7 @@ def distill_step(
     loss = model.task.loss(outputs, labels, label_smoothing).mean()
     loss.backward()
     soft = _soft(model, model.task.soften(outputs))
-    return {"largest": loss.detach(), **_slim_terms(model, images, widths, soft, soft)}
+    return {"largest": loss.detach(), **_slim_terms(model, images, widths, soft, soft, reducer)}
 
 
 def labels_step(
@@ -72,6 +77,7 @@ def labels_step(
     labels: Tensor,
     random_widths: Sequence[int | Width],
     label_smoothing: float = 0.0,
+    reducer: GradientReducer | None = None,
 ) -> Losses:
     """One batch in which every width learns from the labels alone. As `bootstrap_step`."""
     widths = _inner_widths(model, random_widths)
@@ -80,7 +86,8 @@ def labels_step(
         return model.task.loss(outputs, labels, label_smoothing).mean()
 
     losses = _slim_terms(model, images, widths, hard, hard)
-    return {"largest": _largest_term(model, images, labels, label_smoothing), **losses}
+    largest = _largest_term(model, images, labels, label_smoothing, reducer)
+    return {"largest": largest, **losses}
 
 
 def random_widths(model: DSNet, count: int, generator: torch.Generator) -> list[int]:
@@ -99,9 +106,17 @@ def _soft(model: DSNet, soft: Tensor) -> Criterion:
     return lambda outputs: model.task.distill(outputs, soft).mean()
 
 
-def _largest_term(model: DSNet, images: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+def _largest_term(
+    model: DSNet,
+    images: Tensor,
+    labels: Tensor,
+    label_smoothing: float,
+    reducer: GradientReducer | None,
+) -> Tensor:
     outputs = model(images, width=model.space.largest)
     loss = model.task.loss(outputs, labels, label_smoothing).mean()
+    if reducer is not None:
+        reducer.arm()
     loss.backward()
     return loss.detach()
 
@@ -112,14 +127,21 @@ def _slim_terms(
     widths: Sequence[Width],
     random_criterion: Criterion,
     smallest_criterion: Criterion,
+    reducer: GradientReducer | None = None,
 ) -> Losses:
-    """Backward of the random widths' and the smallest width's losses."""
+    """Backward of the random widths' and the smallest width's losses.
+
+    reducer: given where nothing comes after them.
+    """
     terms = {f"random_{i}": (width, random_criterion) for i, width in enumerate(widths)}
     terms["smallest"] = (model.space[0], smallest_criterion)
     shared = _SharedPrefix(model, images, updates=len(terms))
     losses = {}
     for name, (width, criterion) in terms.items():
         loss = criterion(shared.outputs(width))
+        if reducer is not None and name == "smallest":
+            # It completes the tails' gradients, and the shared prefix its own just after.
+            reducer.arm()
         loss.backward()
         losses[name] = loss.detach()
     shared.backward()

@@ -1,19 +1,31 @@
-"""Training steps of stage I: what sharing the prefix, the memory layout and the optimizer do."""
+"""Training steps of stage I, against the official procedure and without what makes them fast."""
 
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet import DSNet, create_model
 from dsnet.tasks import CLASSIFICATION
-from dsnet.training import bootstrap_step, make_teacher, random_widths, update_teacher
+from dsnet.training import (
+    GradientReducer,
+    bootstrap_step,
+    make_teacher,
+    random_widths,
+    update_teacher,
+)
 from jobs.bench.interleaved import compare, throughput
+from jobs.bench.official import OfficialProcedure
 from jobs.bench.options import Options
 from jobs.bench.record import Record
+from jobs.bench.team import Team
 from pipeline.config import Supernet
 from pipeline.training.optimization import make_optimizer
 
@@ -22,9 +34,15 @@ SECTION = Supernet()
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to take a step."""
+    """One way to take a step.
 
-    step: Callable[..., object] = bootstrap_step
+    official: the whole step as the official code takes it, whatever `step` and `ensemble` say.
+    amp: bfloat16 where autocast has it.
+    """
+
+    step: Callable[..., dict[str, Tensor]] = bootstrap_step
+    official: bool = False
+    amp: bool = False
     ensemble: bool = True
     layout: torch.memory_format = torch.channels_last
     fused: bool = True
@@ -32,6 +50,7 @@ class Variant:
 
 PLAIN = Variant(ensemble=False)
 ENSEMBLE = Variant()
+OFFICIAL = Variant(official=True, layout=torch.contiguous_format)
 
 
 @dataclass(frozen=True)
@@ -46,42 +65,82 @@ class Case:
 
 
 def bench(options: Options) -> list[Record]:
-    """Images per second in whole steps: losses, backward, optimizer and teacher.
+    """Images per second in whole steps: losses, backward, averaging, optimizer and teacher.
 
     ds_mbnet at 96 pixels with 1000 classes and ds_mbnet_digits at 8 with 10; batches of 32 random
-    images.
+    images for each worker. First in this process, then in two that have half of the threads each
+    and average their gradients over gloo.
     """
-    torch.set_num_threads(options.threads or os.cpu_count() or 1)
+    threads = options.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
     cases = [Case("ds_mbnet", 1000, 96, 32, steps=1), Case("ds_mbnet_digits", 10, 8, 32, steps=8)]
     if options.quick:
         cases = [Case("ds_mbnet_digits", 10, 8, 2, steps=1)]
-    return [record for case in cases for record in _compared(case, options.runs)]
+    records = []
+    with group_of_one():
+        for case in cases:
+            records += _compared(case, options.runs)
+    return records + _compared_by_two(cases[0], options.runs, max(1, threads // 2))
 
 
 def _compared(case: Case, runs: int) -> list[Record]:
     variants = {
+        "official procedure": OFFICIAL,
         "plain, nothing shared": replace(PLAIN, step=unshared_step),
         "plain": PLAIN,
+        "plain, bfloat16": replace(PLAIN, amp=True),
         "ensemble, nothing shared": replace(ENSEMBLE, step=unshared_step),
         "ensemble": ENSEMBLE,
         "ensemble, contiguous": replace(ENSEMBLE, layout=torch.contiguous_format),
         "ensemble, not fused": replace(ENSEMBLE, fused=False),
     }
     against = {
-        "plain": "plain, nothing shared",
+        "plain, nothing shared": "official procedure",
+        "plain": "official procedure",
+        "plain, bfloat16": "plain",
         "ensemble": "ensemble, nothing shared",
         "ensemble, contiguous": "ensemble",
         "ensemble, not fused": "ensemble",
     }
     images = case.steps * case.batch_size
     measures = {
-        name: throughput(_training(case, variant), images) for name, variant in variants.items()
+        name: throughput(training(case, variant), images) for name, variant in variants.items()
     }
     return compare(f"supernet {case.arch}", measures, against=against, runs=runs)
 
 
-def _training(case: Case, variant: Variant) -> Callable[[], None]:
-    """A student with its teacher and optimizer; each call takes `case.steps` steps."""
+def _compared_by_two(case: Case, runs: int, threads: int) -> list[Record]:
+    variants = {"official procedure": OFFICIAL, "plain": PLAIN}
+    images = 2 * case.steps * case.batch_size
+    with Team(2, threads, partial(trainings, case, variants)) as team:
+        measures = {name: throughput(partial(team.call, name), images) for name in variants}
+        return compare(
+            f"supernet {case.arch}, two workers", measures, against="official procedure", runs=runs
+        )
+
+
+def trainings(case: Case, variants: dict[str, Variant]) -> dict[str, Callable[[], object]]:
+    return {name: training(case, variant) for name, variant in variants.items()}
+
+
+@contextmanager
+def group_of_one() -> Iterator[None]:
+    """DistributedDataParallel wants a process group, be it of this process alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        where = f"file://{folder}/rendezvous"
+        dist.init_process_group("gloo", init_method=where, rank=0, world_size=1)
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+
+def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor]]]:
+    """A student with its teacher and optimizer; each call takes `case.steps` steps.
+
+    It returns each step's losses. Weights, images and widths are the same in every variant; in
+    several workers, each has images of its own.
+    """
     torch.manual_seed(0)
     student = create_model(case.arch, case.classes).to(memory_format=variant.layout)
     for parameter in student.slimming_parameters():
@@ -90,30 +149,44 @@ def _training(case: Case, variant: Variant) -> Callable[[], None]:
     learning = [p for p in student.parameters() if p.requires_grad]
     optimizer = make_optimizer(learning, SECTION)
     for group in optimizer.param_groups:
-        group["fused"] = variant.fused
+        group["fused"] = variant.fused and not variant.official
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    generator = torch.Generator().manual_seed(rank)
     shape = (case.batch_size, 3, case.resolution, case.resolution)
-    images = torch.randn(shape).to(memory_format=variant.layout)
-    labels = torch.randint(case.classes, (case.batch_size,))
-    widths = torch.Generator().manual_seed(0)  # the same ones in every variant
+    images = torch.randn(shape, generator=generator).to(memory_format=variant.layout)
+    labels = torch.randint(case.classes, (case.batch_size,), generator=generator)
+    widths = torch.Generator().manual_seed(0)
+    smoothing = SECTION.label_smoothing
+    student.train()
+    if variant.official:
+        official = OfficialProcedure(
+            student, teacher, optimizer, ema=SECTION.ema, label_smoothing=smoothing
+        )
 
-    def steps() -> None:
-        for _ in range(case.steps):
-            inner = random_widths(student, SECTION.random_widths, widths)
-            optimizer.zero_grad()
-            variant.step(
+    reducer = GradientReducer(learning)
+
+    def step() -> dict[str, Tensor]:
+        inner = random_widths(student, SECTION.random_widths, widths)
+        if variant.official:
+            return official.step(images, labels, inner)
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=variant.amp):
+            losses = variant.step(
                 student,
                 teacher,
                 images,
                 labels,
                 inner,
                 ensemble=variant.ensemble,
-                label_smoothing=SECTION.label_smoothing,
+                label_smoothing=smoothing,
+                reducer=reducer,
             )
-            optimizer.step()
-            update_teacher(teacher, student, SECTION.ema)
+        reducer.finish()
+        optimizer.step()
+        update_teacher(teacher, student, SECTION.ema)
+        return losses
 
-    student.train()
-    return steps
+    return lambda: [step() for _ in range(case.steps)]
 
 
 def unshared_step(
@@ -124,16 +197,25 @@ def unshared_step(
     random_widths: Sequence[int],
     ensemble: bool = True,
     label_smoothing: float = 0.0,
-) -> None:
-    """`dsnet.training.bootstrap_step` as the paper writes it: each width on its own, whole."""
+    reducer: GradientReducer | None = None,
+) -> dict[str, Tensor]:
+    """`dsnet.training.bootstrap_step` as the paper writes it: each width on its own, whole.
+
+    The reducer is not armed: gradients are averaged at the end.
+    """
     with torch.no_grad():
         target = CLASSIFICATION.soften(teacher(images, width=teacher.space.largest))
         seen = [target]
         if ensemble:
             seen += [CLASSIFICATION.soften(teacher(images, width=width)) for width in random_widths]
     logits = model(images, width=model.space.largest)
-    F.cross_entropy(logits, labels, label_smoothing=label_smoothing).backward()
-    for width in random_widths:
-        CLASSIFICATION.distill(model(images, width=width), target).mean().backward()
+    losses = {"largest": F.cross_entropy(logits, labels, label_smoothing=label_smoothing)}
+    losses["largest"].backward()
+    for index, width in enumerate(random_widths):
+        loss = CLASSIFICATION.distill(model(images, width=width), target).mean()
+        loss.backward()
+        losses[f"random_{index}"] = loss
     smallest = model(images, width=0)
-    CLASSIFICATION.distill(smallest, torch.stack(seen).mean(0)).mean().backward()
+    losses["smallest"] = CLASSIFICATION.distill(smallest, torch.stack(seen).mean(0)).mean()
+    losses["smallest"].backward()
+    return {name: loss.detach() for name, loss in losses.items()}

@@ -35,7 +35,7 @@ BENCHMARKS = {
         "predictions by kind of operator, beside what the machine can do at best", ("threads",)
     ),
     "supernet": Benchmark(
-        "steps of stage I: what is shared, memory layout, optimizer", ("threads",)
+        "steps of stage I: beside the official procedure, by one worker and by two", ("threads",)
     ),
     "gate": Benchmark(
         "stage II by table and straight-through: a target's cost, accuracy at equal MAdds",

@@ -114,7 +114,8 @@ def _from_flag(text: str, info: FieldInfo) -> Any:
     kinds = _alternatives(info.annotation)
     if type(None) in kinds and text in ("null", "~", ""):
         return None
-    if str in kinds or any(get_origin(kind) is Literal for kind in kinds):
+    names = any(get_origin(kind) is Literal for kind in kinds) and bool not in kinds
+    if str in kinds or names:
         return text  # a name such as 2024 is a text however it looks
     if any(get_origin(kind) is tuple for kind in kinds) and not text.strip().startswith("["):
         text = f"[{text}]"
@@ -181,7 +182,8 @@ def _describe(info: FieldInfo) -> str:
 
 def _kind(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
+        values = get_args(kind)
+        return "one of " * (len(values) > 1) + ", ".join(map(str, values))
     if get_origin(kind) is tuple:
         texts = _alternatives(get_args(kind)[0]) == [str]
         return "names such as [one, two]" if texts else "whole numbers such as [0, 1, 2]"

@@ -167,8 +167,9 @@ class Supernet(Section):
     (distill); the labels."""
     clip_grad: Rate | None = None
     """Largest gradient norm; null: not clipped."""
-    amp: bool = False
-    """Mixed precision (bfloat16) on the device that trains."""
+    amp: bool | Literal["auto"] = False
+    """Mixed precision (bfloat16) on the device that trains; auto: where that device multiplies
+    bfloat16 and the family gains by it (docs/training.md)."""
     accumulate: Positive = 1
     """Batches whose gradients are averaged before each step."""
     checkpoint_every: Positive = 1

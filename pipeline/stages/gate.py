@@ -92,7 +92,7 @@ def train_heads(worker: Worker, state: Training, train: Path) -> Iterator[Epoch]
             checkpoint_minutes=section.checkpoint_minutes,
         ),
         Loop(
-            lambda images, labels, now: gate_step(model, images, labels, loss, generator),
+            lambda images, labels, now, _: gate_step(model, images, labels, loss, generator),
             seed=lambda epoch: generator.manual_seed(worker.epoch_seed(epoch)),
             check=lambda _, steps: check_finite(
                 dict(model.named_parameters()), f"after step {steps}"

@@ -14,6 +14,7 @@ from dsnet import DSNet, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
+    GradientReducer,
     bootstrap_step,
     distill_step,
     labels_step,
@@ -24,6 +25,7 @@ from dsnet.training import (
 )
 from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
+from dsnet.training.precision import bfloat16_pays
 from pipeline.config import Supernet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
@@ -118,10 +120,16 @@ def training_of(worker: Worker, student: DSNet, teacher: DSNet) -> Loop:
     """The steps of stage I, and what is looked at between them."""
     section = worker.config.supernet
     bootstrap = make_step(section, student, teacher)
+    amp = section.amp
+    if amp == "auto":
+        amp = bfloat16_pays(student.architecture, worker.device)
 
-    def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
-        with torch.autocast(worker.device.type, torch.bfloat16, enabled=section.amp):
-            return bootstrap(images, labels, widths_of_step(worker, student, now))
+    def step(
+        images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
+    ) -> dict[str, Tensor]:
+        with torch.autocast(worker.device.type, torch.bfloat16, enabled=amp):
+            widths = widths_of_step(worker, student, now)
+            return bootstrap(images, labels, widths, reducer=reducer)
 
     return Loop(
         step,
@@ -225,7 +233,7 @@ def new_model(worker: Worker, metadata: Metadata) -> DSNet:
 
 def make_step(
     section: Supernet, student: DSNet, teacher: DSNet
-) -> Callable[[Tensor, Tensor, list[int]], dict[str, Tensor]]:
+) -> Callable[..., dict[str, Tensor]]:
     """One batch of stage I (images, labels, random widths), by the method that the config names."""
     smoothing = section.label_smoothing
     if section.bootstrap == "labels":

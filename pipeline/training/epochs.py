@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import DivergenceError
-from dsnet.training import Kept, LossMeter, average_gradients, not_finite
+from dsnet.training import GradientReducer, Kept, LossMeter, not_finite
 from pipeline.data.loader import Loader
 from pipeline.training.intervals import Intervals
 from pipeline.training.optimization import learning_rate, set_learning_rate, take_step
@@ -25,9 +25,10 @@ logger = logging.getLogger(__name__)
 SLOWER = 0.5
 """Factor of the learning rate with which a training that went wrong goes back, once."""
 
-Step = Callable[[Tensor, Tensor, int], dict[str, Tensor]]
+Step = Callable[[Tensor, Tensor, int, GradientReducer | None], dict[str, Tensor]]
 """Backward of one batch: normalised images (N, 3, H, W), labels (N,) and the number of steps before
-it, to each loss of the step, a scalar. Gradients are summed into the parameters."""
+it, to each loss of the step, a scalar. Gradients are summed into the parameters. The reducer, given
+with the last batch of a step, is for it to arm before its last backward pass."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class _Loop:
         self.worker, self.state, self.loader = worker, state, loader
         self.schedule, self.stage = schedule, stage
         self.learning = state.learning
+        self.reducer = GradientReducer(self.learning)
         self.steps = -(-len(loader) // schedule.accumulate)  # in an epoch
         self.intervals = Intervals(worker, schedule.checkpoint_steps, schedule.checkpoint_minutes)
 
@@ -175,12 +177,14 @@ class _Loop:
         set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
         before = Kept(state.buffers)
-        losses = [self.stage.step(images, labels, now) for images, labels in group]
-        gradients = [p.grad for p in self.learning if p.grad is not None]
-        if len(group) > 1:
-            torch._foreach_div_(gradients, len(group))
+        *others, last = group
+        losses = [self.stage.step(*pair, now, None) for pair in others]
+        losses.append(self.stage.step(*last, now, self.reducer))
         with throughput.averaging():
-            average_gradients(self.learning)
+            self.reducer.finish()
+        gradients = [p.grad for p in self.learning if p.grad is not None]
+        if others:
+            torch._foreach_div_(gradients, len(group))
         skip = not_finite(gradients)
         if schedule.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.learning, schedule.clip_grad)

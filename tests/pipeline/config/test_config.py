@@ -124,7 +124,7 @@ def test_an_unknown_field_in_a_file_is_refused_with_the_file_and_the_nearest(
         ("gate.lr", "fast", "a number, above 0"),
         ("gate.lr", ".nan", "a number, above 0"),
         ("supernet.ema", "1", "a number, at least 0, below 1"),
-        ("supernet.amp", "yes", "true or false"),
+        ("supernet.amp", "yes", "true or false, auto"),
         ("supernet.optimizer", "adam", "one of sgd, adamw"),
         ("supernet.clip_grad", "-1", "a number, above 0, or null"),
         ("model.routes", "a,b", "whole numbers such as [0, 1, 2], not empty, or null"),
@@ -281,7 +281,7 @@ configs = st.fixed_dictionaries(
                 "lr": st.floats(0, 1e6, exclude_min=True),
                 "clip_grad": st.none() | st.floats(0, 1e3, exclude_min=True),
                 "bootstrap": st.sampled_from(["ensemble", "plain", "distill", "labels"]),
-                "amp": st.booleans(),
+                "amp": st.booleans() | st.just("auto"),
             }
         ),
         "gate": st.fixed_dictionaries(

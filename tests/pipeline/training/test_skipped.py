@@ -21,9 +21,11 @@ def test_a_step_that_is_not_finite_moves_nothing(
     training = made(tmp_path / "run", small_config(optimizer, clip_grad=1.0)).poisoned(wrong.__eq__)
     inner, seen = training.stage, {}
 
-    def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
+    def step(
+        images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
+    ) -> dict[str, Tensor]:
         seen[now] = training.everything()
-        return inner.step(images, labels, now)
+        return inner.step(images, labels, now, reducer)
 
     training.stage = replace(inner, step=step)
     training.run()

@@ -1,0 +1,33 @@
+"""The official procedure that stage I's steps are timed against trains the same network."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from jobs.bench.supernet import OFFICIAL, PLAIN, Case, group_of_one, training
+
+CASE = Case("ds_mbnet_digits", 10, 8, 16, steps=20)
+Losses = list[dict[str, torch.Tensor]]
+
+
+def assert_close(found: Losses, expected: Losses, tolerance: float) -> None:
+    assert len(found) == len(expected) == CASE.steps
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        assert ours.keys() == theirs.keys()
+        for name, loss in theirs.items():
+            assert float(ours[name]) == pytest.approx(float(loss), rel=tolerance), (step, name)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """So small a network is no faster on more, and slower where cores are busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_over_twenty_steps_the_losses_are_those_of_the_official_procedure() -> None:
+    with group_of_one():
+        assert_close(training(CASE, PLAIN)(), training(CASE, OFFICIAL)(), 1e-3)
