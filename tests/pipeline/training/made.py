@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dsnet import DSNet
-from dsnet.training import make_teacher
+from dsnet.training import GradientReducer, make_teacher
 from pipeline.config import Config, config_from_dict
 from pipeline.data.loader import Batch
 from pipeline.stages import supernet
@@ -99,10 +99,12 @@ class Made:
         """The same, but it is gone after so many steps."""
         inner = self.stage.step
 
-        def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
+        def step(
+            images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
+        ) -> dict[str, Tensor]:
             if now == steps:
                 raise Stopped
-            return inner(images, labels, now)
+            return inner(images, labels, now, reducer)
 
         self.stage = replace(self.stage, step=step)
         return self
@@ -111,8 +113,10 @@ class Made:
         """The same, but in some steps, by the number of those before it, images are not numbers."""
         inner = self.stage.step
 
-        def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
-            return inner(images * float("nan") if wrong(now) else images, labels, now)
+        def step(
+            images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
+        ) -> dict[str, Tensor]:
+            return inner(images * float("nan") if wrong(now) else images, labels, now, reducer)
 
         self.stage = replace(self.stage, step=step)
         return self

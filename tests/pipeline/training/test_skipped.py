@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import DivergenceError
+from dsnet.training import GradientReducer
 from tests.pipeline.training.made import BATCHES, differing, made, small_config
 
 
