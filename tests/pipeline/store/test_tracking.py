@@ -19,7 +19,7 @@ from ray import cloudpickle
 
 from dsnet.errors import InputError
 from pipeline.config import Config
-from pipeline.store import tracking
+from pipeline.store import connection, tracking
 from pipeline.store.callback import MLflowCallback
 from pipeline.store.flatten import flatten
 from pipeline.store.tracking import MetricLog
@@ -279,7 +279,7 @@ def test_whatever_is_reported_is_finite_and_accepted_by_mlflow(
     values, _ = flatten(metrics)
     assert all(math.isfinite(value) for value in values.values())
     client = tracking.client()
-    run = client.create_run(tracking._experiment(client)).info.run_id
+    run = client.create_run(connection.experiment(client)).info.run_id
     log = MetricLog(tracking.uri(), run)
     log.log(metrics, step=0)
     assert log.flush() == 0
@@ -302,7 +302,7 @@ def test_every_number_is_kept_or_named_as_dropped(metrics: dict[str, dict[str, f
 
 def test_the_callback_logs_what_rank_0_reports_by_epoch(store: str) -> None:
     client = tracking.client()
-    run_id = client.create_run(tracking._experiment(client)).info.run_id
+    run_id = client.create_run(connection.experiment(client)).info.run_id
     callback = cloudpickle.loads(cloudpickle.dumps(MLflowCallback(store, run_id)))
     for epoch in (3, 4):
         reports = [{"epoch": epoch, "loss": epoch / 8}, {"epoch": epoch, "loss": 99.0}]
