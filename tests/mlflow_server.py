@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class MLflowServer:
-    """Serves runs, the registry and artifacts from `folder`, at one address for as long as it is."""
+    """Serves runs, the registry and artifacts from `folder`, always at one address."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

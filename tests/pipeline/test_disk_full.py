@@ -120,12 +120,11 @@ def test_a_full_disk_under_the_database_is_said_in_one_line(
 
 def test_a_workers_full_disk_is_found_in_what_wraps_it(disk: Path) -> None:
     fill(disk)
-    with pytest.raises(RuntimeError) as caught:
-        try:
-            (disk / "checkpoint").write_bytes(b"0" * 100_000)
-        except OSError as error:
-            raise RuntimeError("a worker died") from error
-    found = root_cause(caught.value)
+    with pytest.raises(OSError, match="No space left") as caught:
+        (disk / "checkpoint").write_bytes(b"0" * 100_000)
+    died = RuntimeError("a worker died")
+    died.__cause__ = caught.value
+    found = root_cause(died)
     assert isinstance(found, DiskFullError) and "No space left on device" in str(found)
     assert root_cause(RuntimeError("anything else")) is None
     with pytest.raises(DiskFullError, match=f"^{disk}: .*about 5.0 MB needed"):  # noqa: SIM117

@@ -32,18 +32,20 @@ def test_a_server_that_is_killed_costs_no_metric_and_no_trained_work(
     config = Config(name="outage")
     try:
         # In the middle: away for a while.
-        with tracking.chain_run(config) as chain:
-            with tracking.stage_run(chain, "supernet", {"fingerprint": "f"}) as stage:
-                for step in range(5):
-                    stage.log({"loss": float(step)}, step=step)
-                server.stop(signal.SIGKILL)
-                for step in range(5, 10):
-                    started = time.monotonic()
-                    stage.log({"loss": float(step)}, step=step)
-                    assert time.monotonic() - started < 3
-                server.start()
-                for step in range(10, 15):
-                    stage.log({"loss": float(step)}, step=step)
+        with (
+            tracking.chain_run(config) as chain,
+            tracking.stage_run(chain, "supernet", {"fingerprint": "f"}) as stage,
+        ):
+            for step in range(5):
+                stage.log({"loss": float(step)}, step=step)
+            server.stop(signal.SIGKILL)
+            for step in range(5, 10):
+                started = time.monotonic()
+                stage.log({"loss": float(step)}, step=step)
+                assert time.monotonic() - started < 3
+            server.start()
+            for step in range(10, 15):
+                stage.log({"loss": float(step)}, step=step)
         history = tracking.client().get_metric_history(str(stage.id), "loss")
         assert [(m.step, m.value) for m in history] == [(s, float(s)) for s in range(15)]
 
@@ -51,7 +53,7 @@ def test_a_server_that_is_killed_costs_no_metric_and_no_trained_work(
         monkeypatch.setenv("DSNET_STORE_PATIENCE", "2")
         caplog.clear()
         started = time.monotonic()
-        with (
+        with (  # noqa: PT012
             pytest.raises(StoreError) as caught,
             tracking.chain_run(config) as chain,
             tracking.stage_run(chain, "calibrate", {"fingerprint": "g"}) as stage,

@@ -104,7 +104,7 @@ def test_a_run_that_somebody_is_at_is_left_alone(embedded: Path) -> None:
 def test_what_another_chain_or_another_stage_left_is_not_taken(embedded: Path) -> None:
     ids = []
     for name, stage, key in (("a", "gate", "f"), ("b", "gate", "f"), ("a", "table", "f")):
-        with (
+        with (  # noqa: PT012
             pytest.raises(ZeroDivisionError),
             tracking.chain_run(Config(name=name)) as chain,
             tracking.stage_run(chain, stage, {"fingerprint": key}) as run,
