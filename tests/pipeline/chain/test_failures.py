@@ -103,9 +103,8 @@ def test_a_training_whose_driver_and_then_a_worker_was_killed_ends_as_the_undist
     (version,) = made
     assert same(version, undisturbed)
     epochs = epochs_logged(version)
-    assert min(epochs) > 1, "it began anew"
-    assert set(epochs) == set(range(min(epochs), EPOCHS + 1))
-    assert len(epochs) - len(set(epochs)) <= 1, "more than one checkpoint interval was lost"
+    assert set(epochs) == set(range(1, EPOCHS + 1)), "both drivers' epochs, in one MLflow run"
+    assert len(epochs) - len(set(epochs)) <= 2, "more than the damaged checkpoint was done again"
 
 
 def test_a_training_that_is_terminated_says_so_and_leaves_nothing_behind(
