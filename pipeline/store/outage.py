@@ -98,7 +98,9 @@ def ask(address: str, call: Callable[[], T]) -> T:
                     f"MLflow store {address}: no answer in {patience():g} s ({reason(error)}); "
                     "start it, and run the same command again"
                 ) from error
-            if attempts == 1:
+            if not away:
+                logger.warning("MLflow failed, asking again: %s", reason(error))
+            elif attempts == 1:
                 logger.warning(
                     "MLflow store %s does not answer, waiting for it for up to %.0f s: %s",
                     address,
