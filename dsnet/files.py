@@ -4,16 +4,23 @@ They are as readable as anything that the process makes: 0666 and 0777 less its 
 wrote them. `mkstemp`, `mkdtemp` and safetensors make files and folders for their owner alone.
 """
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dsnet.errors import DiskFullError, DivergenceError, InputError, OutageError, causes
+
 SUMS = "SHA256SUMS"
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# As safetensors, SQLite and MLflow put it, who raise errors of their own for it.
+_FULL_TEXT = re.compile("No space left on device|Disk quota exceeded|database or disk is full")
 
 
 def sha256(path: str | Path) -> str:
@@ -51,6 +58,73 @@ def first_damaged(folder: Path, needed: Iterable[str] = ()) -> str | None:
     return None
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what it was raised for, says that a disk or a quota has no room left."""
+    return any(
+        isinstance(cause, DiskFullError)
+        or (isinstance(cause, OSError) and cause.errno in _FULL)
+        or _FULL_TEXT.search(str(cause)) is not None
+        for cause in causes(error)
+    )
+
+
+def disk_full(folder: str | Path, needed: int | None = None) -> DiskFullError:
+    """The error that says so of the disk of `folder`. needed: bytes, where that is known."""
+    present = Path(folder).absolute()
+    present = next(path for path in (present, *present.parents) if path.exists())
+    disk = shutil.disk_usage(present)
+    wanted = "" if needed is None else f", about {_megabytes(needed)} needed"
+    return DiskFullError(
+        f"{folder}: its disk is full ({_megabytes(disk.free)} of {_megabytes(disk.total)} free"
+        f"{wanted}); make room and run the same command again, what was there before is whole"
+    )
+
+
+@contextmanager
+def room(folder: str | Path, needed: Callable[[], int] | None = None) -> Iterator[None]:
+    """Within, what fails for want of room in `folder` raises DiskFullError.
+
+    needed: bytes, asked for when it has failed.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise  # it knows better
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise disk_full(folder, needed() if needed is not None else None) from error
+
+
+def root_cause(error: BaseException) -> Exception | None:
+    """Of an error and what it was raised for, the first that a user can do something about.
+
+    An InputError, DivergenceError or OutageError; a full disk by any name is a DiskFullError. Where
+    Ray passes on what a worker raised, it is a new one with the same line. None for all else.
+    """
+    for cause in causes(error):
+        for kind in (InputError, DivergenceError, DiskFullError, OutageError):
+            if isinstance(cause, kind):
+                # Ray's errors are made to look like what they stand for; this one is that alone.
+                return kind(_first(cause, kind))
+    if is_disk_full(error):
+        return DiskFullError(
+            "a disk that a worker writes to is full: "
+            + " ".join(str(list(causes(error))[-1]).split())
+        )
+    return None
+
+
+def _first(error: BaseException, kind: type[Exception]) -> str:
+    """What the plain error said that `error` stands for."""
+    inner = getattr(error, "cause", None)
+    return _first(inner, kind) if isinstance(inner, kind) else str(error)
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -61,40 +135,48 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` on success only."""
+    """Yield a temporary path beside `path`; it replaces `path` on success only.
+
+    Raises DiskFullError where there is no room for it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with room(path.parent):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it replaces `path` on success only."""
+    """Yield a temporary folder beside `path`; it replaces `path` on success only.
+
+    Raises DiskFullError where there is no room for it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     old = temporary.with_name(temporary.name + ".old")
     try:
-        yield temporary
-        share(temporary)
-        for root, _, files in os.walk(temporary):
-            for name in files:
-                _sync(Path(root, name))
-            _sync(Path(root))
-        if path.exists():
-            os.replace(path, old)  # a folder that is not empty cannot be replaced in one step
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with room(path.parent):
+            yield temporary
+            share(temporary)
+            for root, _, files in os.walk(temporary):
+                for name in files:
+                    _sync(Path(root, name))
+                _sync(Path(root))
+            if path.exists():
+                os.replace(path, old)  # a folder that is not empty cannot be replaced in one step
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -1,7 +1,8 @@
 """The `dsnet` command: its commands, and what becomes of errors.
 
-Exit status 0: done. 2: the input was wrong, said in one line. 130: interrupted. 1: anything else,
-with a traceback. Each command is a module of `jobs.commands`, imported when it is asked for: what
+Exit status 0: done. 2: the input was wrong, said in one line. 130: interrupted. 1: anything else;
+in one line where a training diverged, a disk is full or the MLflow store is away, and else with a
+traceback. Each command is a module of `jobs.commands`, imported when it is asked for: what
 PyTorch, Ray and MLflow take to import is paid only by who uses them.
 """
 
@@ -117,13 +118,13 @@ def run(args: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 0
-    except (ValueError, ArithmeticError) as error:
+    except Exception as error:
         # Looked up rather than imported: importing dsnet takes PyTorch's two seconds, and none of
         # its errors can have been raised where nothing imported them.
         errors = sys.modules.get("dsnet.errors")
         if errors is not None and isinstance(error, errors.InputError):
             return _refuse(str(error))
-        if errors is not None and isinstance(error, errors.DivergenceError):
+        if errors is not None and isinstance(error, (errors.DivergenceError, errors.OutageError)):
             _say(str(error))
             return 1
         raise

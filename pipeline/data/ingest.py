@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file, sha256
+from dsnet.files import atomic_file, room, sha256
 from pipeline.cluster.progress import Progress
 from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
 from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
@@ -56,8 +57,8 @@ def ingest(
     write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above.
     workers: threads that decode and encode; by default one per core.
 
-    Raises InputError if an option or a label is wrong or a picture does not decode; `dest` is then
-    as it was.
+    Raises InputError if an option or a label is wrong or a picture does not decode, DiskFullError
+    if there is no room for it; `dest` is then as it was.
     """
     options = _options(max_resolution, quality, write_mode)
     dest = Path(dest)
@@ -78,7 +79,8 @@ def ingest(
     name = f"ingest {source.split}"
     with atomic_file(dest) as temporary:
         writer = _Writer(temporary, field, len(source))
-        with Progress(name, total=len(source), unit="images") as progress, writer:
+        progress = Progress(name, total=len(source), unit="images")
+        with room(dest.parent, writer.bytes_in_all), progress, writer:
             for picture in _encoded(source, field, max_resolution, threads):
                 progress.update(writer.add(picture))
         manifest = Manifest(
@@ -211,7 +213,7 @@ class _Writer:
         fields = {"image": field, "label": IntField()}
         self._file = DatasetWriter(str(path), fields, page_size=PAGE_SIZE)
         self._file.num_samples = samples
-        self._done = 0
+        self._done = self._bytes = 0
         self._sums = np.zeros((2, 3))
         self._max_height = self._max_width = 0
 
@@ -227,6 +229,10 @@ class _Writer:
             self._file.fname, self._file.data_region_start, self._file.page_size
         )
         self._allocator.__enter__()
+        # FFCV's own file is not buffered, and does not notice that a write was cut short: of a disk
+        # that has room for half a page.
+        self._allocator.fp.close()
+        self._allocator.fp = open(self._file.fname, "ab")
 
     def add(self, picture: _Encoded) -> int:
         """Append a picture; returns how many there are now."""
@@ -245,8 +251,14 @@ class _Writer:
         self._sums += picture.mean, picture.square_mean
         self._max_height = max(self._max_height, int(picture.header[0]["height"]))
         self._max_width = max(self._max_width, int(picture.header[0]["width"]))
+        self._bytes += picture.data.nbytes
         self._done += 1
         return self._done
+
+    def bytes_in_all(self) -> int:
+        """About how many bytes the whole file has, judging by the pictures so far."""
+        data = self._bytes * self._file.num_samples / max(self._done, 1)
+        return math.ceil(data / self._file.page_size + 1) * int(self._file.page_size)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._allocator.__exit__(None, None, None)

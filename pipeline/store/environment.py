@@ -10,7 +10,10 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # stdout is for results
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",  # half a minute; the default 7 blocks for four
+    # One attempt a call, told from the next: `pipeline.store.outage` asks again, and says so.
+    # MLflow by itself would wait in silence, by default for four minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 for _name, _value in _DEFAULTS.items():
@@ -19,3 +22,5 @@ for _name, _value in _DEFAULTS.items():
 # Seventy lines at the first start of a store, one at each registration.
 for _name in ("alembic", "mlflow.store"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+# Tracebacks and SQL of errors that are raised as well.
+logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)

@@ -23,14 +23,6 @@ from pipeline.store import environment  # noqa: F401  before MLflow
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    stop_after_attempt,
-    wait_exponential,
-    wait_random,
-)
 
 from dsnet.errors import InputError
 from dsnet.files import SUMS, atomic_directory, sha256
@@ -41,6 +33,7 @@ from dsnet.routing.target import Target
 from dsnet.tasks import CLASSIFICATION, TASKS, Measure
 from pipeline.store import tracking
 from pipeline.store.aliases import alias_target
+from pipeline.store.outage import ask
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +54,6 @@ _SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9][a-z0-9_-]{0,99}", re.IGNORECASE)
 _NAME = re.compile(r"[^/:@'\"\s]+")
 _URI = re.compile(rf"models:/(?P<name>{_NAME.pattern})(/(?P<version>[0-9]+)|@(?P<alias>[\w-]+))?")
-_ATTEMPTS = 4
-_PAUSE = 0.5  # seconds before the second attempt, doubled for each after it
 
 T = TypeVar("T")
 
@@ -122,8 +113,8 @@ def register(
     Without a run (`run_id` None: the store was out of reach when the stage began) one is made.
     `tags` must have REQUIRED_TAGS, `metrics` average_madds and the one that the tag `headline`
     names, else top1, all finite (ValueError). Raises InputError for a directory that is damaged or
-    that `dsnet.load` would refuse, and for an alias that cannot be one; and what MLflow raises,
-    after a few attempts, where the store fails.
+    that `dsnet.load` would refuse, and for an alias that cannot be one; StoreError where the store
+    is away for longer than anybody waits, DiskFullError where it has no room.
     """
     aliases = tuple(aliases)
     for alias in aliases:
@@ -134,12 +125,10 @@ def register(
     weights.load_gates(directory)
     all_tags = {**tags, **_as_tags(stage, tags, metrics), "content": content}
 
-    client = tracking.client()
+    client = _patiently(tracking.client)
     if run_id is None:
         with tracking.stage_run(None, stage) as run:
-            if run.id is None:
-                raise RuntimeError(f"MLflow store {run.uri} gave no run to register {name} with")
-            run_id = run.id
+            run_id = _patiently(run.opened)
     run_to_use = run_id
     # Named by its content: another attempt writes the same files to the same place.
     folder = f"model/{content[:16]}"
@@ -172,13 +161,13 @@ def register(
 def set_alias(name: str, alias: str, version: int) -> None:
     """Let `alias` name this version from now on, and no other. InputError if it cannot."""
     _check_alias(alias)
-    client = tracking.client()
+    client = _patiently(tracking.client)
     _patiently(lambda: client.set_registered_model_alias(name, alias, str(version)))
 
 
 def remove_alias(name: str, alias: str) -> None:
     """Let `alias` name no version any more."""
-    client = tracking.client()
+    client = _patiently(tracking.client)
     _patiently(lambda: client.delete_registered_model_alias(name, alias))
 
 
@@ -189,7 +178,7 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
     goes last.
     """
     names = " ".join(sorted({**version.metrics, **metrics}))
-    client = tracking.client()
+    client = _patiently(tracking.client)
     for key, value in {**_numbers(metrics), "metrics": names, **tags}.items():
         _patiently(
             partial(client.set_model_version_tag, version.name, str(version.version), key, value)
@@ -249,19 +238,7 @@ def _create_name(name: str) -> None:
 
 def _patiently(call: Callable[[], T]) -> T:
     """What `call` returns, asked again where the store was busy or away."""
-    retrying = Retrying(
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential(multiplier=_PAUSE) + wait_random(0, _PAUSE),
-        retry=retry_if_exception(lambda error: not tracking.is_permanent(error)),
-        before_sleep=_say_so,
-        reraise=True,
-    )
-    return retrying(call)
-
-
-def _say_so(state: RetryCallState) -> None:
-    assert state.outcome is not None
-    logger.warning("MLflow failed, asking again: %s", state.outcome.exception())
+    return ask(tracking.uri(), call)
 
 
 # ------------------------------------------------------------------------------------- reading
@@ -433,17 +410,17 @@ def _content(directory: Path) -> str:
 
 def _list(source: str) -> dict[str, int]:
     """Names and sizes of what is in a folder of artifacts; empty if it is not there."""
-    found = list_artifacts(artifact_uri=source, tracking_uri=tracking.uri())
+    found = _patiently(lambda: list_artifacts(artifact_uri=source, tracking_uri=tracking.uri()))
     return {PurePosixPath(f.path).name: f.file_size or 0 for f in found}
 
 
 def _search(filter_string: str | None) -> list[ModelVersion]:
     """Versions of this project that are ready; other people's lack our tags."""
-    client = tracking.client()
+    client = _patiently(tracking.client)
     found: list[ModelVersion] = []
     token: str | None = None
     while True:
-        page = client.search_model_versions(filter_string, page_token=token)
+        page = _patiently(partial(client.search_model_versions, filter_string, page_token=token))
         found += [v for v in page if v.status == "READY" and {"stage", "content"} <= v.tags.keys()]
         token = page.token
         if not token:
@@ -452,11 +429,11 @@ def _search(filter_string: str | None) -> list[ModelVersion]:
 
 def _names() -> dict[str, dict[str, int]]:
     """Every registered name with its aliases."""
-    client = tracking.client()
+    client = _patiently(tracking.client)
     found: dict[str, dict[str, int]] = {}
     token: str | None = None
     while True:
-        page = client.search_registered_models(page_token=token)
+        page = _patiently(partial(client.search_registered_models, page_token=token))
         found |= {m.name: _numbered(m.aliases) for m in page if _NAME.fullmatch(m.name)}
         token = page.token
         if not token:
@@ -467,7 +444,8 @@ def _aliases(name: str) -> dict[str, int]:
     """Alias to version of one model. Raises InputError if it is not registered."""
     _check_name(name)
     try:
-        return _numbered(tracking.client().get_registered_model(name).aliases)
+        model = _patiently(lambda: tracking.client().get_registered_model(name))
+        return _numbered(model.aliases)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise

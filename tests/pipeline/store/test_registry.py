@@ -17,7 +17,7 @@ import dsnet
 from dsnet.errors import InputError
 from dsnet.files import SUMS, sha256
 from dsnet.io import weights
-from pipeline.store import registry, tracking
+from pipeline.store import connection, outage, registry, tracking
 from pipeline.store.registry import Version
 
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
@@ -36,7 +36,7 @@ def store(
 ) -> str:
     """Either store, configured; its URI."""
     monkeypatch.setenv("DSNET_HOME", str(embedded_home))
-    monkeypatch.setattr(registry, "_PAUSE", 0.01)
+    monkeypatch.setattr(outage, "_FIRST_PAUSE", 0.01)
     if request.param == "embedded":
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     else:
@@ -183,7 +183,7 @@ def test_models_of_others_in_the_same_store_are_left_alone(
     store: str, name: str, make_model: Make
 ) -> None:
     client = tracking.client()
-    run = client.create_run(tracking._experiment(client))
+    run = client.create_run(connection.experiment(client))
     client.create_registered_model(name)
     client.create_model_version(name, f"{run.info.artifact_uri}/model", run.info.run_id)
     assert registry.versions(name) == []
@@ -472,7 +472,7 @@ def test_other_files_in_the_way_are_left_alone(
 def embedded(monkeypatch: pytest.MonkeyPatch, embedded_home: Path) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DSNET_HOME", str(embedded_home))
-    monkeypatch.setattr(registry, "_PAUSE", 0.01)
+    monkeypatch.setattr(outage, "_FIRST_PAUSE", 0.01)
     tracking.configure()
     return embedded_home
 

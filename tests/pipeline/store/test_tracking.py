@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dsnet.errors import InputError
 from pipeline.config import Config
-from pipeline.store import tracking
+from pipeline.store import connection, tracking
 from pipeline.store.flatten import flatten
 from pipeline.store.tracking import MetricLog
 
@@ -276,7 +276,7 @@ def test_whatever_is_reported_is_finite_and_accepted_by_mlflow(
     values, _ = flatten(metrics)
     assert all(math.isfinite(value) for value in values.values())
     client = tracking.client()
-    run = client.create_run(tracking._experiment(client)).info.run_id
+    run = client.create_run(connection.experiment(client)).info.run_id
     log = MetricLog(tracking.uri(), run)
     log.log(metrics, step=0)
     assert log.flush() == 0
