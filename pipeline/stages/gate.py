@@ -1,7 +1,7 @@
 """Stage II on Ray Train: slimming heads alone learn which width each image needs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, check_finite, freeze_trunk, gate_step
 from pipeline.data.loader import Loader
-from pipeline.stages.stage import Stage, Upstream
+from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Epoch, Schedule, train_epochs
 from pipeline.training.evaluation import by_width, evaluate
@@ -29,22 +29,7 @@ SPEC = Spec(
 )
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What stage II reads."""
-
-    train: Path
-    """The training images' beton."""
-    model: Path
-    """Model directory of the calibrated supernet."""
-
-    @classmethod
-    def of(cls, upstream: Upstream) -> "Inputs":
-        """The training images, and the supernet that is upstream."""
-        return cls(upstream.dataset.train.beton, upstream.model)
-
-
-def loop(worker: Worker, inputs: Inputs) -> None:
+def loop(worker: Worker, inputs: OnModel) -> None:
     """Train the slimming heads, then calibrate the price that turns a budget into a choice."""
     state = prepared(worker, inputs.model)
     holdout = worker.holdout_loader(inputs.train, worker.config.gate.batch_size)
@@ -59,7 +44,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
         worker.report(metrics, state.save, final=epoch.last)
 
 
-STAGE = Stage(SPEC, Inputs, loop, gated=True)
+STAGE = Stage(SPEC, OnModel, loop, gated=True)
 
 
 def prepared(worker: Worker, supernet: Path) -> Training:

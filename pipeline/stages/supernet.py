@@ -9,21 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import dsnet
 from dsnet import DSNet, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
     bootstrap_step,
     distill_step,
+    freeze,
     labels_step,
     make_teacher,
     random_widths,
+    start_from,
     update_teacher,
     warmed_decay,
 )
 from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
-from pipeline.config import Supernet
+from pipeline.config import Config, Supernet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Schedule, train_epochs
@@ -36,7 +39,8 @@ SPEC = Spec(
     "supernet",
     revision=1,
     fields=(*PICTURES, "model", "cluster.workers", "supernet"),
-    unread=("supernet.checkpoint_every",),
+    unread=("supernet.checkpoint_every", "supernet.from"),  # what it starts from is an input
+    added=("supernet.freeze", "supernet.trunk_lr"),
 )
 
 
@@ -48,25 +52,30 @@ class Inputs:
     """The training images' beton."""
     metadata: Metadata
     """How the network will prepare images, and what its answers mean."""
+    start: Path | None = None
+    """Model directory whose weights it starts from; None: from random ones."""
 
     @classmethod
     def of(cls, upstream: Upstream) -> "Inputs":
-        """The training images, and what a model must know of them."""
+        """The training images, what a model must know of them, and what it starts from."""
         dataset = upstream.dataset
-        return cls(dataset.train.beton, dataset.metadata(upstream.config))
+        return cls(dataset.train.beton, dataset.metadata(upstream.config), upstream.start)
 
 
 def loop(worker: Worker, inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
-    student = new_model(worker, inputs.metadata)
+    student = new_model(worker.config, inputs.metadata)
+    if inputs.start is not None:
+        start_from(student, dsnet.load(inputs.start))
     student = student.to(worker.device).to(memory_format=torch.channels_last).train()
     # Stage II trains the slimming heads; here they have no gradient.
     for parameter in student.slimming_parameters():
         parameter.requires_grad_(False)
+    freeze(student, section.freeze)
     learning = [p for p in student.parameters() if p.requires_grad]
     teacher = make_teacher(student)
-    state = Training(teacher, make_optimizer(learning, section), student)
+    state = Training(teacher, make_optimizer(learning, section, student.head), student)
     bootstrap = make_step(section, student, teacher)
 
     def step(images: Tensor, labels: Tensor, now: int) -> dict[str, Tensor]:
@@ -142,9 +151,9 @@ def check_weights(student: DSNet, teacher: DSNet, images: Tensor, step: int) -> 
         )
 
 
-def new_model(worker: Worker, metadata: Metadata) -> DSNet:
+def new_model(config: Config, metadata: Metadata) -> DSNet:
     """A freshly initialised network for the data, the same on every worker."""
-    model = worker.config.model
+    model = config.model
     labelled = task_of(model.arch).labelled
     return create_model(
         model.arch,

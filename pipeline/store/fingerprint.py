@@ -28,6 +28,9 @@ class Spec:
     """Fields and sections of the configuration that it reads, by dotted name."""
     unread: tuple[str, ...] = ()
     """Fields of those sections that change no result."""
+    added: tuple[str, ...] = ()
+    """Fields that came later than what this revision has made. At their default they leave the
+    result as it was, and count for nothing: what was made before them is found."""
 
 
 def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_digest: str) -> str:
@@ -39,11 +42,21 @@ def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_d
     document = {
         "stage": stage.name,
         "revision": stage.revision,
-        "config": selected(config.as_dict(), stage),
+        "config": _counted(config, stage),
         "inputs": list(inputs),
         "dataset": dataset_digest,
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _counted(config: Config, stage: Spec) -> dict[str, Any]:
+    """The stage's fields as far as they tell its results apart."""
+    defaults = selected(Config().as_dict(), stage)
+    return {
+        name: value
+        for name, value in selected(config.as_dict(), stage).items()
+        if name not in stage.added or value != defaults[name]
+    }
 
 
 def selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
