@@ -13,10 +13,12 @@ from pipeline.runner.checks import announce, check_classes, check_model
 from pipeline.runner.doubts import points, warn
 from pipeline.runner.evaluate import counts, evaluate
 from pipeline.runner.find_or_train import find_or_train
+from pipeline.runner.force import NOTHING, Force
 from pipeline.runner.gate import gate
 from pipeline.runner.job import Job
-from pipeline.runner.plan import announce_plan, plan
+from pipeline.runner.plan import announce_plan, begin_forced, plan
 from pipeline.runner.promotion import settle
+from pipeline.runner.starting_point import starting_point
 from pipeline.runner.supernet import given_supernet
 from pipeline.stages import calibrate, supernet
 from pipeline.stages.stage import Stage
@@ -50,9 +52,10 @@ class ChainResult:
     """Everything registered under the chain's names."""
 
 
-def run(config: Config) -> ChainResult:
+def run(config: Config, *, force: Force = NOTHING) -> ChainResult:
     """Run every stage that is not done yet; each takes the version the one before registered.
 
+    force: stages to run although they are done, and with each what follows from it.
     Raises InputError, before any training, for what cannot work: an unknown architecture, a target
     out of the routing space's range, data that is not there, a cluster that is too small.
     """
@@ -63,10 +66,13 @@ def run(config: Config) -> ChainResult:
     dataset = ingest(config)
     check_classes(config, dataset, given)
     announce(config, dataset, given)
-    announce_plan(plan(config, dataset, [stage.spec for stage in SUPERNET], given))
+    start = None if given else starting_point(config, dataset)
+    specs = [stage.spec for stage in SUPERNET]
+    steps, forced = begin_forced(config, plan(config, dataset, specs, given, start, force))
+    announce_plan(steps)
     ray_cluster.connect(config.cluster)
     with interruptible(), tracking.chain_run(config) as run:
-        job = Job(config, dataset, run)
+        job = Job(config, dataset, run, start, forced)
         version = given or make_supernet(job)
         for step in GATED:
             version = step(job, version)
@@ -77,6 +83,8 @@ def run(config: Config) -> ChainResult:
         warn(doubts(*reached, model.task.headline, images, labels))
         targets = [] if config.gate.target is None else [config.gate.target]
         version = settle(version, targets, images, labels)
+        if forced is not None:
+            forced.done()
         names = [version.name] if given else [job.supernet_name, version.name]
         versions = [v for name in names for v in registry.versions(name)]
         return ChainResult(version, rows, images, versions)

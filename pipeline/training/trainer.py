@@ -21,7 +21,7 @@ from ray.train.v2.api.config import (
 from dsnet.errors import DivergenceError, InputError
 from pipeline.cluster import progress_actor
 from pipeline.cluster.ray_private import checkpoint_snapshot, interruptible_trainer
-from pipeline.config import Config, storage_dir
+from pipeline.config import Config, stage_dir
 from pipeline.store.callback import MLflowCallback
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
@@ -57,7 +57,8 @@ def train(
     cluster = config.cluster
     callbacks: list[UserCallback] = [MLflowCallback(run.uri, run.id)] if run.id else []
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    name, storage = f"{config.name}-{stage}-{fingerprint[:12]}", storage_dir(config)
+    folder = stage_dir(config, stage, fingerprint)
+    name, storage = folder.name, folder.parent
     _forget_snapshot(storage / name)
     with progress_actor.shown(stage) as progress:
         # Bound to the function and not given as train_loop_config: Ray Train's controller reads
