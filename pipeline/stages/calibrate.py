@@ -54,7 +54,7 @@ def loop(worker: Worker, inputs: OnModel) -> None:
     worker.report(
         {
             "images": seen,
-            "holdout": by_width(counts.rows(model), model.task.headline),
+            "holdout": by_width(counts.rows(model)),
             "evaluation": counts.to_dict(),
         },
         lambda folder: dsnet.save(model, folder / "model"),

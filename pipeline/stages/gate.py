@@ -34,11 +34,15 @@ def loop(worker: Worker, inputs: OnModel) -> None:
     state = prepared(worker, inputs.model)
     holdout = worker.holdout_loader(inputs.train, worker.config.gate.batch_size)
     for epoch in train_heads(worker, state, inputs.train):
-        metrics: dict[str, Any] = {"epoch": state.epoch, "train": epoch.losses.means()}
+        metrics: dict[str, Any] = {
+            "epoch": state.epoch,
+            "lr": epoch.lr,
+            "train": epoch.losses.means(),
+        }
         if epoch.last:
             set_prices(worker, state.model, holdout)
         counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model))
-        metrics["holdout"] = by_width(counts.rows(state.model), state.model.task.headline)
+        metrics["holdout"] = by_width(counts.rows(state.model))
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
         worker.report(metrics, state.save, final=epoch.last)

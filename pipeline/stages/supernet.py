@@ -110,7 +110,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
         }
         if epoch.checkpoint:
             counts = evaluate(teacher, worker.batches(holdout.epoch(0), teacher), routed=False)
-            metrics["holdout"] = by_width(counts.rows(teacher), teacher.task.headline)
+            metrics["holdout"] = by_width(counts.rows(teacher))
             metrics["evaluation"] = counts.to_dict()
             worker.report(metrics, state.save, final=epoch.last)
         else:
