@@ -12,7 +12,7 @@ Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 110, 40, 46
-_SLIM, _WIDE, _DYNAMIC = (142, 190, 232), (11, 58, 112), "#d9620f"
+_SLIM, _WIDE, _DYNAMIC = (96, 158, 214), (11, 58, 112), "#d9620f"
 _LABELLED = 5  # widths; of more, the slimmest and the widest are named
 _LEADING = 14  # pixels from one name to the next
 _DOTTED = 40  # points of a line that are few enough to be seen one by one
@@ -53,11 +53,10 @@ def _drawing(lines: Mapping[str, list[Point]], headline: Measure, unit: str) -> 
         marks.append(_rule(_LEFT, y(value), right, y(value)))
         label = replace(headline, digits=digits).text(value)
         marks.append(_text(_LEFT - 8, y(value) + 4, label, anchor="end"))
-    whole = sorted({round(value) for value in ticks(*x_range, count=8)})
     marks += [
-        _text(x(value), floor + 18, f"{value:,}", anchor="middle")
-        for value in whole
-        if x_range[0] <= value <= x_range[1]
+        _text(x(value), floor + 18, f"{value:,.0f}", anchor="middle")
+        for value in ticks(*x_range, count=8)
+        if value == round(value)  # there is no half an epoch
     ]
     marks.append(_text((_LEFT + right) / 2, _HEIGHT - 8, unit, anchor="middle"))
     colours = _colours(list(lines))
