@@ -35,7 +35,8 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
             counts = Evaluation.from_dict(outcome.metrics["evaluation"])
             model = dsnet.load(outcome.directory / MODEL)
             metrics = headline(counts, model)
-            return register_model(job, stage.spec.name, name, model, metrics, key, run, parent)
+            origin = start.version if start else parent
+            return register_model(job, stage.spec.name, name, model, metrics, key, run, origin)
 
     return find_or_make(job, stage.spec.name, name, key, trained)
 

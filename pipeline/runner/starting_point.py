@@ -17,6 +17,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.runner.local import local
 from pipeline.stages.supernet import new_model
 from pipeline.store import registry
+from pipeline.store.registry import Version
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class Start:
     identity: str
     """What the supernet's fingerprint has of it: a version's own fingerprint, or a digest of all
     that is read of a directory (weights, architecture, names of classes)."""
+    version: Version | None = None
+    """Where it is a registered one."""
 
 
 def starting_point(config: Config, dataset: Dataset) -> Start | None:
@@ -58,7 +61,7 @@ def starting_point(config: Config, dataset: Dataset) -> Start | None:
 def _resolved(config: Config, named: str) -> Start:
     if named.startswith("models:/"):
         version = registry.resolve(named)
-        return Start(local(config, version), version.tags["fingerprint"])
+        return Start(local(config, version), version.tags["fingerprint"], version)
     directory = Path(named).expanduser()
     if not directory.is_dir():
         raise InputError("expected models:/NAME/3, models:/NAME@alias or a model directory")

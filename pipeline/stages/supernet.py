@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import dsnet
-from dsnet import DSNet, Metadata, create_model
+from dsnet import DSNet, InputError, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
@@ -57,8 +57,15 @@ class Inputs:
 
     @classmethod
     def of(cls, upstream: Upstream) -> "Inputs":
-        """The training images, what a model must know of them, and what it starts from."""
-        dataset = upstream.dataset
+        """The training images, what a model must know of them, and what it starts from.
+
+        Raises InputError where the config names a starting point and there is none upstream.
+        """
+        dataset, named = upstream.dataset, upstream.config.supernet.from_
+        if named is not None and upstream.start is None:
+            raise InputError(
+                f"supernet.from: expected none, as this trains from random weights, found {named}"
+            )
         return cls(dataset.train.beton, dataset.metadata(upstream.config), upstream.start)
 
 

@@ -3,9 +3,11 @@
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 import torch
 
 import dsnet
+from dsnet import InputError
 from pipeline.config import config_from_dict
 from pipeline.stages import supernet
 from pipeline.stages.stage import Upstream
@@ -19,6 +21,8 @@ def test_a_frozen_part_is_the_starting_points_and_the_rest_goes_on_from_it(tmp_p
     values = tiny.config.as_dict()
     values["supernet"] |= {"from": str(start), "freeze": ["stem", "stages.0"], "trunk_lr": 0.1}
     config = config_from_dict(values)
+    with pytest.raises(InputError, match=r"supernet\.from: expected none"):
+        supernet.Inputs.of(Upstream(config, tiny.dataset))
     with closing(LocalWorker(config, tmp_path / "checkpoint")) as worker:
         upstream = Upstream(config, tiny.dataset, start=start)
         supernet.loop(worker, supernet.Inputs.of(upstream))
