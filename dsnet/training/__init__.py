@@ -11,23 +11,28 @@ from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
 from dsnet.training.finite import Kept, LossMeter, check_finite, not_finite
 from dsnet.training.gate import GateLoss, freeze_trunk, gate_step
 from dsnet.training.recalibrate import recalibrate
+from dsnet.training.starting_point import Report, freeze, parameters_of, start_from
 
 __all__ = [
     "GateLoss",
     "GradientReducer",
     "Kept",
     "LossMeter",
+    "Report",
     "average_gradients",
     "bootstrap_step",
     "check_finite",
     "distill_step",
+    "freeze",
     "freeze_trunk",
     "gate_step",
     "labels_step",
     "make_teacher",
     "not_finite",
+    "parameters_of",
     "random_widths",
     "recalibrate",
+    "start_from",
     "update_teacher",
     "warmed_decay",
 ]

@@ -187,6 +187,7 @@ class _SharedPrefix:
     def backward(self) -> None:
         if self.output is None:
             return
-        self.output.backward(self.leaf.grad)
+        if self.output.requires_grad:  # where it is frozen, nothing goes back
+            self.output.backward(self.leaf.grad)
         if self.statistics:  # only now: the backward pass still refers to these buffers
             torch._foreach_add_(self.statistics, self.rest)

@@ -7,6 +7,7 @@ import click
 from jobs.commands.models import print_versions
 from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import print_table, program, working
+from pipeline.runner.force import STAGES, Force
 
 if TYPE_CHECKING:
     from pipeline.chain import ChainResult
@@ -14,22 +15,39 @@ if TYPE_CHECKING:
 
 @click.command("run", cls=ConfigCommand)
 @config_flags
-def command(config_file: str, **flags: str | None) -> None:
+@click.option(
+    "--force",
+    "forced",
+    multiple=True,
+    metavar="STAGE",
+    help="Run this stage anew although its result is there, and all that follows from it: one of "
+    f"{', '.join(STAGES)}. Several: again, or with commas.",
+)
+def command(config_file: str, forced: tuple[str, ...], **flags: str | None) -> None:
     """Run the whole chain: ingest, supernet, calibrate, gate, evaluate, register.
 
-    Stages whose result is registered already are not run again, so a chain that was interrupted
-    goes on where it stopped. Any field of the configuration can be changed by a flag.
+    It says first, stage by stage, what is there already and what will be run, and why: a stage is
+    found again by what its result depends on (the fields that it reads, its inputs, the data), so a
+    chain that was interrupted goes on where it stopped, and a changed gate.target runs the gate and
+    what follows alone. Any field of the configuration can be changed by a flag.
+
+    A supernet can start from another's weights (supernet.from): a registered model, or a folder
+    that import-official made. --force trains from nothing what is there already, and registers it
+    as new versions; the old ones stay. Interrupted, the same command goes on with it.
 
     \b
     Examples:
       dsnet run --config jobs/configs/digits.yaml
       dsnet run --config jobs/configs/digits.yaml --gate.target 0.4 --supernet.epochs 20
+      dsnet run --config FILE --force gate
+      dsnet run --config FILE --supernet.from models:/digits-supernet/2 --supernet.trunk_lr 0.1
+      dsnet run --config FILE --supernet.from ./official --supernet.freeze stem,stages.0
     """
-    config = configuration(config_file, flags)
+    config, force = configuration(config_file, flags), Force.of(forced)
     with working():
         from pipeline import chain  # Ray and MLflow take seconds that a wrong flag need not wait
 
-        result = chain.run(config)
+        result = chain.run(config, force=force)
     print_result(result)
 
 

@@ -2,7 +2,15 @@
 
 from dsnet.routing.target import Target, parse_target
 from pipeline.config.load import Field, config_from_dict, fields, load_config
-from pipeline.config.paths import data_dir, home, storage_dir
+from pipeline.config.paths import (
+    data_dir,
+    home,
+    lock_file,
+    stage_dir,
+    storage_dir,
+    table_dir,
+    version_dir,
+)
 from pipeline.config.plugins import import_plugins
 from pipeline.config.schema import (
     Calibrate,
@@ -36,6 +44,10 @@ __all__ = [
     "home",
     "import_plugins",
     "load_config",
+    "lock_file",
     "parse_target",
+    "stage_dir",
     "storage_dir",
+    "table_dir",
+    "version_dir",
 ]

@@ -21,5 +21,27 @@ def storage_dir(config: Config) -> Path:
     return _under(config.cluster.storage, "train")
 
 
+def stage_dir(config: Config, stage: str, fingerprint: str) -> Path:
+    """Folder of a stage's checkpoints."""
+    return storage_dir(config) / f"{config.name}-{stage}-{fingerprint[:12]}"
+
+
+def table_dir(config: Config, supernet: str, fingerprint: str) -> Path:
+    """Folder of the routing tables of the supernet of that registered name."""
+    return storage_dir(config) / "tables" / f"{supernet}-{fingerprint[:12]}"
+
+
+def version_dir(config: Config, name: str, version: int) -> Path:
+    """Folder of a registered version's model directory, where every worker reads it."""
+    return storage_dir(config) / "versions" / f"{name}-{version}"
+
+
+def lock_file(config: Config, what: str, fingerprint: str) -> Path:
+    """What a run holds while it makes `what`; its folder is created."""
+    folder = storage_dir(config) / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{what}-{fingerprint[:12]}.lock"
+
+
 def _under(folder: str | None, default: str) -> Path:
     return home() / default if folder is None else Path(folder).expanduser().absolute()

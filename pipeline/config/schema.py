@@ -42,6 +42,10 @@ Modules = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...],
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
 ]
+Names = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
 
 
 class Section(BaseModel):
@@ -185,6 +189,26 @@ class Supernet(Section):
     patience: Positive | None = None
     """Evaluations without improvement, in the mean over all widths, after which training ends; what
     is handed on is then the best that was evaluated. null: train every epoch, hand on the last."""
+    from_: Annotated[str, Field(min_length=1)] | None = Field(default=None, alias="from")
+    """What to start from, for fine-tuning: a registered model (models:/NAME/3, models:/NAME@alias)
+    or a model directory, such as dsnet import-official makes. The head starts anew for other
+    classes; of other widths what fits is copied. null: from random weights."""
+    freeze: Names = ()
+    """Parts that keep the weights of supernet.from: trunk (all but the head), or beginnings of
+    parameter names such as [stem, stages.0]. Their BatchNorm statistics still follow the images."""
+    trunk_lr: Rate = 1.0
+    """Factor of the learning rate for all but the head: 0.1 to change little of what is there."""
+
+    @field_validator("freeze")
+    @classmethod
+    def _keeps_what_was_learned(
+        cls, value: tuple[str, ...], info: ValidationInfo
+    ) -> tuple[str, ...]:
+        if value and info.data.get("from_") is None:
+            raise ValueError(
+                f"expected with supernet.from, whose weights it keeps, found {list(value)} alone"
+            )
+        return value
 
     @field_validator("warmup_epochs")
     @classmethod
@@ -353,7 +377,7 @@ class Config(Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Every field, defaults included, as plain JSON values."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", by_alias=True)
 
     def yaml(self) -> str:
         """Every field as a configuration file that `load_config` reads back to an equal Config."""

@@ -118,7 +118,7 @@ def short(madds: float) -> str:
 def counts(values: Sequence[float]) -> list[str]:
     """Counts of multiply-adds in one unit, with as many digits as tell them apart."""
     size, unit = next((u for u in _UNITS if max(values) >= u[0]), _UNITS[-1])
-    digits = _digits([value / size for value in values])
+    digits = decimals([value / size for value in values])
     return [f"{value / size:.{digits}f}{unit}" for value in values]
 
 
@@ -149,10 +149,10 @@ class _Axes:
         label: Callable[[float, int], str],
     ) -> None:
         self.width, self.height = width, height
-        self.x_range = _padded([x for x, _ in points], 0.03)
-        self.y_range = _padded([y for _, y in points], 0.06)
+        self.x_range = padded([x for x, _ in points], 0.03)
+        self.y_range = padded([y for _, y in points], 0.06)
         self.up = ticks(*self.y_range, count=max(3, height // 70))
-        digits = _digits([value * (100 if headline.share else 1) for value in self.up])
+        digits = decimals([value * (100 if headline.share else 1) for value in self.up])
         self.labels = [label(value, digits) for value in self.up]
         self.left = max(64, 15 + self._letter * max(map(len, self.labels)))
 
@@ -203,7 +203,7 @@ def _point(row: Row) -> Point:
     return row.madds or 0.0, row.value or 0.0
 
 
-def _digits(values: Sequence[float]) -> int:
+def decimals(values: Sequence[float]) -> int:
     """Decimals that evenly spaced values need."""
     step = values[1] - values[0] if len(values) > 1 else 1.0
     return next((d for d in range(6) if abs(round(step, d) - step) < 1e-6 * step), 6)
@@ -216,7 +216,7 @@ def _title(row: Row, headline: Measure) -> str:
     return f"<title>{escape(name)}: {figures}</title>"
 
 
-def _padded(values: Sequence[float], share: float) -> tuple[float, float]:
+def padded(values: Sequence[float], share: float) -> tuple[float, float]:
     low, high = min(values), max(values)
     pad = (high - low) * share or max(abs(high), 1.0) * share
     return low - pad, high + pad

@@ -20,11 +20,15 @@ def evaluate(job: Job, version: Version) -> Version:
     Returns it with the counts and the headline figures among its tags.
     """
     key = job.fingerprint(STAGE.spec, [version])
-    if version.tags.get(EVALUATED) == key:
+    if _is_done(job, version, key):
         return version
     with job.alone(f"{version.name}-evaluate", key):
         version = registry.resolve(version.uri)  # another run may have been at it
-        return version if version.tags.get(EVALUATED) == key else _evaluated(job, version, key)
+        return version if _is_done(job, version, key) else _evaluated(job, version, key)
+
+
+def _is_done(job: Job, version: Version, key: str) -> bool:
+    return version.tags.get(EVALUATED) == key and job.accepts(key, version)
 
 
 def _evaluated(job: Job, version: Version, key: str) -> Version:

@@ -7,7 +7,7 @@ import dsnet
 from pipeline.runner.job import Job, headline
 from pipeline.runner.register import register_model
 from pipeline.stages.stage import Inputs, Stage, T, Upstream
-from pipeline.store import registry, tracking
+from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
@@ -23,16 +23,20 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
     Its metrics are counted by the loop on the images that were kept from training.
     """
     name = job.config.name if stage.gated else job.supernet_name
-    key = job.fingerprint(stage.spec, [parent] if parent else [])
+    start = job.start if parent is None else None
+    inputs = [start.identity] if start else []
+    key = job.fingerprint(stage.spec, [parent] if parent else [], *inputs)
 
     def trained() -> Version:
-        upstream = Upstream(job.config, job.dataset, job.local(parent) if parent else None)
+        directory = job.local(parent) if parent else None
+        upstream = Upstream(job.config, job.dataset, directory, start.directory if start else None)
         with tracking.stage_run(job.run, stage.spec.name, {"fingerprint": key}) as run:
             outcome = run_stage(job, stage, stage.inputs.of(upstream), key, run)
             counts = Evaluation.from_dict(outcome.metrics["evaluation"])
             model = dsnet.load(outcome.directory / MODEL)
             metrics = headline(counts, model)
-            return register_model(job, stage.spec.name, name, model, metrics, key, run, parent)
+            origin = start.version if start else parent
+            return register_model(job, stage.spec.name, name, model, metrics, key, run, origin)
 
     return find_or_make(job, stage.spec.name, name, key, trained)
 
@@ -42,10 +46,10 @@ def find_or_make(job: Job, stage: str, name: str, key: str, make: Callable[[], V
 
     Of several runs that want it at once, one makes it and the others find it.
     """
-    found = registry.find(name, key)
+    found = job.found(name, key)
     if found is None:
         with job.alone(f"{name}-{stage}", key):
-            found = registry.find(name, key)
+            found = job.found(name, key)
             if found is None:
                 return make()
     logger.info("%s: %s is there already", stage, found.uri)

@@ -29,17 +29,19 @@ def gate(job: Job, supernet: Version) -> Version:
 
 def by_table(config: Config, model: DSNet) -> bool:
     """Whether gates are trained on a table, as `gate.method` says; a warning, where they cannot."""
-    if config.gate.method != "table":
-        return False
-    if (paths := len(model.space.routes)) <= MAX_PATHS:
-        return True
-    logger.warning(
-        "gate.method table is for up to %d joint paths and %s has %d: straight_through is used",
-        MAX_PATHS,
-        model.architecture.name,
-        paths,
-    )
-    return False
+    if config.gate.method == "table" and not fits_table(model):
+        logger.warning(
+            "gate.method table is for up to %d joint paths and %s has %d: straight_through is used",
+            MAX_PATHS,
+            model.architecture.name,
+            len(model.space.routes),
+        )
+    return config.gate.method == "table" and fits_table(model)
+
+
+def fits_table(model: DSNet) -> bool:
+    """Whether a table has room for every joint path of the gates."""
+    return len(model.space.routes) <= MAX_PATHS
 
 
 def straight_through(job: Job, supernet: Version) -> Version:

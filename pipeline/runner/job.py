@@ -11,8 +11,11 @@ from filelock import FileLock, Timeout
 
 import dsnet
 from dsnet.files import atomic_directory
-from pipeline.config import Config, storage_dir
+from pipeline.config import Config, lock_file, version_dir
 from pipeline.data.dataset import Dataset
+from pipeline.runner.force import Forced
+from pipeline.runner.local import local
+from pipeline.runner.starting_point import Start
 from pipeline.store import registry
 from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
@@ -33,6 +36,10 @@ class Job:
     dataset: Dataset
     run: Run
     workers: WorkerGroup
+    start: Start | None = None
+    """What the first stage starts from, where the config names something."""
+    forced: Forced | None = None
+    """What is made anew although it is there."""
 
     @property
     def supernet_name(self) -> str:
@@ -48,6 +55,15 @@ class Job:
             dataset_digest=self.dataset.digest,
         )
 
+    def found(self, name: str, key: str) -> Version | None:
+        """The newest version of `name` with that fingerprint, unless it is to be made anew."""
+        version = registry.find(name, key)
+        return version if version is not None and self.accepts(key, version) else None
+
+    def accepts(self, key: str, version: Version) -> bool:
+        """Whether what a stage with that fingerprint has made of `version` will do."""
+        return self.forced is None or self.forced.accepts(key, version.version)
+
     @contextmanager
     def alone(self, what: str, key: str) -> Iterator[None]:
         """While one run makes `what` with the fingerprint `key`, others that want it wait.
@@ -55,9 +71,7 @@ class Job:
         Who waited looks again at what is there by then. The lock goes with its process, however
         that ends.
         """
-        folder = storage_dir(self.config) / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{what}-{key[:12]}.lock")
+        lock = FileLock(lock_file(self.config, what, key))
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -71,18 +85,15 @@ class Job:
 
     def local(self, version: Version) -> Path:
         """The version's model directory, in the storage that every worker reads."""
-        return registry.pull(version.uri, self._place(version))
+        return local(self.config, version)
 
     def keep(self, version: Version, directory: Path) -> None:
         """Let `local` find the model directory that was just registered as `version`.
 
         Whole or not at all; what the registry has need not be fetched from it again.
         """
-        with atomic_directory(self._place(version)) as folder:
+        with atomic_directory(version_dir(self.config, version.name, version.version)) as folder:
             shutil.copytree(directory, folder, dirs_exist_ok=True)
-
-    def _place(self, version: Version) -> Path:
-        return storage_dir(self.config) / "versions" / f"{version.name}-{version.version}"
 
 
 def headline(counts: Evaluation, model: dsnet.DSNet) -> dict[str, float]:

@@ -2,14 +2,21 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from dsnet import InputError, create_model
-from dsnet.routing import MAX_PATHS
-from pipeline.config import Config
+import dsnet
+from dsnet import DSNet, InputError, create_model, restricted
+from pipeline.config import Config, stage_dir, table_dir
 from pipeline.data.dataset import Dataset
+from pipeline.runner import force as forcing
+from pipeline.runner.evaluate import EVALUATED
+from pipeline.runner.force import NOTHING, Anew, Force, Forced
+from pipeline.runner.gate import fits_table
 from pipeline.runner.job import GATE
-from pipeline.stages import gate, table, table_gate
+from pipeline.runner.local import local
+from pipeline.runner.starting_point import Start
+from pipeline.stages import evaluate, gate, table, table_gate
 from pipeline.store import registry, tracking
 from pipeline.store.fingerprint import Spec, fingerprint, selected
 from pipeline.store.registry import Version
@@ -17,6 +24,7 @@ from pipeline.store.registry import Version
 logger = logging.getLogger(__name__)
 
 _SHOWN = 3
+TABLE, EVALUATE = table.SPEC.name, evaluate.SPEC.name
 
 
 @dataclass(frozen=True)
@@ -24,55 +32,156 @@ class Step:
     """One stage of a run, before it."""
 
     stage: str
+    name: str
+    """Registered name of what it makes; of a table or an evaluation, of what that is of."""
+    key: str
+    """Its fingerprint."""
     found: Version | None
     """What it would make, where it was made before."""
     why: str
     """Why it is to be run, where it is."""
+    forced: bool = False
+    """Whether it is to be run although it was made before."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is anything to do."""
+        return self.found is None or self.forced
 
     def __str__(self) -> str:
-        return f"{self.stage}: " + (f"{self.found.uri} is there" if self.found else self.why)
+        if self.runs:
+            return f"{self.stage}: {self.why}"
+        assert self.found is not None
+        what = "has its figures" if self.stage == EVALUATE else "is there"
+        return f"{self.stage}: {self.found.uri} {what}"
 
 
 def plan(
-    config: Config, dataset: Dataset, supernet: Sequence[Spec], given: Version | None
+    config: Config,
+    dataset: Dataset,
+    supernet: Sequence[Spec],
+    given: Version | None = None,
+    start: Start | None = None,
+    force: Force = NOTHING,
 ) -> list[Step]:
-    """Each stage that makes a version. supernet: the stages of the supernet; given: one that the
-    config names in place of them.
+    """Each stage of a chain, in order; a table where gates are made on one that is still to do.
+
+    supernet: the stages of the supernet. given: one that the config names in place of them. start:
+    what the first of them starts from. Raises InputError for a stage to force that is none of them.
     """
-    steps = []
-    inputs: list[str] = []
+    plan = _Plan(config, dataset)
+    name, inputs = f"{config.name}-supernet", [start.identity] if start else []
     if given is not None:
-        inputs, supernet = [given.tags["fingerprint"]], ()
+        name, inputs, supernet = given.name, [given.tags["fingerprint"]], ()
     for spec in supernet:
-        key = fingerprint(spec, config, inputs=inputs, dataset_digest=dataset.digest)
-        steps.append(_step(config, dataset, spec, f"{config.name}-supernet", spec.name, key))
-        inputs = [key]
+        inputs = [plan.add(spec, name, spec.name, inputs)]
     spec = gate.SPEC
-    if _by_table(config, given):
-        rows = fingerprint(table.SPEC, config, inputs=inputs, dataset_digest=dataset.digest)
-        spec, inputs = table_gate.SPEC, [*inputs, rows]
-    key = fingerprint(spec, config, inputs=inputs, dataset_digest=dataset.digest)
-    return [*steps, _step(config, dataset, spec, config.name, GATE, key)]
+    if config.gate.method == "table" and fits_table(_network(config, given)):
+        spec = table_gate.SPEC
+        inputs.append(plan.add(table.SPEC, name, TABLE, inputs))
+    key = plan.add(spec, config.name, GATE, inputs)
+    plan.add(evaluate.SPEC, config.name, EVALUATE, [key])
+    return _with_forced(plan.steps, force)
 
 
 def announce_plan(steps: Sequence[Step]) -> None:
-    """One line for each stage."""
+    """One line for each stage; a table is the gate's, and told of where it is worked on."""
+    gates = next(step for step in steps if step.stage == GATE)
     for step in steps:
-        logger.info("%s", step)
+        if step.stage != TABLE or gates.runs:
+            logger.info("%s", step)
 
 
-def _by_table(config: Config, given: Version | None) -> bool:
-    if config.gate.method != "table":
-        return False
+def begin_forced(config: Config, steps: Sequence[Step]) -> tuple[list[Step], Forced | None]:
+    """The steps of a run, less what an interrupted one has made anew already, and what is forced.
+
+    Raises InputError where another run is at one of its stages.
+    """
+    anew = [_anew(config, step) for step in steps if step.forced]
+    if not anew:
+        return list(steps), None
+    forced = forcing.begin(config, anew)
+    return [
+        replace(step, forced=False)
+        if step.found and forced.accepts(step.key, step.found.version)
+        else step
+        for step in steps
+    ], forced
+
+
+class _Plan:
+    """The steps, as they are added."""
+
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self.config, self.dataset = config, dataset
+        self.steps: list[Step] = []
+
+    def add(self, spec: Spec, name: str, stage: str, inputs: Sequence[str]) -> str:
+        """Add a stage; its fingerprint."""
+        key = fingerprint(spec, self.config, inputs=inputs, dataset_digest=self.dataset.digest)
+        if stage == TABLE:
+            found, why = None, self._of_table(name, key)
+        elif stage == EVALUATE:
+            found, why = self._of_evaluation(key)
+        else:
+            found = registry.find(name, key)
+            why = "" if found else _why(self.config, self.dataset, spec, name, stage)
+        self.steps.append(Step(stage, name, key, found, why))
+        return key
+
+    def _of_table(self, name: str, key: str) -> str:
+        folder = table_dir(self.config, name, key)
+        if folder.is_dir():
+            return f"what {folder} lacks is to be built"
+        return f"to be built, {name} has none for it yet"
+
+    def _of_evaluation(self, key: str) -> tuple[Version | None, str]:
+        version = self.steps[-1].found
+        if version is None:
+            return None, "to be run, as the gate is"
+        if EVALUATED not in version.tags:
+            return None, f"to be run, {version.uri} has no figures yet"
+        if version.tags[EVALUATED] != key:
+            return None, f"to be run, {version.uri} was measured otherwise"
+        return version, ""
+
+
+def _with_forced(steps: Sequence[Step], force: Force) -> list[Step]:
+    """The steps, with what is forced, and what comes after it, to be run."""
+    known = [step.stage for step in steps]
+    if strange := [stage for stage in force.stages if stage not in known]:
+        raise InputError(
+            f"--force: expected a stage of this run ({', '.join(known)}), found {strange[0]}, "
+            "which it does without"
+        )
+    result: list[Step] = []
+    first = ""
+    for step in steps:
+        if step.stage in force.stages:
+            first, why = first or step.stage, "forced"
+        else:
+            why = f"forced, as {first} is"
+        if first and step.found:
+            step = replace(step, why=f"{why}, although {step.found.uri} is there", forced=True)
+        elif first and step.stage == TABLE:
+            step = replace(step, why=why, forced=True)
+        result.append(step)
+    return result
+
+
+def _anew(config: Config, step: Step) -> Anew:
+    folder: Path = stage_dir(config, step.stage, step.key)
+    if step.stage == TABLE:
+        folder = table_dir(config, step.name, step.key)
+    return Anew(step.stage, step.name, step.key, step.found.version if step.found else 0, folder)
+
+
+def _network(config: Config, given: Version | None) -> DSNet:
+    """The network that gates are made for."""
+    routes = config.model.routes
     if given is not None:
-        return True
-    model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
-    return len(model.space.routes) <= MAX_PATHS
-
-
-def _step(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str, key: str) -> Step:
-    found = registry.find(name, key)
-    return Step(stage, found, "" if found else _why(config, dataset, spec, name, stage))
+        return restricted(dsnet.load(local(config, given)), routes)
+    return create_model(config.model.arch, config.model.num_classes, routes=routes)
 
 
 def _why(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import dsnet
 from dsnet import DSNet
 from dsnet.routing import RoutingTable
-from pipeline.config import Config, storage_dir
+from pipeline.config import Config, table_dir
 from pipeline.data.manifest import Manifest
 from pipeline.data.split import holdout
 from pipeline.routing_table.arrays import Arrays
@@ -47,7 +47,7 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
     folder holds tables of anything else, or the gates have too many joint paths.
     """
     key = job.fingerprint(table_stage.SPEC, [supernet])
-    folder = storage_dir(job.config) / "tables" / f"{supernet.name}-{key[:12]}"
+    folder = table_dir(job.config, supernet.name, key)
     images = _images(job)
     descriptions = {
         part: described(job.config, supernet, model, part, manifest, indices)

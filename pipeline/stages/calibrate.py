@@ -1,8 +1,6 @@
 """Calibration on Ray Train: the BatchNorm statistics of every width, recomputed exactly."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -10,7 +8,7 @@ from torch import Tensor
 import dsnet
 from dsnet.training import check_finite, recalibrate
 from pipeline.data.random_bits import permutation
-from pipeline.stages.stage import Stage, Upstream
+from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.worker import Worker
@@ -22,22 +20,7 @@ SPEC = Spec(
 )
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What calibration reads."""
-
-    train: Path
-    """The training images' beton."""
-    model: Path
-    """Model directory of the supernet."""
-
-    @classmethod
-    def of(cls, upstream: Upstream) -> "Inputs":
-        """The training images, and the supernet that is upstream."""
-        return cls(upstream.dataset.train.beton, upstream.model)
-
-
-def loop(worker: Worker, inputs: Inputs) -> None:
+def loop(worker: Worker, inputs: OnModel) -> None:
     """Recalibrate on training images as training shows them, each once over all workers.
 
     Filters and classifier have learned behind those statistics: with those of the images that
@@ -71,7 +54,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     worker.report(
         {
             "images": seen,
-            "holdout": by_width(counts.rows(model), model.task.headline),
+            "holdout": by_width(counts.rows(model)),
             "evaluation": counts.to_dict(),
         },
         lambda folder: dsnet.save(model, folder / "model"),
@@ -79,7 +62,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     )
 
 
-STAGE = Stage(SPEC, Inputs, loop)
+STAGE = Stage(SPEC, OnModel, loop)
 
 
 def share(indices: np.ndarray, images: int | None, batch_size: int, worker: Worker) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Stage II on Ray Train: slimming heads alone learn which width each image needs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, check_finite, freeze_trunk, gate_step
 from pipeline.data.loader import Loader
-from pipeline.stages.stage import Stage, Upstream
+from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Epoch, Schedule, train_epochs
 from pipeline.training.epochs import Stage as Loop
@@ -29,38 +29,23 @@ SPEC = Spec(
 )
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What stage II reads."""
-
-    train: Path
-    """The training images' beton."""
-    model: Path
-    """Model directory of the calibrated supernet."""
-
-    @classmethod
-    def of(cls, upstream: Upstream) -> "Inputs":
-        """The training images, and the supernet that is upstream."""
-        return cls(upstream.dataset.train.beton, upstream.model)
-
-
-def loop(worker: Worker, inputs: Inputs) -> None:
+def loop(worker: Worker, inputs: OnModel) -> None:
     """Train the slimming heads, then calibrate the price that turns a budget into a choice."""
     state = prepared(worker, inputs.model)
     holdout = worker.holdout_loader(inputs.train, worker.config.gate.batch_size)
     for epoch in train_heads(worker, state, inputs.train):
-        metrics: dict[str, Any] = {"epoch": state.epoch, "train": epoch.losses}
+        metrics: dict[str, Any] = {"epoch": state.epoch, "lr": epoch.lr, "train": epoch.losses}
         metrics |= {"skipped": epoch.skipped, "throughput": epoch.throughput}
         if epoch.last:
             set_prices(worker, state.model, holdout)
         counts = evaluate(state.model, worker.batches(holdout.epoch(0), state.model))
-        metrics["holdout"] = by_width(counts.rows(state.model), state.model.task.headline)
+        metrics["holdout"] = by_width(counts.rows(state.model))
         metrics["average_madds"] = counts.average_madds(state.model)
         metrics["evaluation"] = counts.to_dict()
         worker.report(metrics, state.snapshot(worker.gather_bytes), final=epoch.last)
 
 
-STAGE = Stage(SPEC, Inputs, loop, gated=True)
+STAGE = Stage(SPEC, OnModel, loop, gated=True)
 
 
 def prepared(worker: Worker, supernet: Path) -> Training:

@@ -39,6 +39,8 @@ class Upstream:
     dataset: "Dataset"
     parent: Path | None = None
     """Model directory of the version before; None for the first stage."""
+    start: Path | None = None
+    """Model directory that the first stage starts from (`supernet.from`); None: from nothing."""
 
     @property
     def model(self) -> Path:
@@ -46,6 +48,21 @@ class Upstream:
         if self.parent is None:
             raise ValueError("this stage goes on from a model, and cannot be the first of a chain")
         return self.parent
+
+
+@dataclass(frozen=True)
+class OnModel:
+    """What a stage reads that goes on from a model with the training images."""
+
+    train: Path
+    """The training images' beton."""
+    model: Path
+    """Model directory of the version before."""
+
+    @classmethod
+    def of(cls, upstream: Upstream) -> Self:
+        """The training images, and the model that is upstream."""
+        return cls(upstream.dataset.train.beton, upstream.model)
 
 
 class FromUpstream(Protocol):

@@ -10,23 +10,25 @@ import torch
 from torch import Tensor
 
 import dsnet
-from dsnet import DSNet, Metadata, create_model
+from dsnet import DSNet, InputError, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
     GradientReducer,
     bootstrap_step,
     distill_step,
+    freeze,
     labels_step,
     make_teacher,
     random_widths,
+    start_from,
     update_teacher,
     warmed_decay,
 )
 from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
 from dsnet.training.precision import bfloat16_pays
-from pipeline.config import Supernet
+from pipeline.config import Config, Supernet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Schedule, train_epochs
@@ -44,11 +46,14 @@ SPEC = Spec(
         "supernet.checkpoint_every",
         "supernet.checkpoint_steps",
         "supernet.checkpoint_minutes",
+        "supernet.from",  # what it starts from is an input
     ),
     later=(
         ("supernet.accumulate", 1),
         ("supernet.evaluate_every", None),
         ("supernet.patience", None),
+        ("supernet.freeze", []),
+        ("supernet.trunk_lr", 1.0),
     ),
 )
 
@@ -61,25 +66,38 @@ class Inputs:
     """The training images' beton."""
     metadata: Metadata
     """How the network will prepare images, and what its answers mean."""
+    start: Path | None = None
+    """Model directory whose weights it starts from; None: from random ones."""
 
     @classmethod
     def of(cls, upstream: Upstream) -> "Inputs":
-        """The training images, and what a model must know of them."""
-        dataset = upstream.dataset
-        return cls(dataset.train.beton, dataset.metadata(upstream.config))
+        """The training images, what a model must know of them, and what it starts from.
+
+        Raises InputError where the config names a starting point and there is none upstream.
+        """
+        dataset, named = upstream.dataset, upstream.config.supernet.from_
+        if named is not None and upstream.start is None:
+            raise InputError(
+                f"supernet.from: expected none, as this trains from random weights, found {named}"
+            )
+        return cls(dataset.train.beton, dataset.metadata(upstream.config), upstream.start)
 
 
 def loop(worker: Worker, inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
-    student = new_model(worker, inputs.metadata)
+    student = new_model(worker.config, inputs.metadata)
+    if inputs.start is not None:
+        start_from(student, dsnet.load(inputs.start))
     student = student.to(worker.device).to(memory_format=torch.channels_last).train()
     # Stage II trains the slimming heads; here they have no gradient.
     for parameter in student.slimming_parameters():
         parameter.requires_grad_(False)
+    freeze(student, section.freeze)
     learning = [p for p in student.parameters() if p.requires_grad]
     teacher = make_teacher(student)
-    state = Training(teacher, make_optimizer(learning, section), student, rank=worker.rank)
+    optimizer = make_optimizer(learning, section, student.head)
+    state = Training(teacher, optimizer, student, rank=worker.rank)
     holdout = worker.holdout_loader(inputs.train, section.batch_size)
     for epoch in train_epochs(
         worker,
@@ -99,7 +117,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
         if epoch.evaluate:
             counts = evaluate(teacher, worker.batches(holdout.epoch(0), teacher), routed=False)
             rows = counts.rows(teacher)
-            metrics["holdout"] = by_width(rows, teacher.task.headline)
+            metrics["holdout"] = by_width(rows)
             metrics["evaluation"] = counts.to_dict()
             figure = headline(rows, teacher)
             remember(state, figure, metrics)
@@ -218,9 +236,9 @@ def check_weights(student: DSNet, teacher: DSNet, images: Tensor, step: int) -> 
         )
 
 
-def new_model(worker: Worker, metadata: Metadata) -> DSNet:
+def new_model(config: Config, metadata: Metadata) -> DSNet:
     """A freshly initialised network for the data, the same on every worker."""
-    model = worker.config.model
+    model = config.model
     labelled = task_of(model.arch).labelled
     return create_model(
         model.arch,

@@ -16,6 +16,7 @@ from pipeline.runner.checks import announce, check_classes
 from pipeline.runner.doubts import warn
 from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
+from pipeline.runner.starting_point import starting_point
 from pipeline.runner.supernet import gateless, given_supernet
 from pipeline.store import tracking
 from pipeline.store.registry import Version
@@ -60,10 +61,11 @@ def sweep(
     dataset = ingest(config)
     check_classes(config, dataset, given)
     announce(config, dataset, given)
+    start = None if given else starting_point(config, dataset)
     tags = {"targets": ",".join(map(str, targets))}
     ours = WorkerGroup() if workers is None else nullcontext(workers)
     with interruptible(), tracking.chain_run(config, tags) as run, ours as at_work:
-        job = Job(config, dataset, run, at_work)
+        job = Job(config, dataset, run, at_work, start)
         supernet = given or chain.make_supernet(job)
         request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
         way = by_table if is_by_table(config, request.model) else by_training

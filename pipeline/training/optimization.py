@@ -8,15 +8,28 @@ from torch import Tensor, nn
 
 from pipeline.config import Gate, Supernet
 
+FACTOR = "lr_factor"  # of a group of parameters: its learning rate over the schedule's
+
 
 def make_optimizer(
-    parameters: list[nn.Parameter], section: Supernet | Gate
+    parameters: list[nn.Parameter], section: Supernet | Gate, head: nn.Module | None = None
 ) -> torch.optim.Optimizer:
-    """The optimizer of a stage; weight decay for matrices and filters only."""
+    """The optimizer of a stage; weight decay for matrices and filters only.
+
+    head: what of `parameters` learns at the full rate where the section slows the trunk.
+    """
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": section.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    if isinstance(section, Supernet) and section.trunk_lr != 1 and head is not None:
+        fast = {id(parameter) for parameter in head.parameters()}
+        groups = [
+            {**group, "params": [p for p in group["params"] if (id(p) in fast) == is_fast]}
+            | ({} if is_fast else {FACTOR: section.trunk_lr})
+            for group in groups
+            for is_fast in (False, True)
+        ]
     groups = [group for group in groups if group["params"]]
     if section.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=section.lr, betas=(section.momentum, 0.999), fused=True)
@@ -46,9 +59,9 @@ def take_step(optimizer: torch.optim.Optimizer, skip: Tensor) -> None:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Use `lr` from the next step on, for every parameter."""
+    """Use `lr` from the next step on, for a slower group its share."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get(FACTOR, 1.0)
 
 
 def learning_rate(

@@ -31,7 +31,7 @@ from dsnet.errors import DivergenceError
 from pipeline.cluster import ray_cluster
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.ray_private import announcing
-from pipeline.config import Cluster, Config, storage_dir
+from pipeline.config import Cluster, Config, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
 from pipeline.training.stage_queue import News, StageQueue, Task
@@ -121,7 +121,7 @@ class WorkerGroup:
         Raises InputError if a worker did, DivergenceError if the training came to nothing, OSError
         if a worker's disk is full, and Ray Train's error for anything else.
         """
-        folder = storage_dir(config) / f"{config.name}-{stage}-{fingerprint[:12]}"
+        folder = stage_dir(config, stage, fingerprint)
         self._tasks += 1
         work = cloudpickle.dumps(Work(loop, inputs, config, folder))
         try:

@@ -19,6 +19,7 @@ def test_what_was_made_is_found_stage_by_stage(result: ChainResult) -> None:
         f"supernet: {supernet} is there",
         f"calibrate: {calibrated} is there",
         f"gate: {gated} is there",
+        f"evaluate: {gated} has its figures",
     ]
 
 
@@ -32,6 +33,7 @@ def test_a_field_that_changed_is_named_and_what_follows_from_it_is_run(result: C
     assert lines[1:] == [
         f"calibrate: to be run, what it goes on from is new since {calibrated}",
         f"gate: to be run, what it goes on from is new since {gated}",
+        "evaluate: to be run, as the gate is",
     ]
 
 

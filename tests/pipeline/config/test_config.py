@@ -70,6 +70,18 @@ def test_the_resolution_is_the_recipes_own_unless_given(recipe: str, side: int) 
     assert given_one.data.resolution == 96
 
 
+def test_a_starting_point_is_named_by_a_word_of_pythons(config_file: Any) -> None:
+    path = config_file("supernet: {from: 'models:/a-supernet/2', freeze: [trunk], trunk_lr: 0.1}")
+    config = load_config(path)
+    assert (config.supernet.from_, config.supernet.freeze) == ("models:/a-supernet/2", ("trunk",))
+    flags = {"supernet.from": "./official", "supernet.freeze": "stem,stages.0"}
+    changed = load_config(path, flags)
+    assert (changed.supernet.from_, changed.supernet.freeze) == ("./official", ("stem", "stages.0"))
+    assert changed.as_dict()["supernet"]["from"] == "./official"
+    assert "supernet.from" in {field.name for field in fields()}
+    assert refusal({"supernet.from_": "x"}).endswith("the nearest is supernet.from")
+
+
 def test_every_field_is_documented_and_its_flag_accepts_its_default() -> None:
     for field in fields():
         assert len(field.description) > 10, field.name
@@ -165,6 +177,11 @@ def test_all_wrong_values_are_told_at_once(config_file: Any) -> None:
         (
             {"model.routes": "3,1"},
             "--model.routes: expected rising indices without repeats, found [3, 1]",
+        ),
+        (
+            {"supernet.freeze": "stem,stages.0"},
+            "--supernet.freeze: expected with supernet.from, whose weights it keeps, "
+            "found ['stem', 'stages.0'] alone",
         ),
         (
             {"name": "digits-supernet"},
@@ -282,6 +299,7 @@ configs = st.fixed_dictionaries(
                 "clip_grad": st.none() | st.floats(0, 1e3, exclude_min=True),
                 "bootstrap": st.sampled_from(["ensemble", "plain", "distill", "labels"]),
                 "amp": st.booleans() | st.just("auto"),
+                "from": st.none() | texts,
             }
         ),
         "gate": st.fixed_dictionaries(

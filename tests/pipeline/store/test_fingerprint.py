@@ -19,6 +19,7 @@ from pipeline.sweep import request
 ROOT = Path(__file__).parents[3]
 SUPERNET = {"stage": supernet.SPEC, "inputs": [], "dataset_digest": "d"}
 GATE = {"stage": table_gate.SPEC, "inputs": ["parent"], "dataset_digest": "d"}
+FIRST = "d288a2d43bf51fa9c12f693dd2b59b21f9cb482b5556bb26d2a845ef4746c5ed"
 ALL = [s.SPEC for s in (supernet, calibrate, table, gate, table_gate, evaluate, request)]
 
 
@@ -51,6 +52,16 @@ def test_equal_stages_have_equal_fingerprints() -> None:
 )
 def test_what_shapes_the_supernet_changes_its_fingerprint(flag: str, text: str) -> None:
     assert of(SUPERNET, **{flag: text}) != of(SUPERNET)
+
+
+def test_what_came_later_counts_where_it_is_not_at_its_default() -> None:
+    # Of before there were supernet.from, freeze and trunk_lr: what was made then is found.
+    assert of(SUPERNET) == FIRST
+    slowed = {"supernet__from": "models:/a/1", "supernet__trunk_lr": "0.1"}
+    frozen = {"supernet__from": "models:/a/1", "supernet__freeze": "stem"}
+    assert len({FIRST, of(SUPERNET, **slowed), of(SUPERNET, **frozen)}) == 3
+    # What it starts from comes in by what that is, among the inputs.
+    assert of(SUPERNET, supernet__from="models:/a/1") == FIRST
 
 
 @pytest.mark.parametrize(

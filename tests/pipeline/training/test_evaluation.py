@@ -135,11 +135,10 @@ def test_a_checkpoint_of_before_there_were_tasks_is_read(classifier: DSNet) -> N
     assert headline(Evaluation.from_dict(old), classifier)["top1"] == 0.7
 
 
-def test_the_headline_is_reported_by_width_and_other_measures_by_their_names(
+def test_every_measure_is_reported_by_width_under_its_own_name(
     toy: DSNet, digits: tuple[Tensor, Tensor]
 ) -> None:
     rows = evaluate(toy, pairs(SMOOTHING, digits), routed=False).rows(toy)
-    reported = by_width(rows, SMOOTHING.headline)
-    assert reported["width 0"] == rows[0].value
-    assert reported["mae"]["width 0"] == rows[0].measures["mae"]
-    assert reported.keys() == {*(row.name for row in rows), "mae"}
+    assert by_width(rows) == {
+        name: {row.name: row.measures[name] for row in rows} for name in ("psnr", "mae")
+    }

@@ -1,0 +1,84 @@
+"""What a supernet starts from: resolved on the driver, put where every worker reads it."""
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import dsnet
+from dsnet import DSNet, InputError
+from dsnet.files import atomic_directory, sha256
+from dsnet.io.weights import WEIGHTS
+from dsnet.training import freeze, start_from
+from pipeline.config import Config, storage_dir
+from pipeline.data.dataset import Dataset
+from pipeline.runner.local import local
+from pipeline.stages.supernet import new_model
+from pipeline.store import registry
+from pipeline.store.registry import Version
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The starting point of a supernet."""
+
+    directory: Path
+    """Its model directory, in the storage."""
+    identity: str
+    """What the supernet's fingerprint has of it: a version's own fingerprint, or a digest of all
+    that is read of a directory (weights, architecture, names of classes)."""
+    version: Version | None = None
+    """Where it is a registered one."""
+
+
+def starting_point(config: Config, dataset: Dataset) -> Start | None:
+    """What the config names in `supernet.from`, if anything; what fits of it, told in one line.
+
+    Raises InputError for what is not there, is damaged or has nothing in common with the network,
+    and for parts to freeze that the network does not have.
+    """
+    named = config.supernet.from_
+    if named is None:
+        return None
+    try:
+        start = _resolved(config, named)
+        source, model = dsnet.load(start.directory), new_model(config, dataset.metadata(config))
+        report = start_from(model, source)
+    except InputError as error:
+        raise InputError(f"supernet.from {named}: {error}") from error
+    try:
+        freeze(model, config.supernet.freeze)
+    except InputError as error:
+        raise InputError(f"supernet.freeze: {error}") from error
+    logger.info("the supernet starts from %s: %s", named, report)
+    return start
+
+
+def _resolved(config: Config, named: str) -> Start:
+    if named.startswith("models:/"):
+        version = registry.resolve(named)
+        return Start(local(config, version), version.tags["fingerprint"], version)
+    directory = Path(named).expanduser()
+    if not directory.is_dir():
+        raise InputError("expected models:/NAME/3, models:/NAME@alias or a model directory")
+    identity = _digest(dsnet.load(directory), directory)
+    # A copy: every node reads the storage, and a training that goes on tomorrow reads it again.
+    kept = storage_dir(config) / "starts" / identity[:12]
+    if not kept.is_dir():
+        with atomic_directory(kept) as folder:
+            shutil.copytree(directory, folder, dirs_exist_ok=True)
+    return Start(kept, identity)
+
+
+def _digest(model: DSNet, directory: Path) -> str:
+    """SHA-256 over all that a supernet takes from a model directory."""
+    read = {
+        "weights": sha256(directory / WEIGHTS),
+        "architecture": model.architecture.to_dict(),
+        "classes": model.metadata.classes,
+    }
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
