@@ -355,11 +355,13 @@ def test_a_benchmark_of_no_chain_refuses_what_it_would_not_read(
 @pytest.mark.slow
 def test_the_file_holds_the_contract_s_keys_and_the_table_the_same_rows(tmp_path: Path) -> None:
     file = tmp_path / "supernet.json"
-    done = dsnet("bench", "supernet", "--quick", "--runs", "1", "--json", str(file))
+    done = dsnet(
+        "bench", "supernet", "--quick", "--runs", "1", "--threads", "1", "--json", str(file)
+    )
     assert done.returncode == 0, done.stderr
     records = json.loads(file.read_text())
     assert all(list(record) == KEYS for record in records)
-    assert len({record["name"] for record in records}) == len(records) == 12
+    assert len({record["name"] for record in records}) == len(records) == 20
     names = {record["name"] for record in records}
     for record in records:
         assert record["name"] in done.stdout
