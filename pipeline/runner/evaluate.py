@@ -1,15 +1,20 @@
 """Evaluation on its driver: a version's counts on the test images, among its tags."""
 
 import json
+import logging
+import time
 
 import dsnet
 from pipeline.runner.find_or_train import run_stage
 from pipeline.runner.job import Job, headline
+from pipeline.runner.summary import summary
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.training.evaluation import Evaluation
+
+logger = logging.getLogger(__name__)
 
 EVALUATED = "evaluate_fingerprint"
 
@@ -35,7 +40,11 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
     directory = job.local(version)
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
         inputs = STAGE.inputs.of(Upstream(job.config, job.dataset, directory))
+        began = time.monotonic()
         outcome = run_stage(job, STAGE, inputs, key, run)
+    model = dsnet.load(directory)
+    seconds = time.monotonic() - began
+    logger.info("%s", summary("evaluate", outcome.metrics, seconds, model.task.headline))
     found = Evaluation.from_dict(outcome.metrics["evaluation"])
     if found.images != job.dataset.test.samples:
         raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")
@@ -45,7 +54,7 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
         # Last: what it is found by next time must not be there before the counts are.
         EVALUATED: key,
     }
-    return registry.annotate(version, tags, headline(found, dsnet.load(directory)))
+    return registry.annotate(version, tags, headline(found, model))
 
 
 def counts(version: Version) -> Evaluation:

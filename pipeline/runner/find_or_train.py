@@ -1,11 +1,14 @@
 """A stage on its driver: found by its fingerprint if it was done before, else run on workers."""
 
 import logging
+import time
 from collections.abc import Callable
 
 import dsnet
+from pipeline.report.curves import curves
 from pipeline.runner.job import Job, headline
 from pipeline.runner.register import register_model
+from pipeline.runner.summary import summary
 from pipeline.stages.stage import Inputs, Stage, T, Upstream
 from pipeline.store import tracking
 from pipeline.store.registry import Version
@@ -31,9 +34,16 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
         directory = job.local(parent) if parent else None
         upstream = Upstream(job.config, job.dataset, directory, start.directory if start else None)
         with tracking.stage_run(job.run, stage.spec.name, {"fingerprint": key}) as run:
+            began = time.monotonic()
             outcome = run_stage(job, stage, stage.inputs.of(upstream), key, run)
+            seconds = time.monotonic() - began
             counts = Evaluation.from_dict(outcome.metrics["evaluation"])
             model = dsnet.load(outcome.directory / MODEL)
+            logger.info(
+                "%s", summary(stage.spec.name, outcome.metrics, seconds, model.task.headline)
+            )
+            if (drawing := curves(outcome.history, model.task.headline)) is not None:
+                run.text(drawing, f"{model.task.headline.name}.svg")
             metrics = headline(counts, model)
             origin = start.version if start else parent
             return register_model(job, stage.spec.name, name, model, metrics, key, run, origin)

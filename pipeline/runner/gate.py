@@ -1,6 +1,7 @@
 """Stage II on its driver: by a routing table, or straight through the network."""
 
 import logging
+import time
 
 from dsnet import DSNet
 from dsnet.routing import MAX_PATHS
@@ -9,6 +10,7 @@ from pipeline.config import Config
 from pipeline.runner.find_or_train import find_or_make, find_or_train
 from pipeline.runner.job import GATE, Job
 from pipeline.runner.register import register_model
+from pipeline.runner.summary import summary
 from pipeline.runner.supernet import gateless
 from pipeline.runner.tables import make_tables
 from pipeline.stages import gate as gate_stage
@@ -56,11 +58,14 @@ def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
     def trained() -> Version:
         tables = make_tables(job, supernet, model)
         with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
+            began = time.monotonic()
             train, holdout = tables.read("train"), tables.read("holdout")
             trained_gate = table_gate.train_on(job.config, train, holdout)
             (outcome,) = trained_gate.outcomes
             ours = table_gate.tuned(trained_gate, holdout)
             metrics = {**outcome.measures, "average_madds": outcome.madds}
+            seconds = time.monotonic() - began
+            logger.info("%s", summary(GATE, metrics, seconds, model.task.headline))
             return register_model(
                 job,
                 GATE,

@@ -19,7 +19,7 @@ def summary(stage: str, metrics: Mapping[str, Any], seconds: float, headline: Me
     where = "test" if stage == evaluate.SPEC.name else "held-out"
     if figures := list(_figures(metrics, headline)):
         parts.append(f"{headline.title} {', '.join(figures)} on {where} images")
-    if speed := metrics.get("images_per_second"):
+    if speed := metrics.get("throughput", {}).get("images_per_second"):
         parts.append(f"{speed:,.0f} images/s")
     return f"{stage}: {', '.join(parts)}"
 

@@ -1,6 +1,5 @@
 """One training worker: its share of the data, its progress, its reports."""
 
-import errno
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -21,7 +20,7 @@ from ray import cloudpickle
 from torch import Tensor
 
 from dsnet import DSNet, normalize
-from dsnet.errors import DivergenceError, InputError
+from dsnet.errors import DivergenceError, InputError, OutageError
 from dsnet.files import atomic_directory
 from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.loader import Batch, Loader
@@ -33,8 +32,6 @@ from pipeline.training.checkpoint_writer import CheckpointWriter
 T = TypeVar("T")
 
 SECONDS_BETWEEN_MESSAGES = 0.2
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Worker(ABC):
@@ -303,9 +300,9 @@ def stay(queue: Any) -> None:
         except DivergenceError as error:
             # Every worker ends here, and would again: not for Ray Train to start once more.
             ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
-        except (InputError, OSError) as error:
-            if isinstance(error, InputError) or error.errno in _DISK_FULL:
-                ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
+        except (InputError, OutageError) as error:
+            # One worker's perhaps, for which the others wait: they end with the driver's answer.
+            ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
             raise
         ray.get(queue.end.remote(number, rank))
 

@@ -28,6 +28,7 @@ from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, Sca
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import DivergenceError
+from dsnet.files import root_cause
 from pipeline.cluster import ray_cluster
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.ray_private import announcing
@@ -118,8 +119,8 @@ class WorkerGroup:
         The folder of its checkpoints is named after the stage's fingerprint: started again after a
         crash, the same stage goes on from its newest whole checkpoint. What it reports goes to the
         MLflow run `run`.
-        Raises InputError if a worker did, DivergenceError if the training came to nothing, OSError
-        if a worker's disk is full, and Ray Train's error for anything else.
+        Raises InputError or OutageError if a worker did, DivergenceError if the training came to
+        nothing, and Ray Train's error for anything else.
         """
         folder = stage_dir(config, stage, fingerprint)
         self._tasks += 1
@@ -145,12 +146,12 @@ class WorkerGroup:
             assert self._running is not None
             try:
                 return self._running.run(task, listener)
-            except TrainingFailedError:
+            except TrainingFailedError as error:
                 attempts = self._running.attempts()
                 self._abort()
                 failures += attempts
                 if attempts == 0 or failures > allowed >= 0:
-                    raise
+                    raise root_cause(error) or error from None
 
     def _abort(self) -> None:
         if self._running is not None:
