@@ -28,8 +28,14 @@ EPOCHS = 8
 
 
 def long(name: str, optimizer: str = "adamw") -> Config:
-    """A stage I of many short epochs, a checkpoint after each; dropout draws random numbers."""
-    supernet = {"epochs": EPOCHS, "batch_size": 64, "optimizer": optimizer, "lr": 0.01}
+    """A stage I of many short epochs, checkpoints within each; dropout draws random numbers."""
+    supernet = {
+        "epochs": EPOCHS,
+        "batch_size": 64,
+        "optimizer": optimizer,
+        "lr": 0.01,
+        "checkpoint_steps": 3,
+    }
     return configured(
         name=name, model={"arch": "ds_mbnet_digits", "dropout": 0.3}, supernet=supernet
     )
