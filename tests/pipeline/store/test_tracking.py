@@ -234,8 +234,9 @@ def test_metrics_of_an_outage_arrive_after_it(line: Line, caplog: pytest.LogCapt
 
 
 def test_a_stage_runs_through_an_outage_that_lasts(
-    line: Line, caplog: pytest.LogCaptureFixture
+    line: Line, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DSNET_STORE_PATIENCE", "2")
     line.cut()
     with tracking.stage_run(None, "supernet") as run:
         run.log({"loss": 1.0}, step=0)
