@@ -23,10 +23,13 @@ class CheckpointWriter:
     def write(self, fill: Callable[[Path], object], report: Report) -> None:
         """Let `fill` write a folder's files, and seal it; waits only for the one before.
 
-        `fill` runs in another thread: what it writes must not change any more.
+        `fill` runs in another thread: what it writes must not change any more. Nothing comes after
+        a final one: it is there, or has raised what went wrong, when this returns.
         """
         self.wait()
         self._under_way = self._pool.submit(self._write, fill, report)
+        if report.final:
+            self.wait()
 
     def wait(self) -> None:
         """Until what is under way is there, whole."""

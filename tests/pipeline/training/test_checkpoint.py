@@ -148,6 +148,23 @@ def test_one_is_written_while_the_training_goes_on_and_what_fails_is_raised_by_t
     writer.close()
 
 
+def test_a_final_one_is_there_when_write_returns_or_has_raised_what_went_wrong(
+    tmp_path: Path,
+) -> None:
+    def fail(folder: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    writer = CheckpointWriter(tmp_path)
+    with pytest.raises(DiskFullError, match="its disk is full"):
+        writer.write(fail, Report({"epoch": 1}, final=True))
+    writer.write(
+        lambda folder: (folder / "weights").write_bytes(b"1"), Report({"epoch": 1}, final=True)
+    )
+    found = newest_whole(tmp_path)
+    assert found is not None and found.report.final
+    writer.close()
+
+
 def test_what_a_killed_writer_left_half_written_goes_with_the_next(tmp_path: Path) -> None:
     left = tmp_path / ".checkpoint_000001.abcd"
     left.mkdir()
