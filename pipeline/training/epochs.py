@@ -148,7 +148,7 @@ class _Loop:
             lr = self._step(group, now, throughput)
             images = group[-1][0]
             state.step += 1
-            self._after(now + 1, images, throughput)
+            self._after(now + 1, images, lr, throughput)
         done = state.epoch * self.steps + state.step
         stage.end_epoch()
         state.losses.check(self.steps, stage.describe)
@@ -195,7 +195,7 @@ class _Loop:
         throughput.count(sum(len(images) for images, _ in group))
         return lr
 
-    def _after(self, done: int, images: Tensor, throughput: Throughput) -> None:
+    def _after(self, done: int, images: Tensor, lr: float, throughput: Throughput) -> None:
         """After a step: at intervals, look whether all is well, tell it, and make a checkpoint."""
         state, worker = self.state, self.worker
         total = self.schedule.epochs * self.steps
@@ -208,7 +208,7 @@ class _Loop:
             return
         state.losses.check(self.steps, self.stage.describe)
         rate = throughput.images_per_second * worker.world_size
-        worker.progress(done, total, **state.losses.means(), images_per_second=rate)
+        worker.progress(done, total, **state.losses.means(), images_per_second=rate, lr=lr)
         if due.checkpoint:
             self._check(images, done)
             worker.report({}, state.snapshot(worker.gather_bytes))

@@ -26,8 +26,12 @@ class Task:
 class News:
     """What a driver has not heard yet of its task."""
 
-    progress: tuple[int, int, dict[str, float]] | None
-    """Done, total, and what is shown beside them."""
+    progress: tuple[int, int] | None
+    """Done and total."""
+    figures: tuple[int, dict[str, float]]
+    """How much was done when these figures of it were taken: losses so far, speed."""
+    usage: dict[int, dict[str, float]]
+    """What of each node is in use."""
     reports: list[dict[str, Any]]
     """Metrics, in order."""
     said: list[str]
@@ -42,7 +46,9 @@ class News:
 class _State:
     """Of the newest task."""
 
-    progress: tuple[int, int, dict[str, float]] | None = None
+    progress: tuple[int, int] | None = None
+    figures: tuple[int, dict[str, float]] = (0, {})
+    usage: dict[int, dict[str, float]] = field(default_factory=dict)
     reports: list[dict[str, Any]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     ended: set[int] = field(default_factory=set)
@@ -88,6 +94,8 @@ class StageQueue:
             state = self._state
             return News(
                 state.progress,
+                state.figures,
+                state.usage,
                 state.reports[reports:],
                 state.said[said:],
                 self._ended(),
@@ -139,10 +147,17 @@ class StageQueue:
                 self._state.preempted = False
             return self._task
 
-    async def write(self, number: int, done: int, total: int, fields: dict[str, float]) -> None:
-        """How far the task is."""
+    async def write(self, number: int, done: int, total: int, figures: dict[str, float]) -> None:
+        """How far the task is, and where there are any, figures of it."""
         if self._is_at(number):
-            self._state.progress = done, total, fields
+            self._state.progress = done, total
+            if figures:
+                self._state.figures = done, figures
+
+    async def use(self, number: int, node: int, figures: dict[str, float]) -> None:
+        """What of a node is in use."""
+        if self._is_at(number):
+            self._state.usage[node] = figures
 
     async def report(self, number: int, index: int, metrics: dict[str, Any]) -> None:
         """The task's report number `index`, from 0. What is reported again has been heard."""

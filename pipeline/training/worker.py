@@ -28,10 +28,12 @@ from pipeline.data.manifest import read_manifest
 from pipeline.data.split import holdout
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_writer import CheckpointWriter
+from pipeline.training.usage import Usage
 
 T = TypeVar("T")
 
 SECONDS_BETWEEN_MESSAGES = 0.2
+SECONDS_BETWEEN_USAGES = 10.0
 
 
 class Worker(ABC):
@@ -51,8 +53,8 @@ class Worker(ABC):
         torch.manual_seed(self.config.seed)
 
     @abstractmethod
-    def progress(self, done: int, total: int, **fields: float) -> None:
-        """Say how far this worker is."""
+    def progress(self, done: int, total: int, **figures: float) -> None:
+        """Say how far this worker is; figures: of the work so far, such as losses."""
 
     @abstractmethod
     def report(
@@ -216,15 +218,20 @@ class TrainWorker(Worker):
         super().__init__(assignment.config, rank, world_size, ray.train.torch.get_device())
         self._checkpoints = CheckpointWriter(assignment.run_folder)
         self._history: list[dict[str, Any]] = []
-        self._told = 0.0
+        self._usage = Usage(self.device, assignment.run_folder)
+        self._node = context.get_node_rank() if context.get_local_rank() == 0 else None
+        self._told = self._used = 0.0
 
-    def progress(self, done: int, total: int, **fields: float) -> None:
-        now = time.monotonic()
+    def progress(self, done: int, total: int, **figures: float) -> None:
+        now, queue, number = time.monotonic(), self.assignment.queue, self.assignment.number
         # A message takes as long as a small network's step: as many as anybody can read.
-        if self.rank == 0 and (now - self._told > SECONDS_BETWEEN_MESSAGES or done == total):
+        due = figures or now - self._told > SECONDS_BETWEEN_MESSAGES or done == total
+        if self.rank == 0 and due:
             self._told = now
-            queue, number = self.assignment.queue, self.assignment.number
-            queue.write.remote(number, done, total, fields)
+            queue.write.remote(number, done, total, figures)
+        if self._node is not None and (now - self._used > SECONDS_BETWEEN_USAGES or done == total):
+            self._used = now
+            queue.use.remote(number, self._node, self._usage.figures())
 
     def report(
         self,
@@ -316,7 +323,7 @@ class LocalWorker(Worker):
         self.metrics: list[dict[str, Any]] = []
         self._best: float | None = None
 
-    def progress(self, done: int, total: int, **fields: float) -> None:
+    def progress(self, done: int, total: int, **figures: float) -> None:
         pass  # whoever runs several of these shows how many are done
 
     def report(

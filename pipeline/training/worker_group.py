@@ -9,9 +9,10 @@ they go on with the stage that they find in the queue, from its newest checkpoin
 import logging
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ from pipeline.training.worker import T, Work, Worker, stay
 logger = logging.getLogger(__name__)
 
 _LEAVE_S = 15.0
+_SECONDS_BETWEEN_POINTS = 10.0
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ class WorkerGroup:
         self._tasks += 1
         work = cloudpickle.dumps(Work(loop, inputs, config, folder))
         try:
-            with _Listener(stage, run) as listener:
-                self._run(Task(self._tasks, stage, work), config, listener)
+            with ExitStack() as ending:
+                self._run(Task(self._tasks, stage, work), config, _Listener(stage, run, ending))
         except DivergenceError as error:
             # Every worker has come to it, and all wait for the next task.
             raise DivergenceError(
@@ -260,16 +262,19 @@ def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> T
 
 
 class _Listener:
-    """What becomes of a stage's news: reports go to MLflow, each once, progress to the terminal."""
+    """What becomes of a stage's news: reports go to MLflow, each once, progress to the terminal.
 
-    def __init__(self, stage: str, run: Run) -> None:
+    What is still going on has a point in MLflow every ten seconds, over the steps done: figures so
+    far under `running/`, what is in use of each node under `system/`, where MLflow looks for it.
+    """
+
+    def __init__(self, stage: str, run: Run, ending: ExitStack) -> None:
+        """ending: ends what is shown of it."""
         self.heard = 0
         """Number of reports."""
-        self._stage, self._run = stage, run
+        self._stage, self._run, self._ending = stage, run, ending
         self._progress: Progress | None = None
-
-    def __enter__(self) -> Self:
-        return self
+        self._point = 0.0  # when the last one was logged
 
     def hear(self, news: News) -> None:
         for metrics in news.reports:
@@ -277,20 +282,21 @@ class _Listener:
             self.heard += 1
         for line in news.said:
             logger.info("%s: %s", self._stage, line)
-        if news.progress is not None:
-            done, total, fields = news.progress
-            if self._progress is None:
-                self._progress = Progress(self._stage, total=total, unit="steps").__enter__()
-            self._progress.update(done, **fields)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._progress is not None:
-            self._progress.__exit__(kind, error, traceback)
+        if news.progress is None:
+            return
+        done, total = news.progress
+        measured, figures = news.figures
+        if self._progress is None:
+            self._progress = self._ending.enter_context(
+                Progress(self._stage, total=total, unit="steps")
+            )
+        self._progress.update(done, **figures)
+        now = time.monotonic()
+        if news.ended or now - self._point >= _SECONDS_BETWEEN_POINTS:
+            self._point = now
+            self._run.log({"running": figures}, measured)
+            usage = {f"node_{node}": in_use for node, in_use in news.usage.items()}
+            self._run.log({"system": usage}, done)
 
 
 def _result(stage: str, run: Path) -> StageResult:

@@ -82,6 +82,21 @@ def test_every_test_image_is_counted_once_and_the_figures_come_from_the_register
     assert result.version.metrics["top1"] == routed_right / 360
 
 
+def test_while_a_stage_trains_mlflow_has_its_figures_so_far_and_what_is_in_use(
+    result: ChainResult,
+) -> None:
+    client, run = tracking.client(), result.versions[0].run_id
+    data = client.get_run(run).data
+    steps = 3 * 20  # epochs, whole batches of 2 x 32 among 1,293 images
+    for name in ("running/largest", "running/smallest", "running/images_per_second", "running/lr"):
+        (*_, last) = client.get_metric_history(run, name)
+        assert 0 < last.step <= steps and last.value > 0
+    system = {name for name in data.metrics if name.startswith("system/")}
+    assert "system/node_0/system_memory_usage_megabytes" in system
+    (*_, last) = client.get_metric_history(run, "system/node_0/cpu_utilization_percentage")
+    assert last.step == steps and 0 < last.value <= 100
+
+
 def test_one_worker_counts_what_two_counted(result: ChainResult) -> None:
     config = configured(cluster={"workers": 1}, evaluate={"batch_size": 50})
     with tracking.chain_run(config) as run, WorkerGroup() as workers:
