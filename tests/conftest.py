@@ -1,15 +1,22 @@
 """The real things that tests share: one Ray cluster and one MLflow server for the session."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.disk import small_disk
 from tests.mlflow_server import MLflowServer
 
 # Machines are shared: how long one example takes says nothing.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="random steps to kill a worker at")
+    parser.addoption("--away", type=float, default=0, help="seconds of an MLflow server's outage")
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +42,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.uri
     finally:
         server.stop()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MB, empty."""
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
