@@ -27,7 +27,8 @@ def connect(cluster: Cluster) -> None:
         with handlers_kept():  # ray.init has an answer of its own to SIGTERM
             if address := os.environ.get("RAY_ADDRESS"):
                 join(address)
-                watch(JOINED_S)
+                if "://" not in address:  # a client of Ray's own, which is no part of the cluster
+                    watch(JOINED_S)
             else:
                 start()
                 watch(OWN_S)
