@@ -25,7 +25,7 @@ def test_sigterm_leaves_as_terminated_and_ctrl_c_as_keyboard_interrupt() -> None
 def test_another_thread_ends_what_is_interruptible_by_its_error_and_nothing_else() -> None:
     end_by(OutageError("passed over: nothing is interruptible"))
     thread = threading.Thread(target=end_by, args=(OutageError("the cluster is gone"),))
-    with pytest.raises(OutageError, match="the cluster is gone"), interruptible():
+    with pytest.raises(OutageError, match="the cluster is gone"), interruptible():  # noqa: PT012
         thread.start()
         threading.Event().wait(60)
     thread.join()
