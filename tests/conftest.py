@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from xdist.remote import Producer
 
+from tests.disk import small_disk
 from tests.mlflow_server import MLflowServer
 from tests.scheduler import Scheduler, scope
 
@@ -26,6 +28,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: scope(item.nodeid) != "ray")  # the longest of all
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="random steps to kill a worker at")
+    parser.addoption("--away", type=float, default=0, help="seconds of an MLflow server's outage")
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +58,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.uri
     finally:
         server.stop()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MB, empty."""
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
