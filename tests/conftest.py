@@ -16,6 +16,9 @@ from tests.scheduler import Scheduler, scope
 # small to be worth a second thread, and threads of several processes that wait for each other spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Ray's workers step back by 15 otherwise, and wait for the tests of the other processes.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # Machines are shared: how long one example takes says nothing.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

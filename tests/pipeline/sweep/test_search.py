@@ -105,11 +105,12 @@ def test_a_hopeless_trial_is_stopped_early_and_no_target_is_left_without_a_gate(
 def test_a_search_whose_driver_was_killed_knows_what_it_has_drawn(
     ray_cluster: str, tables: Tables, home: Path, tmp_path: Path
 ) -> None:
-    config = searched("killed", 3000, search="optuna", samples=4, lr=[1e-3, 0.1])
+    config = searched("killed", 2000, search="optuna", samples=3, lr=[1e-3, 0.1])
     file = tmp_path / "config.yaml"
     file.write_text(config.yaml())
     command = [sys.executable, "-m", "tests.pipeline.sweep.driver", str(tables.folder), str(file)]
-    environment = os.environ | {"RAY_ADDRESS": ray_cluster}
+    # Tune writes down every second, not every ten, what was drawn.
+    environment = os.environ | {"RAY_ADDRESS": ray_cluster, "TUNE_GLOBAL_CHECKPOINT_S": "1"}
     folder = home / "train" / "sweeps" / "killed-key" / "trials"
 
     def drawn() -> dict[str, str]:
@@ -129,11 +130,11 @@ def test_a_search_whose_driver_was_killed_knows_what_it_has_drawn(
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     before, known = gates(), drawn()
-    assert len(known) < 12
+    assert len(known) < 9
     subprocess.run(command, env=environment, check=True, timeout=400)
     assert {path: gates()[path] for path in before} == before
     assert known.items() <= drawn().items()
-    assert sorted(drawn().values()) == sorted([*NAMES] * 4)
+    assert sorted(drawn().values()) == sorted([*NAMES] * 3)
 
 
 def test_a_sweep_whose_state_was_cut_short_finds_its_gates(
