@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import dsnet
 from pipeline.report.curves import curves
@@ -15,7 +16,9 @@ from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.state import MODEL
-from pipeline.training.worker_group import StageResult
+
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker_group import StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -56,17 +59,16 @@ def find_or_make(job: Job, stage: str, name: str, key: str, make: Callable[[], V
 
     Of several runs that want it at once, one makes it and the others find it.
     """
-    found = job.found(name, key)
-    if found is None:
-        with job.alone(f"{name}-{stage}", key):
-            found = job.found(name, key)
-            if found is None:
-                return make()
-    logger.info("%s: %s is there already", stage, found.uri)
-    return found
+    if found := job.found(name, key):
+        return found
+    with job.alone(f"{name}-{stage}", key):
+        if found := job.found(name, key):
+            logger.info("%s: %s is there by now", stage, found.uri)
+            return found
+        return make()
 
 
-def run_stage(job: Job, stage: Stage[T], inputs: T, key: str, run: Run) -> StageResult:
+def run_stage(job: Job, stage: Stage[T], inputs: T, key: str, run: Run) -> "StageResult":
     """What the stage's loop reported from its workers. `key`: the stage's fingerprint."""
     name, workers = stage.spec.name, job.workers
     return workers.run(name, stage.loop, inputs, job.config, fingerprint=key, run=run)

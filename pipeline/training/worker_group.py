@@ -24,8 +24,8 @@ from ray import cloudpickle
 from ray.train import TrainingFailedError
 
 # Ray Train V2's own modules: type checkers see the first version's under ray.train.
-from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import DivergenceError
@@ -36,6 +36,7 @@ from pipeline.cluster.ray_private import announcing
 from pipeline.config import Cluster, Config, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
+from pipeline.training.process_group import ProcessGroup
 from pipeline.training.stage_queue import News, StageQueue, Task
 from pipeline.training.worker import T, Work, Worker, stay
 
@@ -225,7 +226,7 @@ class _Running:
         ray.kill(self._queue)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _fit(self, trainer: TorchTrainer) -> None:
+    def _fit(self, trainer: DataParallelTrainer) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
@@ -240,12 +241,13 @@ def _sizes(cluster: Cluster) -> tuple[float, ...]:
     return cluster.workers, *each
 
 
-def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> TorchTrainer:
+def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> DataParallelTrainer:
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    return TorchTrainer(
+    return DataParallelTrainer(
         # Bound to the function and not given as train_loop_config: Ray Train's controller reads
         # that too, and would import for it what only the workers need.
         partial(stay, queue),
+        backend_config=ProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=cluster.workers,
             use_gpu=cluster.gpus_per_worker > 0,
