@@ -24,7 +24,7 @@ ALLOC_TABLE_TYPE = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8
 PICTURE_TYPE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 JPEG, RAW = 0, 1  # modes of a picture
 
-FIELDS = {"image": 2, "label": 1}
-"""The fields that this project's betons have, with FFCV's number of their kind, in order."""
+FIELDS = {"image": (2, "RGBImageField"), "label": (1, "IntField")}
+"""The fields that this project's betons have, in order: FFCV's number and class for each."""
 SAMPLE_TYPE = np.dtype([("", PICTURE_TYPE), ("", "<i8")], align=True)
 METADATA_START = HeaderType.itemsize + len(FIELDS) * FieldDescType.itemsize

@@ -87,8 +87,8 @@ def _check_file_header(beton: Path, samples: int, table: int) -> None:
         if header[name] != expected:
             raise _refusal(beton, str(expected), header[name], f", header, {name}")
     fields = np.fromfile(beton, FieldDescType, len(FIELDS), offset=HeaderType.itemsize)
-    for field, (name, kind) in zip(fields, FIELDS.items(), strict=True):
-        if (bytes(field["name"]).rstrip(b"\0"), field["type_id"]) != (name.encode(), kind):
+    for field, (name, (number, kind)) in zip(fields, FIELDS.items(), strict=True):
+        if (bytes(field["name"]).rstrip(b"\0"), field["type_id"]) != (name.encode(), number):
             raise _refusal(beton, f"{name} of type {kind}", "another", ", header, field")
 
 

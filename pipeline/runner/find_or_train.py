@@ -1,7 +1,6 @@
 """A stage on its driver: found by its fingerprint if it was done before, else run on workers."""
 
 import logging
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -37,13 +36,12 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
         directory = job.local(parent) if parent else None
         upstream = Upstream(job.config, job.dataset, directory, start.directory if start else None)
         with tracking.stage_run(job.run, stage.spec.name, {"fingerprint": key}) as run:
-            began = time.monotonic()
             outcome = run_stage(job, stage, stage.inputs.of(upstream), key, run)
-            seconds = time.monotonic() - began
             counts = Evaluation.from_dict(outcome.metrics["evaluation"])
             model = dsnet.load(outcome.directory / MODEL)
             logger.info(
-                "%s", summary(stage.spec.name, outcome.metrics, seconds, model.task.headline)
+                "%s",
+                summary(stage.spec.name, outcome.metrics, outcome.seconds, model.task.headline),
             )
             if (drawing := curves(outcome.history, model.task.headline)) is not None:
                 run.text(drawing, f"{model.task.headline.name}.svg")

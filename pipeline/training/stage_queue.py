@@ -66,6 +66,7 @@ class StageQueue:
         self._state = _State()
         self._closed = False
         self._controller: Any = None
+        self._present: set[int] = set()
         self._change = asyncio.Condition()
 
     # For the driver -------------------------------------------------------------------------------
@@ -101,6 +102,13 @@ class StageQueue:
                 self._ended(),
                 state.error,
             )
+
+    async def present(self) -> bool:
+        """Whether every worker has asked for a task; at once, or after half a second."""
+        async with self._change:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._change.wait_for(self._is_whole), _NEWS_S)
+            return self._is_whole()
 
     async def attempts(self) -> int:
         """How often the task was begun, but for those times that a node was taken away."""
@@ -139,6 +147,8 @@ class StageQueue:
             )
 
         async with self._change:
+            self._present.add(rank)
+            self._change.notify_all()
             await self._change.wait_for(is_next)
             if self._closed:
                 return None
@@ -191,6 +201,9 @@ class StageQueue:
             if self._is_at(number):
                 self._state.ended.add(rank)
                 self._change.notify_all()
+
+    def _is_whole(self) -> bool:
+        return len(self._present) == self._workers
 
     def _is_at(self, number: int) -> bool:
         return self._task is not None and self._task.number == number

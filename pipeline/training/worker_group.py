@@ -31,7 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dsnet.errors import DivergenceError
 from dsnet.files import root_cause
 from pipeline.cluster import ray_cluster
-from pipeline.cluster.progress import Progress
+from pipeline.cluster.progress import Progress, clock
 from pipeline.cluster.ray_private import announcing
 from pipeline.config import Cluster, Config, stage_dir, storage_dir
 from pipeline.store.tracking import Run
@@ -56,6 +56,8 @@ class StageResult:
     """All that it reported, in order, also before it was interrupted."""
     directory: Path
     """The folder of the final checkpoint."""
+    seconds: float
+    """How long the workers were at it, once they were there."""
 
 
 class WorkerGroup:
@@ -96,9 +98,10 @@ class WorkerGroup:
         if self._running is not None and not self._running.fits(config.cluster):
             self.leave()
         if self._running is None:
+            began = time.monotonic()
             ray_cluster.connect(config.cluster)
             limit = config.cluster.max_failures if max_failures is None else max_failures
-            self._running = _Running(config, limit)
+            self._running = _Running(config, limit, began)
 
     def leave(self) -> None:
         """Let the workers go, and with them what they hold of the cluster; `run` starts others."""
@@ -130,7 +133,8 @@ class WorkerGroup:
         work = cloudpickle.dumps(Work(loop, inputs, config, folder))
         try:
             with ExitStack() as ending:
-                self._run(Task(self._tasks, stage, work), config, _Listener(stage, run, ending))
+                listener = _Listener(stage, run, ending)
+                seconds = self._run(Task(self._tasks, stage, work), config, listener)
         except DivergenceError as error:
             # Every worker has come to it, and all wait for the next task.
             raise DivergenceError(
@@ -139,16 +143,23 @@ class WorkerGroup:
         except BaseException:
             self._abort()
             raise
-        return _result(stage, folder)
+        return _result(stage, folder, seconds)
 
-    def _run(self, task: Task, config: Config, listener: "_Listener") -> None:
-        """Each stage may fail `cluster.max_failures` times, however often those before it did."""
+    def _run(self, task: Task, config: Config, listener: "_Listener") -> float:
+        """Each stage may fail `cluster.max_failures` times, however often those before it did.
+
+        Returns the seconds from the moment when all workers were there first.
+        """
         failures, allowed = 0, config.cluster.max_failures
+        began = None
         while True:
             self.start(config, max_failures=allowed - failures if allowed >= 0 else allowed)
             assert self._running is not None
             try:
-                return self._running.run(task, listener)
+                self._running.wait()
+                began = began or time.monotonic()
+                self._running.run(task, listener)
+                return time.monotonic() - began
             except TrainingFailedError as error:
                 attempts = self._running.attempts()
                 self._abort()
@@ -165,8 +176,9 @@ class WorkerGroup:
 class _Running:
     """One Ray Train run, in a thread of its own while the driver hands it tasks."""
 
-    def __init__(self, config: Config, max_failures: int) -> None:
-        self._cluster = config.cluster
+    def __init__(self, config: Config, max_failures: int, began: float) -> None:
+        self._cluster, self._began = config.cluster, began
+        self._are_there = False
         # What the driver is told must not go with some other node; nor does the controller.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue: Any = (
@@ -184,6 +196,17 @@ class _Running:
     def fits(self, cluster: Cluster) -> bool:
         """Whether these are the workers that a stage with that section asks for."""
         return self._thread.is_alive() and _sizes(cluster) == _sizes(self._cluster)
+
+    def wait(self) -> None:
+        """Wait until all workers are there, and say once how long that took."""
+        if self._are_there:
+            return
+        while not ray.get(self._queue.present.remote()):
+            if not self._thread.is_alive():
+                raise self._failure or RuntimeError("the workers did not start")
+        self._are_there = True
+        took = clock(time.monotonic() - self._began)
+        logger.info("%d workers are there, after %s", self._cluster.workers, took)
 
     def run(self, task: Task, listener: "_Listener") -> None:
         """Hand the workers a task; tell the listener of it until it ends."""
@@ -301,7 +324,7 @@ class _Listener:
             self._run.log({"system": usage}, done)
 
 
-def _result(stage: str, run: Path) -> StageResult:
+def _result(stage: str, run: Path, seconds: float) -> StageResult:
     """What the run's final checkpoint holds."""
     newest = checkpoint.newest_whole(run)
     if newest is None or not newest.report.final:
@@ -310,4 +333,5 @@ def _result(stage: str, run: Path) -> StageResult:
             f"stage {stage}: expected a whole final checkpoint in {run}, found {found}; run the "
             "command again, and it goes on from there"
         )
-    return StageResult(newest.report.metrics, newest.report.history, newest.folder)
+    report = newest.report
+    return StageResult(report.metrics, report.history, newest.folder, seconds)
