@@ -9,6 +9,7 @@ import ray
 from dsnet.errors import InputError
 from pipeline.cluster.interrupts import handlers_kept
 from pipeline.cluster.ray_private import autoscaling_limits
+from pipeline.cluster.watch import JOINED_S, OWN_S, watch
 from pipeline.config import Cluster
 
 logger = logging.getLogger(__name__)
@@ -26,8 +27,11 @@ def connect(cluster: Cluster) -> None:
         with handlers_kept():  # ray.init has an answer of its own to SIGTERM
             if address := os.environ.get("RAY_ADDRESS"):
                 join(address)
+                if "://" not in address:  # a client of Ray's own, which is no part of the cluster
+                    watch(JOINED_S)
             else:
                 start()
+                watch(OWN_S)
     check_capacity(cluster, most_resources())
 
 
@@ -70,6 +74,8 @@ def start(cpus: int | None = None) -> str:
     # Ray Train takes one report of each worker at a look, and sees the end of a training at one:
     # at its 2 s, no epoch is shorter. Ten times as many looks take 1.3 % of a core for two workers.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    # For how long its processes look for a head that is gone, and outlive a driver that was killed.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
     ray.init(
         "local",
         num_cpus=cpus,

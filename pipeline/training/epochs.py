@@ -215,6 +215,8 @@ class _Loop:
         if due.checkpoint:
             self._check(images, done)
             worker.report({}, state.snapshot(worker.gather_bytes))
+        if due.leave:
+            worker.leave()
 
     def _check(self, images: Tensor, done: int) -> None:
         """Raise DivergenceError on every rank alike if what any of them trained is not finite."""

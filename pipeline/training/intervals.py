@@ -19,6 +19,8 @@ class Due:
     look: bool
     """To look at losses: the host waits for the device."""
     checkpoint: bool
+    leave: bool = False
+    """To go on elsewhere from that checkpoint: a node is about to be taken away."""
 
 
 class Intervals:
@@ -31,7 +33,6 @@ class Intervals:
         self._worker, self._steps, self._minutes = worker, steps, minutes
         self._looked = self._saved = time.monotonic()
         self._since, self._until = 0, 1
-        self._noticed = False
 
     def after(self, step: int) -> Due:
         """What is due after the step of that number in its epoch; a collective."""
@@ -41,11 +42,11 @@ class Intervals:
             return Due(False, False)
         save, until = self._decided()
         self._since, self._until = 0, until
-        noticed, self._noticed = self._noticed, self._worker.notice()
-        save = save or by_steps or (self._noticed and not noticed)
+        leave = self._worker.notice()
+        save = save or by_steps or leave
         if save:
             self._saved = time.monotonic()
-        return Due(True, save)
+        return Due(True, save, leave)
 
     def _decided(self) -> tuple[bool, int]:
         """Rank 0's: whether so many minutes have passed, and the steps to the next look."""

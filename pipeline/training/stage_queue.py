@@ -38,6 +38,8 @@ class News:
     """Lines for people."""
     ended: bool
     """Whether every worker is through."""
+    left: bool
+    """Whether the workers have left it, saved, for a node is about to be taken away."""
     error: bytes | None
     """The pickled exception that another try would raise again."""
 
@@ -55,6 +57,7 @@ class _State:
     error: bytes | None = None
     attempts: int = 0
     preempted: bool = False
+    left: bool = False
 
 
 class StageQueue:
@@ -85,6 +88,7 @@ class StageQueue:
             return (
                 self._ended()
                 or state.error is not None
+                or state.left
                 or len(state.reports) > reports
                 or len(state.said) > said
             )
@@ -100,6 +104,7 @@ class StageQueue:
                 state.reports[reports:],
                 state.said[said:],
                 self._ended(),
+                state.left,
                 state.error,
             )
 
@@ -194,6 +199,13 @@ class StageQueue:
         """A node will be taken away: when workers are started anew for that, it is no failure."""
         if self._is_at(number):
             self._state.preempted = True
+
+    async def leave(self, number: int) -> None:
+        """The workers leave the task, with a checkpoint from which others go on."""
+        async with self._change:
+            if self._is_at(number):
+                self._state.left = True
+                self._change.notify_all()
 
     async def end(self, number: int, rank: int) -> None:
         """One worker is through with the task."""

@@ -30,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import DivergenceError
 from dsnet.files import root_cause
-from pipeline.cluster import ray_cluster
+from pipeline.cluster import ray_cluster, watch
 from pipeline.cluster.progress import Progress, clock
 from pipeline.cluster.ray_private import announcing
 from pipeline.config import Cluster, Config, stage_dir, storage_dir
@@ -140,8 +140,11 @@ class WorkerGroup:
             raise DivergenceError(
                 f"stage {stage}: {error}; nothing of it is registered; lower the learning rate"
             ) from None
-        except BaseException:
+        except BaseException as error:
             self._abort()
+            # What Ray raises then is of any kind.
+            if isinstance(error, Exception) and (lost := watch.gone()):
+                raise lost from error
             raise
         return _result(stage, folder, seconds)
 
@@ -158,8 +161,10 @@ class WorkerGroup:
             try:
                 self._running.wait()
                 began = began or time.monotonic()
-                self._running.run(task, listener)
-                return time.monotonic() - began
+                if self._running.run(task, listener):
+                    return time.monotonic() - began
+                logger.info("%s: a node is being taken away; going on without it", task.stage)
+                self.leave()
             except TrainingFailedError as error:
                 attempts = self._running.attempts()
                 self._abort()
@@ -208,8 +213,11 @@ class _Running:
         took = clock(time.monotonic() - self._began)
         logger.info("%d workers are there, after %s", self._cluster.workers, took)
 
-    def run(self, task: Task, listener: "_Listener") -> None:
-        """Hand the workers a task; tell the listener of it until it ends."""
+    def run(self, task: Task, listener: "_Listener") -> bool:
+        """Hand the workers a task; tell the listener of it until it ends.
+
+        Returns whether it did, or the workers left it for others, for they lose a node.
+        """
         ray.get(self._queue.offer.remote(task))
         lines = 0
         while True:
@@ -218,8 +226,8 @@ class _Running:
             lines += len(news.said)
             if news.error is not None:
                 raise cloudpickle.loads(news.error)
-            if news.ended:
-                return
+            if news.ended or news.left:
+                return news.ended
             if not self._thread.is_alive():
                 raise self._failure or RuntimeError(f"{task.stage}: the workers are gone")
 
@@ -238,6 +246,8 @@ class _Running:
 
     def abort(self) -> None:
         """End the workers, whatever they are at."""
+        if watch.gone():
+            return  # they are too, and nothing here would answer
         with suppress(ray.exceptions.RayError):  # its end is how the controller answers
             controller = ray.get(self._queue.controller.remote(), timeout=_LEAVE_S)
             if controller is not None:
