@@ -17,7 +17,7 @@ from pipeline.runner.job import GATE, local
 from pipeline.runner.starting_point import Start
 from pipeline.stages import evaluate, gate, table, table_gate
 from pipeline.store import registry, tracking
-from pipeline.store.fingerprint import Spec, fingerprint, selected
+from pipeline.store.fingerprint import Spec, fingerprint, read_by
 from pipeline.store.registry import Version
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ def _why(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str) ->
     then = tracking.parameters_of(last.run_id)
     changed = [
         f"{field} was {then[field]}, is {value}"
-        for field, value in selected(config.as_dict(), spec).items()
+        for field, value in read_by(spec, config.as_dict()).items()
         if field in then and then[field] != str(value)
     ]
     if not changed:

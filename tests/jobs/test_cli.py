@@ -337,6 +337,16 @@ def test_a_wrong_configuration_is_refused_before_anything_starts(
     assert list(tmp_path.iterdir()) == [config]
 
 
+@pytest.mark.parametrize("how", [["run"], ["submit", "run", "--address", "http://127.0.0.1:9"]])
+def test_a_stage_to_force_that_is_none_is_refused_with_the_nearest(
+    command: Command, tmp_path: Path, how: list[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("name: x")
+    line = command(*how, "--config", config, "--force", "gaet").refusal
+    assert "--force" in line and "gate" in line
+
+
 def test_a_wrong_flag_value_names_the_flag(command: Command, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("name: x")
