@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.data.ingest import shrink
+from pipeline.data.beton_writer import shrink
 from pipeline.data.pictures import read_picture
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -36,7 +36,9 @@ from pipeline.training.epochs import Stage as Loop
 from pipeline.training.evaluation import EvaluationRow, by_width, evaluate
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import MODEL, Best, Training
-from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "supernet",
@@ -83,7 +85,7 @@ class Inputs:
         return cls(dataset.train.beton, dataset.metadata(upstream.config), upstream.start)
 
 
-def loop(worker: Worker, inputs: Inputs) -> None:
+def loop(worker: "Worker", inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
     student = new_model(worker.config, inputs.metadata)
@@ -134,7 +136,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
             return
 
 
-def training_of(worker: Worker, student: DSNet, teacher: DSNet) -> Loop:
+def training_of(worker: "Worker", student: DSNet, teacher: DSNet) -> Loop:
     """The steps of stage I, and what is looked at between them."""
     section = worker.config.supernet
     bootstrap = make_step(section, student, teacher)
@@ -193,7 +195,7 @@ def remember(state: Training, figure: float, metrics: dict[str, Any]) -> None:
     state.best, state.stale = Best(figure, state.epoch, evaluated), 0
 
 
-def hand_on_best(worker: Worker, state: Training) -> dict[str, Any]:
+def hand_on_best(worker: "Worker", state: Training) -> dict[str, Any]:
     """Put the best evaluated weights in place of the last; what was reported of them."""
     folder = worker.best()
     if folder is None or state.best is None:
@@ -205,13 +207,13 @@ def hand_on_best(worker: Worker, state: Training) -> dict[str, Any]:
 STAGE = Stage(SPEC, Inputs, loop)
 
 
-def widths_of_step(worker: Worker, student: DSNet, step: int) -> list[int]:
+def widths_of_step(worker: "Worker", student: DSNet, step: int) -> list[int]:
     """The random widths of a step, the same on every worker: gradients are summed into one step."""
     generator = torch.Generator().manual_seed(worker.config.seed * 1_000_003 + step)
     return random_widths(student, worker.config.supernet.random_widths, generator)
 
 
-def width_of_loss(worker: Worker, student: DSNet, loss: str, step: int) -> str:
+def width_of_loss(worker: "Worker", student: DSNet, loss: str, step: int) -> str:
     """The width that a step's loss is of, for people: "random_0" -> "width 3"."""
     if loss.startswith("random_"):
         widths = widths_of_step(worker, student, step)

@@ -3,8 +3,10 @@
 import json
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipeline.training.worker import Worker
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker import Worker
 
 SECONDS_BETWEEN_LOOKS = 2.0
 MOST_STEPS_BETWEEN_LOOKS = 100
@@ -27,7 +29,7 @@ class Intervals:
     Looks are as many steps apart as take two seconds, as rank 0 counted at the look before.
     """
 
-    def __init__(self, worker: Worker, steps: int | None, minutes: float | None) -> None:
+    def __init__(self, worker: "Worker", steps: int | None, minutes: float | None) -> None:
         self._worker, self._steps, self._minutes = worker, steps, minutes
         self._looked = self._saved = time.monotonic()
         self._since, self._until = 0, 1
