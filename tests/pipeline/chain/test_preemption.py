@@ -69,7 +69,7 @@ def test_it_saves_leaves_and_goes_on_elsewhere(
         # The cluster was joined, and stays; what it ran for the driver does not.
         ours = workers_of(two_nodes)
         driver.signal(signal.SIGKILL)
-        _, lines = driver.ends(within=10)
+        _, lines = driver.ends(within=30)
         none_left(ours)
     assert ours
     assert any("supernet: a node is being taken away" in line for line in lines)
