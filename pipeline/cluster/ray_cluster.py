@@ -7,6 +7,7 @@ import socket
 import ray
 
 from dsnet.errors import InputError
+from pipeline.cluster.agents import end_agents_with_this_process
 from pipeline.cluster.interrupts import handlers_kept
 from pipeline.cluster.ray_private import autoscaling_limits
 from pipeline.cluster.watch import JOINED_S, OWN_S, watch
@@ -74,8 +75,6 @@ def start(cpus: int | None = None) -> str:
     # Ray Train takes one report of each worker at a look, and sees the end of a training at one:
     # at its 2 s, no epoch is shorter. Ten times as many looks take 1.3 % of a core for two workers.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    # For how long its processes look for a head that is gone, and outlive a driver that was killed.
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
     ray.init(
         "local",
         num_cpus=cpus,
@@ -83,6 +82,7 @@ def start(cpus: int | None = None) -> str:
         dashboard_port=port,
         logging_level=logging.WARNING,
     )
+    end_agents_with_this_process()
     return ray.get_runtime_context().gcs_address
 
 

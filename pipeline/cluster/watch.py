@@ -3,7 +3,10 @@
 Ray's own answer is to end the process when a minute has passed, with a line about gRPC.
 """
 
+import atexit
+import os
 import socket
+import sys
 import threading
 import time
 
@@ -43,6 +46,7 @@ class Watch(threading.Thread):
             if error is None:
                 last = time.monotonic()
             elif time.monotonic() - last > self._patience:
+                atexit.register(_leave)
                 end_by(error)
                 return
             time.sleep(_EVERY_S)
@@ -65,6 +69,13 @@ class Watch(threading.Thread):
     def _is_ours(self) -> bool:
         """Whether this process is still of that cluster."""
         return ray.is_initialized() and ray.get_runtime_context().gcs_address == self._cluster
+
+
+def _leave() -> None:
+    """Leave without Ray, which would wait for its cluster, and then leave with this status too."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(1)
 
 
 _watch: Watch | None = None

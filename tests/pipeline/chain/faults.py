@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
@@ -144,8 +143,8 @@ def _with_token(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, **kept}
 
 
-def none_left(processes: list[psutil.Process], within: float = 10) -> None:
-    """Assert that they are gone by then."""
+def none_left(processes: list[psutil.Process], within: float = 30) -> None:
+    """Assert that they are gone by then: ten seconds, but for a machine that is busy."""
     names = {process: process.name() for process in processes if process.is_running()}
     _, left = psutil.wait_procs(processes, timeout=within)
     assert not [names.get(process, process) for process in left if not _is_zombie(process)]
@@ -161,11 +160,3 @@ def _is_zombie(process: psutil.Process) -> bool:
 def kill(pid: int) -> None:
     """As the kernel does where memory is short."""
     os.kill(pid, signal.SIGKILL)
-
-
-def soon(true: Any, within: float = 10) -> None:
-    """Assert that something comes true by then."""
-    deadline = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

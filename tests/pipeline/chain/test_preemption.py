@@ -63,13 +63,13 @@ def test_it_saves_leaves_and_goes_on_elsewhere(
         time.sleep(3)  # until Ray Train has told its workers
         driver.pause.go_on()
         deadline = time.monotonic() + 120
-        while not (made := registry.versions("preempted-supernet")):
+        while not (made := [v for v in registry.versions() if v.name == "preempted-supernet"]):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         # The cluster was joined, and stays; what it ran for the driver does not.
         ours = workers_of(two_nodes)
         driver.signal(signal.SIGKILL)
-        _, lines = driver.ends(within=10)
+        _, lines = driver.ends(within=30)
         none_left(ours)
     assert ours
     assert any("supernet: a node is being taken away" in line for line in lines)
