@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,7 @@ from torch import Tensor
 from dsnet import DSNet, create_model
 from dsnet.tasks import CLASSIFICATION
 from dsnet.training import (
+    CompiledPasses,
     GradientReducer,
     bootstrap_step,
     make_teacher,
@@ -37,7 +39,7 @@ class Variant:
     """One way to take a step.
 
     official: the whole step as the official code takes it, whatever `step` and `ensemble` say.
-    amp: bfloat16 where autocast has it.
+    amp: bfloat16 where autocast has it. compiled: as `supernet.compile` has it.
     """
 
     step: Callable[..., dict[str, Tensor]] = bootstrap_step
@@ -46,6 +48,7 @@ class Variant:
     ensemble: bool = True
     layout: torch.memory_format = torch.channels_last
     fused: bool = True
+    compiled: bool = False
 
 
 PLAIN = Variant(ensemble=False)
@@ -88,6 +91,7 @@ def _compared(case: Case, runs: int) -> list[Record]:
         "official procedure": OFFICIAL,
         "plain, nothing shared": replace(PLAIN, step=unshared_step),
         "plain": PLAIN,
+        "plain, compiled": replace(PLAIN, compiled=True),
         "plain, bfloat16": replace(PLAIN, amp=True),
         "ensemble, nothing shared": replace(ENSEMBLE, step=unshared_step),
         "ensemble": ENSEMBLE,
@@ -97,6 +101,7 @@ def _compared(case: Case, runs: int) -> list[Record]:
     against = {
         "plain, nothing shared": "official procedure",
         "plain": "official procedure",
+        "plain, compiled": "official procedure",
         "plain, bfloat16": "plain",
         "ensemble": "ensemble, nothing shared",
         "ensemble, contiguous": "ensemble",
@@ -164,6 +169,10 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
         )
 
     reducer = GradientReducer(learning)
+    how: dict[str, Any] = {}
+    if variant.compiled:
+        passes = {net: CompiledPasses(net, case.batch_size) for net in (student, teacher)}
+        how["passes"] = passes.__getitem__
 
     def step() -> dict[str, Tensor]:
         inner = random_widths(student, SECTION.random_widths, widths)
@@ -180,6 +189,7 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
                 ensemble=variant.ensemble,
                 label_smoothing=smoothing,
                 reducer=reducer,
+                **how,
             )
         reducer.finish()
         optimizer.step()
