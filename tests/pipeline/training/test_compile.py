@@ -85,7 +85,7 @@ def test_generated_code_computes_what_the_layers_do() -> None:
     """Outputs, gradients and statistics."""
     torch.manual_seed(0)
     one_block = Architecture(
-        name="one block", family="mbnet", stem=Stage((4,)), stages=(Stage((4, 8)),), num_classes=3
+        name="one block", family="mbnet", stem=Stage((4, 8)), stages=(Stage((4, 8)),), num_classes=3
     )
     network = DSNet(one_block)
     images = torch.randn(4, 3, 8, 8)
