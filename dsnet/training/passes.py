@@ -1,5 +1,9 @@
 """The forward passes that a step of stage I is made of: as they are, or compiled."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
 
 import torch
@@ -79,8 +83,16 @@ def _compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     return compiled
 
 
-def check_compiler(device: torch.device) -> None:
-    """Raise InputError if torch.compile does not work here: it wants compilers of its own."""
+def prepare_compiler(device: torch.device) -> None:
+    """Make torch.compile ready in this process. Raises InputError if it does not work here.
+
+    What it generates lies in a folder of this process's own, unless TORCHINDUCTOR_CACHE_DIR names
+    one. In the folder that torch would share, what a killed process had half compiled is there for
+    good, and taken for whole by all that come later.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp(prefix="dsnet-compile-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
         _compiled(lambda x: x.sin() + 1)(torch.zeros(64, device=device))
     except Exception as error:  # of any kind: what the compilers of a machine may come to

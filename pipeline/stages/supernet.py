@@ -18,11 +18,11 @@ from dsnet.training import (
     GradientReducer,
     Passes,
     bootstrap_step,
-    check_compiler,
     distill_step,
     freeze,
     labels_step,
     make_teacher,
+    prepare_compiler,
     random_widths,
     start_from,
     update_teacher,
@@ -91,7 +91,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
     if section.compile:
-        check_compiler(worker.device)
+        prepare_compiler(worker.device)
     student = new_model(worker.config, inputs.metadata)
     if inputs.start is not None:
         start_from(student, dsnet.load(inputs.start))

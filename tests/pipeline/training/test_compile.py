@@ -4,6 +4,8 @@ Graphs are traced by torch.compile and run operator by operator (aot_eager): a C
 minutes for as many. One test has it at work, on one block.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from dsnet import DSNet, InputError
 from dsnet.models.architecture import Architecture, Stage
-from dsnet.training import CompiledPasses, Passes, check_compiler, make_teacher
+from dsnet.training import CompiledPasses, Passes, make_teacher, prepare_compiler
 from pipeline.data.loader import Batch
 from tests.pipeline.training.made import (
     BATCHES,
@@ -108,12 +110,15 @@ def outcome(passes: Passes, images: Tensor) -> dict[str, Tensor]:
 def test_a_machine_without_a_compiler_is_told_so_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever was compiled there before."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    """Whatever others have compiled before: it has a folder of its own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # so that it is as before, at the end
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     with (
         torch._inductor.config.patch({"cpp.cxx": ("/nowhere/g++",)}),
         pytest.raises(
             InputError, match=r"^supernet.compile: expected a C\+\+ compiler.*nowhere.*$"
         ),
     ):
-        check_compiler(torch.device("cpu"))
+        prepare_compiler(torch.device("cpu"))
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == tmp_path
