@@ -14,12 +14,15 @@ from dsnet import DSNet, InputError, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
+    CompiledPasses,
     GradientReducer,
+    Passes,
     bootstrap_step,
     distill_step,
     freeze,
     labels_step,
     make_teacher,
+    prepare_compiler,
     random_widths,
     start_from,
     update_teacher,
@@ -56,6 +59,7 @@ SPEC = Spec(
         ("supernet.patience", None),
         ("supernet.freeze", []),
         ("supernet.trunk_lr", 1.0),
+        ("supernet.compile", False),
     ),
 )
 
@@ -88,6 +92,8 @@ class Inputs:
 def loop(worker: "Worker", inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
+    if section.compile:
+        prepare_compiler(worker.device)
     student = new_model(worker.config, inputs.metadata)
     if inputs.start is not None:
         start_from(student, dsnet.load(inputs.start))
@@ -255,15 +261,20 @@ def make_step(
     section: Supernet, student: DSNet, teacher: DSNet
 ) -> Callable[..., dict[str, Tensor]]:
     """One batch of stage I (images, labels, random widths), by the method that the config names."""
-    smoothing = section.label_smoothing
+    how: dict[str, Any] = {"label_smoothing": section.label_smoothing}
+    if section.compile:
+        compiled: dict[DSNet, Passes] = {
+            network: CompiledPasses(network, section.batch_size) for network in (student, teacher)
+        }
+        how["passes"] = compiled.__getitem__
     if section.bootstrap == "labels":
-        return partial(labels_step, student, label_smoothing=smoothing)
+        return partial(labels_step, student, **how)
     if section.bootstrap == "distill":
-        return partial(distill_step, student, label_smoothing=smoothing)
+        return partial(distill_step, student, **how)
     return partial(
         bootstrap_step,
         student,
         teacher,
         ensemble=section.bootstrap == "ensemble",
-        label_smoothing=smoothing,
+        **how,
     )

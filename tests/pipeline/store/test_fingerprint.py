@@ -43,6 +43,7 @@ def test_equal_stages_have_equal_fingerprints() -> None:
         ("supernet__bootstrap", "plain"),
         ("supernet__accumulate", "2"),
         ("supernet__patience", "3"),
+        ("supernet__compile", "true"),
         ("model__arch", "ds_mbnet"),
         ("model__dropout", "0"),
         ("data__recipe", "cifar"),
