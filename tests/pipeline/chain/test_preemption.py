@@ -60,7 +60,7 @@ def test_it_saves_leaves_and_goes_on_elsewhere(
     with Driver(config, Pause(tmp_path, step=14), tmp_path, **joined) as driver:
         there = driver.paused()
         notify(two_nodes, there.node)
-        time.sleep(3)  # until Ray Train has told its workers
+        time.sleep(10)  # until Ray Train has told its workers
         driver.pause.go_on()
         deadline = time.monotonic() + 120
         while not (made := [v for v in registry.versions() if v.name == "preempted-supernet"]):
