@@ -1,10 +1,10 @@
 """A short stage I for things to happen to, here or below a driver in a process of its own."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
@@ -21,12 +21,16 @@ from pipeline.stages import supernet
 from pipeline.stages.stage import Stage
 from pipeline.store import tracking
 from pipeline.store.registry import Version
+from pipeline.training import checkpoint
+from pipeline.training.state import PROGRESS
 from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 from tests.pipeline.chain.pauses import Pause, Where
 
 EPOCHS = 3
 STEPS = EPOCHS * 10
+INTERVAL = 3
+"""Steps from one checkpoint to the next."""
 OPTIMIZERS = ("adamw", "sgd")
 
 
@@ -37,7 +41,7 @@ def short(name: str, optimizer: str = "adamw", **sections: dict[str, object]) ->
         "batch_size": 64,
         "optimizer": optimizer,
         "lr": 0.01,
-        "checkpoint_steps": 3,
+        "checkpoint_steps": INTERVAL,
     }
     model = {"arch": "ds_mbnet_digits", "dropout": 0.3}
     return configured(name=name, model=model, supernet=supernet, **sections)
@@ -65,6 +69,15 @@ def run_folder(config: Config) -> Path:
     with tracking.chain_run(config) as run:
         key = Job(config, ingest(config), run, WorkerGroup()).fingerprint(supernet.SPEC)
     return stage_dir(config, "supernet", key)
+
+
+def steps_saved(config: Config) -> int:
+    """How many steps stage I has done by its newest whole checkpoint."""
+    newest = checkpoint.newest_whole(run_folder(config))
+    if newest is None:
+        return 0
+    progress = json.loads((newest.folder / PROGRESS).read_text())
+    return int(progress["epoch"]) * STEPS // EPOCHS + int(progress["step"])
 
 
 def same(a: Version, b: Version) -> bool:
@@ -99,12 +112,12 @@ class Driver:
         file.write_text(config.yaml())
         where = [str(file), str(pause.folder), str(pause.step), str(pause.rank)]
         command = [sys.executable, "-m", "tests.pipeline.chain.driver", *where]
-        # What the session's own cluster has left in this process's environment is not for others.
-        ours = {name: text for name, text in os.environ.items() if not name.startswith("RAY_")}
+        others = left_by_the_session()
+        ours = {name: text for name, text in os.environ.items() if name not in others}
         self._log = (folder / f"{config.name}.log").open("w+")
         self._process = subprocess.Popen(
             command,
-            env=_with_token(ours) | variables,
+            env=ours | variables,
             stderr=self._log,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
@@ -137,10 +150,9 @@ class Driver:
         return status, Path(self._log.name).read_text().splitlines()
 
 
-def _with_token(variables: Mapping[str, str]) -> dict[str, str]:
-    """Clusters ask for a token, which a test's may have in its environment."""
-    kept = {name: text for name, text in os.environ.items() if name.startswith("RAY_AUTH")}
-    return {**variables, **kept}
+def left_by_the_session() -> list[str]:
+    """The variables that its cluster has put into this process's environment, for no other one."""
+    return [n for n in os.environ if n.startswith("RAY_") and not n.startswith("RAY_AUTH")]
 
 
 def none_left(processes: list[psutil.Process], within: float = 30) -> None:

@@ -13,6 +13,7 @@ from pipeline.store.registry import Version
 from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.faults import (
     EPOCHS,
+    INTERVAL,
     OPTIMIZERS,
     STEPS,
     epochs_logged,
@@ -20,6 +21,7 @@ from tests.pipeline.chain.faults import (
     kill,
     same,
     short,
+    steps_saved,
     supernet_of,
 )
 from tests.pipeline.chain.pauses import Pause
@@ -37,8 +39,11 @@ def test_a_worker_killed_at_a_random_step(
 ) -> None:
     draw, optimizer = random.Random(seed), OPTIMIZERS[seed % 2]
     pause = Pause(tmp_path, step=draw.randint(1, STEPS), rank=draw.randrange(2))
-    training = in_background(short(f"killed-{seed}", optimizer), workers, pause)
+    config = short(f"killed-{seed}", optimizer)
+    training = in_background(config, workers, pause)
     kill(pause.reached(training.done).pid)
+    # One interval, and one more where the newest checkpoint was still being written.
+    assert pause.step - steps_saved(config) <= 2 * INTERVAL
     pause.go_on()
     version = training.result()
     assert same(version, undisturbed(optimizer))

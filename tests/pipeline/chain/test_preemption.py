@@ -12,15 +12,24 @@ from ray.core.generated import autoscaler_pb2
 
 from pipeline.store import registry
 from pipeline.store.registry import Version
-from tests.pipeline.chain.faults import Driver, epochs_logged, none_left, same, short
+from tests.pipeline.chain.faults import (
+    Driver,
+    epochs_logged,
+    left_by_the_session,
+    none_left,
+    same,
+    short,
+)
 from tests.pipeline.chain.pauses import Pause
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def two_nodes() -> Iterator[Cluster]:
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without CPUs, and two nodes of which each holds the workers."""
+    for name in left_by_the_session():
+        monkeypatch.delenv(name)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(2):
