@@ -68,7 +68,7 @@ class StageQueue:
         self._task: Task | None = None
         self._state = _State()
         self._closed = False
-        self._controller: bytes | None = None
+        self._controller: Any = None
         self._present: set[int] = set()
         self._change = asyncio.Condition()
 
@@ -125,14 +125,14 @@ class StageQueue:
             self._closed = True
             self._change.notify_all()
 
-    async def controller(self) -> bytes | None:
-        """Handle of Ray Train's controller, pickled, once it has announced itself."""
+    async def controller(self) -> Any:
+        """Handle of Ray Train's controller, once it has announced itself."""
         return self._controller
 
     # For Ray Train's controller -------------------------------------------------------------------
 
-    async def announce(self, controller: bytes) -> None:
-        """The controller's handle, pickled, for the driver to abort it by."""
+    async def announce(self, controller: Any) -> None:
+        """The controller's handle, for the driver to abort it by."""
         self._controller = controller
 
     # For the workers ------------------------------------------------------------------------------

@@ -251,7 +251,7 @@ class _Running:
         with suppress(ray.exceptions.RayError):  # its end is how the controller answers
             controller = ray.get(self._queue.controller.remote(), timeout=_LEAVE_S)
             if controller is not None:
-                ray.get(cloudpickle.loads(controller).abort.remote(), timeout=_LEAVE_S)
+                ray.get(controller.abort.remote(), timeout=_LEAVE_S)
         self._thread.join(_LEAVE_S)
         self._clear()
 
