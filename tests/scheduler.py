@@ -2,11 +2,11 @@
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Tests of the session's Ray cluster, which is started once.
+# Tests of the session's Ray cluster, which is started once. Searches have one of their own: they would make
+# this the longest by far.
 RAY = (
     "tests/pipeline/chain/",
     "tests/pipeline/cluster/test_interrupts.py",
-    "tests/pipeline/sweep/test_search.py",
     "tests/test_private.py",
 )
 
