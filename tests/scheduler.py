@@ -2,8 +2,8 @@
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Tests of the session's Ray cluster, which is started once. Searches start one of their own beside it:
-# they would make these the longest by far.
+# Tests of the session's Ray cluster, which is started once. Searches start one of their own beside
+# it: they would make these the longest by far.
 RAY = (
     "tests/pipeline/chain/",
     "tests/pipeline/cluster/test_interrupts.py",

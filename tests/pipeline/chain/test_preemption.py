@@ -54,7 +54,10 @@ def workers_of(cluster: Cluster) -> list[psutil.Process]:
     nodes = [
         each
         for each in psutil.Process().children()
-        if each.name() == "raylet" and cluster.address in " ".join(each.cmdline())
+        # The one of the node that was drained has ended, and nobody has asked how.
+        if each.status() != psutil.STATUS_ZOMBIE
+        and each.name() == "raylet"
+        and cluster.address in " ".join(each.cmdline())
     ]
     below = [each for node in nodes for each in node.children()]
     return [each for each in below if each.name().startswith("ray::RayTrain")]
