@@ -98,9 +98,8 @@ def _made(
     workers: "WorkerGroup | None",
 ) -> tuple[Version, list[EvaluationRow]]:
     """The gated network, made of what is there and what is not; see `_settled`."""
-    from pipeline.training.worker_group import (
-        WorkerGroup,
-    )  # a finished chain does without Ray Train
+    # Here, for a finished chain does without Ray Train.
+    from pipeline.training.worker_group import WorkerGroup
 
     with nullcontext(workers) if workers else WorkerGroup() as at_work:
         at_work.start(config)  # they import PyTorch while the driver asks its store

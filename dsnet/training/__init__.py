@@ -10,7 +10,7 @@ from dsnet.training.distributed import GradientReducer, average_gradients
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
 from dsnet.training.finite import Kept, LossMeter, check_finite, not_finite
 from dsnet.training.gate import GateLoss, freeze_trunk, gate_step
-from dsnet.training.passes import CompiledPasses, Passes, prepare_compiler
+from dsnet.training.passes import CompiledPasses, Passes, compiled_passes, prepare_compiler
 from dsnet.training.recalibrate import recalibrate
 from dsnet.training.starting_point import Report, freeze, parameters_of, start_from
 
@@ -25,6 +25,7 @@ __all__ = [
     "average_gradients",
     "bootstrap_step",
     "check_finite",
+    "compiled_passes",
     "distill_step",
     "freeze",
     "freeze_trunk",

@@ -72,6 +72,12 @@ class CompiledPasses(Passes):
         return graph(x)
 
 
+def compiled_passes(batch_size: int, *networks: DSNet) -> Callable[[DSNet], Passes]:
+    """From each of the networks to its compiled passes, the same ones at each call."""
+    passes: dict[DSNet, Passes] = {net: CompiledPasses(net, batch_size) for net in networks}
+    return passes.__getitem__
+
+
 def _compiled(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """With graphs of its own: functions that share a code object share its graphs otherwise."""
     compiled: Callable[[Tensor], Tensor] = torch.compile(  # type: ignore[call-overload]

@@ -17,11 +17,11 @@ from torch import Tensor
 from dsnet import DSNet, create_model
 from dsnet.tasks import CLASSIFICATION
 from dsnet.training import (
-    CompiledPasses,
     GradientReducer,
     Kept,
     LossMeter,
     bootstrap_step,
+    compiled_passes,
     make_teacher,
     not_finite,
     random_widths,
@@ -198,8 +198,7 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
     reducer = GradientReducer(learning)
     how: dict[str, Any] = {}
     if variant.compiled:
-        passes = {net: CompiledPasses(net, case.batch_size) for net in (student, teacher)}
-        how["passes"] = passes.__getitem__
+        how["passes"] = compiled_passes(case.batch_size, student, teacher)
 
     meter = LossMeter()
 

@@ -14,10 +14,9 @@ from dsnet import DSNet, InputError, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
-    CompiledPasses,
     GradientReducer,
-    Passes,
     bootstrap_step,
+    compiled_passes,
     distill_step,
     freeze,
     labels_step,
@@ -263,10 +262,7 @@ def make_step(
     """One batch of stage I (images, labels, random widths), by the method that the config names."""
     how: dict[str, Any] = {"label_smoothing": section.label_smoothing}
     if section.compile:
-        compiled: dict[DSNet, Passes] = {
-            network: CompiledPasses(network, section.batch_size) for network in (student, teacher)
-        }
-        how["passes"] = compiled.__getitem__
+        how["passes"] = compiled_passes(section.batch_size, student, teacher)
     if section.bootstrap == "labels":
         return partial(labels_step, student, **how)
     if section.bootstrap == "distill":
