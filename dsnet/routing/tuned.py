@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dsnet.checks import check_numbers
 from dsnet.errors import InputError
-from dsnet.models.metadata import Prices, check_numbers, check_prices
+from dsnet.models.metadata import Prices, check_prices
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import heads_from_tensors, heads_to_tensors
 from dsnet.routing.budget import price_for
