@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
-from dsnet.inference.images import middle_square
 from dsnet.inference.predictor import Predictor
 from dsnet.routing.target import Target
+from dsnet.runtime.pictures import read_picture
+from dsnet.runtime.pixels import prepare
 from pipeline.cluster.progress import Progress
-from pipeline.data.pictures import read_picture
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +122,4 @@ def read_input(path: Path, metadata: Metadata) -> np.ndarray:
         reason = error.strerror or type(error).__name__
         raise InputError(f"{path}: expected an image file: {reason}") from None
     picture = read_picture(data, str(path))
-    height, width = picture.shape[:2]
-    top, left, side = middle_square(height, width, metadata.crop)
-    size = (metadata.resolution, metadata.resolution)
-    return cv2.resize(
-        picture[top : top + side, left : left + side], size, interpolation=cv2.INTER_AREA
-    )
+    return prepare(picture[None], metadata.resolution, metadata.crop)[0]

@@ -18,6 +18,7 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.files import atomic_file, room, sha256
+from dsnet.runtime.pictures import read_picture
 from pipeline.cluster.progress import Progress
 from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
 from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
@@ -28,7 +29,6 @@ from pipeline.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from pipeline.data.pictures import read_picture
 from pipeline.data.sources.base import Sample, Source
 
 logger = logging.getLogger(__name__)

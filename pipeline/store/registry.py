@@ -1,38 +1,42 @@
 """The model registry: what is registered, how it is named, and how it comes back as a folder.
 
-A version is a model directory among the artifacts of the run that made it, and tags that say where
-it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`, `code_version`, its metrics, the
-`task` it is for and which metric is its `headline`, and `content`, the digest of its SHA256SUMS. It
-is named `models:/NAME/3`, `models:/NAME@champion`, or `models:/NAME`: the champion, else the
-latest.
+A version is an MLflow model (`mlflow_model`): a model directory, what makes it one beside that, and
+tags that say where it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`,
+`code_version`, its metrics, the `task` it is for and which metric is its `headline`, `content`, the
+digest of its SHA256SUMS, and `mlflow_content`, that of what is beside. It is named
+`models:/NAME/3`, `models:/NAME@champion`, or `models:/NAME`: the champion, else the latest.
 """
 
 import difflib
 import logging
 import math
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 from pipeline.store import environment  # noqa: F401  before MLflow
 
 # isort: split
-from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from dsnet.errors import InputError
-from dsnet.files import SUMS, atomic_directory, sha256
-from dsnet.inference.export import ONNX, missing_extra
+from dsnet.files import SUMS, atomic_directory, room, sha256
+from dsnet.inference.export import missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
 from dsnet.routing.target import Target
+from dsnet.runtime.session import ONNX
 from dsnet.tasks import CLASSIFICATION, TASKS, Measure
-from pipeline.store import tracking
+from pipeline.store import artifacts, logged_model, mlflow_model, tracking
 from pipeline.store.aliases import alias_target
+from pipeline.store.card import FACTS, card, facts_of
 from pipeline.store.outage import ask
 
 logger = logging.getLogger(__name__)
@@ -50,6 +54,8 @@ ALLOWED = (
     "report.html",
 )
 
+_MLFLOW_CONTENT = "mlflow_content"
+_MODEL_ID = "model_id"  # of MLflow's logged model
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9][a-z0-9_-]{0,99}", re.IGNORECASE)
 _NAME = re.compile(r"[^/:@'\"\s]+")
@@ -120,23 +126,36 @@ def register(
     for alias in aliases:
         _check_alias(alias)
     directory = Path(directory)
-    content = _content(directory)
-    weights.load(directory)  # what others wrote may hold numbers that are not finite
-    weights.load_gates(directory)
-    all_tags = {**tags, **_as_tags(stage, tags, metrics), "content": content}
+    model, gates = weights.load(directory), weights.load_gates(directory)
+    all_tags = {
+        **tags,
+        **_as_tags(stage, tags, metrics),
+        "content": _content(directory),
+        FACTS: facts_of(model, gates),
+    }
+    about = card(name, all_tags, metrics)
 
     client = _patiently(tracking.client)
     if run_id is None:
         with tracking.stage_run(None, stage) as run:
             run_id = _patiently(run.opened)
     run_to_use = run_id
-    # Named by its content: another attempt writes the same files to the same place.
-    folder = f"model/{content[:16]}"
-    source = _patiently(lambda: client.get_run(run_to_use).info.artifact_uri) + f"/{folder}"
-
-    def upload() -> None:
-        client.log_artifacts(run_to_use, str(directory), folder)
-        _check_upload(directory, source)
+    logged = _patiently(lambda: logged_model.opened(client, name, run_to_use, all_tags))
+    source, model_id = logged.artifact_location, logged.model_id
+    with tempfile.TemporaryDirectory(prefix="dsnet-") as folder, room(folder):
+        whole = Path(shutil.copytree(directory, Path(folder, "model")))
+        all_tags[_MLFLOW_CONTENT] = mlflow_model.add(
+            whole,
+            model,
+            about,
+            run_id=run_to_use,
+            model_id=model_id,
+            made=logged.creation_timestamp,
+        )
+        _patiently(lambda: logged_model.upload(client, logged, whole))
+    all_tags[_MODEL_ID] = model_id
+    _patiently(lambda: _measure(client, run_to_use, all_tags, metrics))
+    _patiently(lambda: logged_model.finish(client, logged, run_to_use))
 
     attempts = 0
 
@@ -147,11 +166,13 @@ def register(
             for version in client.search_model_versions(f"run_id = '{run_to_use}'"):
                 if version.name == name and version.source == source:
                     return version
-        return client.create_model_version(name, source, run_to_use, tags=all_tags)
+        return client.create_model_version(
+            name, source, run_to_use, tags=all_tags, description=about, model_id=model_id
+        )
 
-    _patiently(upload)
     _patiently(lambda: _create_name(name))
     number = str(_patiently(create).version)
+    _patiently(lambda: logged_model.link(client, model_id, name, number))
     for alias in aliases:
         set_alias(name, alias, int(number))
     logger.info("registered models:/%s/%s", name, number)
@@ -179,7 +200,13 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
     """
     names = " ".join(sorted({**version.metrics, **metrics}))
     client = _patiently(tracking.client)
-    for key, value in {**_numbers(metrics), "metrics": names, **tags}.items():
+    numbers = _numbers(metrics)
+    later = {**version.tags, **tags}
+    if metrics and _MODEL_ID in later:
+        _patiently(lambda: _measure(client, version.run_id, later, metrics))
+        about = card(version.name, later, {**version.metrics, **metrics})
+        _patiently(lambda: client.update_model_version(version.name, str(version.version), about))
+    for key, value in {**numbers, "metrics": names, **tags}.items():
         _patiently(
             partial(client.set_model_version_tag, version.name, str(version.version), key, value)
         )
@@ -220,12 +247,12 @@ def _check_alias(alias: str) -> None:
         )
 
 
-def _check_upload(directory: Path, source: str) -> None:
-    """Every file is there, whole, and nothing else."""
-    here = {path.name: path.stat().st_size for path in directory.iterdir()}
-    there = _list(source)
-    if here != there:
-        raise RuntimeError(f"MLflow stored {there} of {here} (bytes) in {source}")
+def _measure(
+    client: MlflowClient, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float]
+) -> None:
+    """Metrics of a version as numbers, where searches find them."""
+    measured_on = tags.get("evaluated_on", "holdout"), tags["dataset_digest"]
+    logged_model.measure(client, tags[_MODEL_ID], run_id, metrics, measured_on)
 
 
 def _create_name(name: str) -> None:
@@ -262,7 +289,7 @@ def find(name: str, fingerprint: str) -> Version | None:
     _check_name(name)
     found = _search(f"name = '{name}' and tag.fingerprint = '{fingerprint}'")
     for version in sorted(found, key=lambda v: -int(v.version)):
-        if SUMS in _list(version.source or ""):
+        if SUMS in artifacts.names(version.source or ""):
             return _read(version, _aliases_of(_aliases(name), version))
         logger.warning("models:/%s/%s has lost its files, passed over", name, version.version)
     return None
@@ -318,12 +345,11 @@ def pull(uri: str, dest: Path) -> Path:
         )
     if occupied and _is_already(version, target, dest):
         return dest
-    files = _list(version.source)
-    _check_names(version, files)
+    files = _files(version)
     try:
         with atomic_directory(dest) as temporary:
             for name in files:
-                _download(version, name, temporary)
+                artifacts.download(version.source, name, temporary)
             if _content(temporary) != version.tags["content"]:
                 raise InputError(
                     f"{version.uri}: expected the content that was registered, found other; "
@@ -336,17 +362,6 @@ def pull(uri: str, dest: Path) -> Path:
         if not _is_already(version, target, dest):
             raise
     return dest
-
-
-def _download(version: Version, name: str, folder: Path) -> None:
-    """One file of a version into `folder`."""
-    _patiently(
-        lambda: download_artifacts(
-            artifact_uri=f"{version.source}/{name}",
-            dst_path=str(folder),
-            tracking_uri=tracking.uri(),
-        )
-    )
 
 
 def _is_already(version: Version, target: Target | None, folder: Path) -> bool:
@@ -363,7 +378,7 @@ def _is_already(version: Version, target: Target | None, folder: Path) -> bool:
     return (
         (folder / ONNX).is_file()
         or missing_extra() is not None
-        or ONNX not in _list(version.source)
+        or ONNX not in artifacts.names(version.source)
     )
 
 
@@ -376,12 +391,19 @@ def _source(version: Version, target: Target) -> dict[str, str]:
     }
 
 
-def _check_names(version: Version, names: Iterable[str]) -> None:
-    if wrong := sorted(set(names) - set(ALLOWED)):
+def _files(version: Version) -> list[str]:
+    """Names of a version's model directory; InputError for a file that is neither in such nor ours.
+
+    What makes it an MLflow model stays where it is.
+    """
+    names = artifacts.names(version.source)
+    beside = mlflow_model.ADDED if _MLFLOW_CONTENT in version.tags else frozenset()
+    if wrong := sorted(names - set(ALLOWED) - beside):
         raise InputError(
             f"{version.uri}: expected the files of a model directory ({', '.join(ALLOWED)}), "
             f"found {', '.join(wrong)}; nothing was pulled"
         )
+    return sorted(names - beside)
 
 
 def _content(directory: Path) -> str:
@@ -406,12 +428,6 @@ def _content(directory: Path) -> str:
         )
     weights.verify(directory)
     return sha256(sums)
-
-
-def _list(source: str) -> dict[str, int]:
-    """Names and sizes of what is in a folder of artifacts; empty if it is not there."""
-    found = _patiently(lambda: list_artifacts(artifact_uri=source, tracking_uri=tracking.uri()))
-    return {PurePosixPath(f.path).name: f.file_size or 0 for f in found}
 
 
 def _search(filter_string: str | None) -> list[ModelVersion]:
