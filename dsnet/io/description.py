@@ -1,4 +1,4 @@
-"""model.json: what a model directory says of itself, read within bounds and held to its types."""
+"""What a model directory says of itself: its checksums, and model.json within bounds. No torch."""
 
 import json
 from collections.abc import Mapping
@@ -7,11 +7,12 @@ from typing import Any
 
 from dsnet.checks import check_count
 from dsnet.errors import InputError
+from dsnet.files import SUMS, first_damaged
 from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 from dsnet.text import line, shown
 
-MODEL = "model.json"
+WEIGHTS, GATES, MODEL = "weights.safetensors", "gates.safetensors", "model.json"
 FORMAT = 1
 MOST_BYTES = 2**24  # a million class names, or the curves of a thousand gates
 MOST_GATES = 1000
@@ -20,8 +21,20 @@ MOST_GATES = 1000
 MOST_DEPTH = 16
 
 
+def verify(directory: Path) -> None:
+    """Check every file against SHA256SUMS. Raises InputError naming the first that differs."""
+    for name in (SUMS, MODEL, WEIGHTS):
+        if not (directory / name).is_file():
+            raise InputError(f"{directory} is not a model directory: it has no {name}")
+    if (damaged := first_damaged(directory, (MODEL, WEIGHTS))) is not None:
+        raise InputError(
+            f"{directory / damaged} does not match {SUMS}: the file is damaged or was changed; "
+            "pull it again"
+        )
+
+
 def read_description(directory: str | Path) -> dict[str, Any]:
-    """What model.json says: architecture, metadata, gates, and where the model comes from.
+    """What model.json says: architecture, metadata, gates, runs_at, and source, where it is from.
 
     Dicts, lists and plain values, of which `architecture_of`, `metadata_of` and
     `dsnet.routing.tuned.from_parts` make more. Raises InputError for a file that is no
@@ -50,7 +63,8 @@ def _parts(description: Mapping[str, Any]) -> dict[str, Any]:
     parts = {key: _dict(key, description[key]) for key in ("architecture", "metadata")}
     gates = description.get("gates", [])
     check_count("gates", gates, MOST_GATES)
-    return {**parts, "gates": gates, "source": _dict("source", description.get("source", {}))}
+    rest = {key: _dict(key, description.get(key, {})) for key in ("runs_at", "source")}
+    return {**parts, **rest, "gates": gates}
 
 
 def architecture_of(description: Mapping[str, Any], path: Path) -> Architecture:

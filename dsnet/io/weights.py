@@ -12,13 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dsnet.errors import InputError
-from dsnet.files import SUMS, atomic_directory, first_damaged, write_sums
+from dsnet.files import atomic_directory, write_sums
 from dsnet.io.description import (
     FORMAT,
+    GATES,
     MODEL,
+    WEIGHTS,
     architecture_of,
     metadata_of,
     read_description,
+    verify,
 )
 from dsnet.io.tensors import check_shapes, no_memory, outline, read_shapes, read_tensors
 from dsnet.models.architecture import Architecture
@@ -42,8 +45,6 @@ __all__ = [
     "verify",
     "write",
 ]
-
-WEIGHTS, GATES = "weights.safetensors", "gates.safetensors"
 
 
 def save(model: DSNet, directory: str | Path, gates: Sequence[TunedGate] = ()) -> Path:
@@ -220,15 +221,3 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     tensors = read_tensors(path)
     check_tensors(tensors, str(path))
     return tensors
-
-
-def verify(directory: Path) -> None:
-    """Check every file against SHA256SUMS. Raises InputError naming the first that differs."""
-    for name in (SUMS, MODEL, WEIGHTS):
-        if not (directory / name).is_file():
-            raise InputError(f"{directory} is not a model directory: it has no {name}")
-    if (damaged := first_damaged(directory, (MODEL, WEIGHTS))) is not None:
-        raise InputError(
-            f"{directory / damaged} does not match {SUMS}: the file is damaged or was changed; "
-            "pull it again"
-        )

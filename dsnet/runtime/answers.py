@@ -32,7 +32,8 @@ def classified(
     probabilities = exact / exact.sum(1, keepdims=True)
     labels = order.tolist()
     sure = np.take_along_axis(probabilities, order, 1).tolist()
-    names = [[classes[label] if classes else None for label in row] for row in labels]
+    known = dict(enumerate(classes))
+    names = [[known.get(label) for label in row] for row in labels]
     columns: dict[str, list[Any]] = {
         "label": [row[0] for row in labels],
         "class": [row[0] for row in names],
