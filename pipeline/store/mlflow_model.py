@@ -42,9 +42,10 @@ ADDED = frozenset(
         _REQUIREMENTS,
         _PYTHON_ENV,
         _CONDA,
+        "registered_model_meta",  # by MLflow, where it loads a version from a folder in place
     }
 )
-"""Names of what is added at the root of a version's folder."""
+"""Names of what is beside a model directory's own files at the root of a version's folder."""
 
 
 def add(directory: Path, model: DSNet, card: str, *, run_id: str, model_id: str, made: int) -> str:
