@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
+from dsnet.io.description import read_description
 from dsnet.routing.curve import nearest, price_at
 from dsnet.routing.target import Target, parse_target
 from dsnet.runtime.session import DESCRIPTION, HEAD, ONNX, Session
@@ -30,7 +31,7 @@ class Exported:
         self.metadata: dict[str, Any] = about["metadata"]
         self.madds: list[int] = about["madds"]
         self._routes: list[int] = about["routes"]
-        self._gates = json.loads((directory / "model.json").read_text()).get("gates", [])
+        self._gates = read_description(directory)["gates"]
 
     def __call__(
         self, images: np.ndarray, budget: Target | float | str | None = None

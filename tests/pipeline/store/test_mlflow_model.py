@@ -25,7 +25,8 @@ from dsnet import Metadata
 from dsnet.errors import InputError
 from dsnet.inference.export import write_onnx
 from dsnet.routing.tuned import fitted
-from pipeline.predict import open_model, predict
+from pipeline.predict.model import open_runner
+from pipeline.predict.stream import predict
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.bare_python import BarePython
@@ -91,13 +92,14 @@ def encoded(files: list[Path]) -> list[str]:
 
 def check(answers: list[dict[str, Any]], files: list[Path], budget: float | None) -> None:
     """Answers are those of `dsnet predict`."""
-    expected = predict(open_model(URI, None if budget is None else str(budget)), files)
-    assert len({each.label for each in expected}) > 3
-    for key, attribute in (("label", "label"), ("class", "name"), ("width", "width")):
-        assert [a[key] for a in answers] == [getattr(e, attribute) for e in expected], budget
-    assert [a["madds"] for a in answers] == [e.madds for e in expected]
+    with open_runner(URI, None if budget is None else str(budget)) as (runner, spent):
+        batches = predict(runner, [str(path) for path in files], spent)
+        expected = [row for rows in batches for row in rows]
+    assert len({row["label"] for row in expected}) > 3
+    for key in ("label", "class", "width", "madds"):
+        assert [a[key] for a in answers] == [row[key] for row in expected], budget
     confidences = [a["confidence"] for a in answers]
-    assert confidences == pytest.approx([e.confidence for e in expected], abs=1e-4)
+    assert confidences == pytest.approx([row["confidence"] for row in expected], abs=1e-4)
 
 
 ELSEWHERE = """
