@@ -26,7 +26,7 @@ from dsnet.errors import InputError
 from dsnet.inference.export import write_onnx
 from dsnet.routing.tuned import fitted
 from pipeline.predict.model import open_runner
-from pipeline.predict.stream import predict
+from pipeline.predict.stream import Row, predict
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.bare_python import BarePython
@@ -90,11 +90,16 @@ def encoded(files: list[Path]) -> list[str]:
     return [base64.b64encode(path.read_bytes()).decode() for path in files]
 
 
+def answered(files: list[Path], budget: str | None) -> list[Row]:
+    """What `dsnet predict` says."""
+    with open_runner(URI, budget) as (runner, spent):
+        batches = predict(runner, [str(path) for path in files], spent)
+        return [row for rows in batches for row in rows]
+
+
 def check(answers: list[dict[str, Any]], files: list[Path], budget: float | None) -> None:
     """Answers are those of `dsnet predict`."""
-    with open_runner(URI, None if budget is None else str(budget)) as (runner, spent):
-        batches = predict(runner, [str(path) for path in files], spent)
-        expected = [row for rows in batches for row in rows]
+    expected = answered(files, None if budget is None else str(budget))
     assert len({row["label"] for row in expected}) > 3
     for key in ("label", "class", "width", "madds"):
         assert [a[key] for a in answers] == [row[key] for row in expected], budget
@@ -311,13 +316,13 @@ def test_a_server_answers_base64_pictures_and_refuses_the_rest(
 ) -> None:
     three = files[:3]
     rows = {"columns": ["image"], "data": [[text] for text in encoded(three)]}
-    expected = {budget: predict(open_model(URI, budget), three) for budget in (None, "0.3")}
+    expected = {budget: answered(three, budget) for budget in (None, "0.3")}
     for body in ({"dataframe_split": rows}, {"inputs": encoded(three)}):
         for budget, params in ((None, {}), ("0.3", {"params": {"budget": 0.3}})):
             status, answers = post(server, **body, **params)
             assert status == 200, answers
-            assert [a["label"] for a in answers] == [e.label for e in expected[budget]]
-            assert [a["width"] for a in answers] == [e.width for e in expected[budget]]
+            assert [a["label"] for a in answers] == [e["label"] for e in expected[budget]]
+            assert [a["width"] for a in answers] == [e["width"] for e in expected[budget]]
     for body, says in (
         ({"inputs": ["no picture"]}, "expected base64 text"),
         ({"inputs": [str(three[0])]}, "expected base64 text, found"),  # a path is none of theirs
