@@ -27,7 +27,7 @@ class Exported:
         self._directory = directory
         self._session = Session(directory / ONNX)
         about = json.loads(self._session.metadata[DESCRIPTION])
-        self.task: str = about["task"]
+        self.task: str = about.get("task", "classification")  # files of before there were tasks
         self.metadata: dict[str, Any] = about["metadata"]
         self.madds: list[int] = about["madds"]
         self._routes: list[int] = about["routes"]
@@ -74,7 +74,7 @@ class Exported:
         inputs = {k: shape for k, shape in self._session.inputs.items() if k.startswith(HEAD)}
         if {name: value.shape for name, value in heads.items()} != inputs:
             raise InputError(
-                f"gate {gate} is of another shape than the one in {ONNX}: this budget needs torch "
-                "(pip install torch)"
+                f"{ONNX} does not take gate {gate}, which is of another kind than its own: this "
+                "budget needs torch (pip install torch)"
             )
         return heads

@@ -9,6 +9,7 @@ from dsnet.routing.tuned import TunedGate
 
 FACTS = "facts"
 """Tag of a version: what its card needs to know of the network, as JSON."""
+_LONGEST = 5000
 
 
 def facts_of(model: DSNet, gates: list[TunedGate]) -> str:
@@ -45,6 +46,12 @@ def card(name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> st
         )
         + "\n"
     )
+
+
+def description(text: str) -> str:
+    """A card as the description of a version in MLflow, whose databases take 5,000 characters."""
+    more = "\n\n… README.md among the files has the rest."
+    return text if len(text) <= _LONGEST else text[: _LONGEST - len(more)] + more
 
 
 def _what(facts: Mapping[str, Any], tags: Mapping[str, str]) -> str:

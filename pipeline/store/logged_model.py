@@ -5,8 +5,11 @@ Its metrics are numbers, which searches compare: `metrics.top1 > 0.9`.
 
 import json
 import re
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.store import environment  # noqa: F401  before MLflow
@@ -15,12 +18,55 @@ from pipeline.store import environment  # noqa: F401  before MLflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 
+from dsnet import DSNet
+from dsnet.files import room
 from pipeline.store.artifacts import files
+from pipeline.store.connection import uri
+from pipeline.store.mlflow_model import add
+from pipeline.store.outage import ask
 
 CONTENT = "content"
+_TAGS = ("stage", "fingerprint", "dataset_digest", CONTENT)  # of a version, that it has too
 _NOT_IN_NAMES = re.compile(r"[/:.%\"']")
 _DIGEST_LENGTH = 36  # of a data set's digest, MLflow's own limit
 _VERSIONS = "mlflow.modelVersions"  # the tag by which MLflow's pages link to versions
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What was logged."""
+
+    model_id: str
+    source: str
+    """URI of its folder of artifacts."""
+    added: str
+    """Digest of what makes it an MLflow model."""
+
+
+def log(
+    client: MlflowClient,
+    name: str,
+    run_id: str,
+    directory: Path,
+    model: DSNet,
+    card: str,
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+) -> Logged:
+    """A model directory as a logged model of its run, whole and measured.
+
+    model: what is in the directory. card: its README.md. tags, metrics: those of the version that
+    is to be made of it. Waits for the store as `ask` does.
+    """
+    begun = ask(uri(), lambda: opened(client, name, run_id, tags))
+    with tempfile.TemporaryDirectory(prefix="dsnet-") as folder, room(folder):
+        whole = Path(shutil.copytree(directory, Path(folder, "model")))
+        made = begun.creation_timestamp
+        added = add(whole, model, card, run_id=run_id, model_id=begun.model_id, made=made)
+        ask(uri(), lambda: _upload(client, begun, whole))
+    measure(client, begun.model_id, run_id, metrics, tags)
+    ask(uri(), lambda: _finish(client, begun, run_id))
+    return Logged(begun.model_id, begun.artifact_location, added)
 
 
 def opened(client: MlflowClient, name: str, run_id: str, tags: Mapping[str, str]) -> LoggedModel:
@@ -36,12 +82,13 @@ def opened(client: MlflowClient, name: str, run_id: str, tags: Mapping[str, str]
         mine = (model.name, model.source_run_id) == (name, run_id)
         if mine and model.status == LoggedModelStatus.PENDING:
             return model
+    few = {key: tags[key] for key in _TAGS}
     return client.create_logged_model(
-        experiment, name, source_run_id=run_id, tags=dict(tags), model_type="ds-net"
+        experiment, name, source_run_id=run_id, tags=few, model_type="ds-net"
     )
 
 
-def upload(client: MlflowClient, model: LoggedModel, directory: Path) -> None:
+def _upload(client: MlflowClient, model: LoggedModel, directory: Path) -> None:
     """Every file of `directory`, and nothing else; RuntimeError if something else came of it."""
     client.log_model_artifacts(model.model_id, str(directory))
     here = {
@@ -58,7 +105,7 @@ def upload(client: MlflowClient, model: LoggedModel, directory: Path) -> None:
         )
 
 
-def finish(client: MlflowClient, model: LoggedModel, run_id: str) -> None:
+def _finish(client: MlflowClient, model: LoggedModel, run_id: str) -> None:
     """It is whole: ready, and what its run has made."""
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -69,26 +116,19 @@ def measure(
     model_id: str,
     run_id: str,
     metrics: Mapping[str, float],
-    measured_on: tuple[str, str],
+    tags: Mapping[str, str],
 ) -> None:
-    """Log metrics of the model, and of its run. measured_on: which images, and their digest."""
+    """Log metrics of the model, and of its run, on the images that the version's tags name."""
     now = int(1000 * time.time())
-    where, digest = measured_on
-    client.log_batch(
-        run_id,
-        [
-            Metric(
-                name,
-                value,
-                now,
-                step=0,
-                model_id=model_id,
-                dataset_name=where,
-                dataset_digest=digest[:_DIGEST_LENGTH],
-            )
-            for name, value in metrics.items()
-        ],
-    )
+    images = {
+        "dataset_name": tags.get("evaluated_on", "holdout"),
+        "dataset_digest": tags["dataset_digest"][:_DIGEST_LENGTH],
+    }
+    entities = [
+        Metric(name, value, now, step=0, model_id=model_id, **images)
+        for name, value in metrics.items()
+    ]
+    ask(uri(), lambda: client.log_batch(run_id, entities))
 
 
 def link(client: MlflowClient, model_id: str, name: str, version: str) -> None:

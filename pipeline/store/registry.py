@@ -11,8 +11,6 @@ import difflib
 import logging
 import math
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +20,11 @@ from typing import TypeVar
 from pipeline.store import environment  # noqa: F401  before MLflow
 
 # isort: split
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from dsnet.errors import InputError
-from dsnet.files import SUMS, atomic_directory, room, sha256
+from dsnet.files import SUMS, atomic_directory, sha256
 from dsnet.inference.export import missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
@@ -36,7 +33,7 @@ from dsnet.runtime.session import ONNX
 from dsnet.tasks import CLASSIFICATION, TASKS, Measure
 from pipeline.store import artifacts, logged_model, mlflow_model, tracking
 from pipeline.store.aliases import alias_target
-from pipeline.store.card import FACTS, card, facts_of
+from pipeline.store.card import FACTS, card, description, facts_of
 from pipeline.store.outage import ask
 
 logger = logging.getLogger(__name__)
@@ -126,11 +123,12 @@ def register(
     for alias in aliases:
         _check_alias(alias)
     directory = Path(directory)
+    content = _content(directory)
     model, gates = weights.load(directory), weights.load_gates(directory)
     all_tags = {
         **tags,
         **_as_tags(stage, tags, metrics),
-        "content": _content(directory),
+        logged_model.CONTENT: content,
         FACTS: facts_of(model, gates),
     }
     about = card(name, all_tags, metrics)
@@ -140,22 +138,9 @@ def register(
         with tracking.stage_run(None, stage) as run:
             run_id = _patiently(run.opened)
     run_to_use = run_id
-    logged = _patiently(lambda: logged_model.opened(client, name, run_to_use, all_tags))
-    source, model_id = logged.artifact_location, logged.model_id
-    with tempfile.TemporaryDirectory(prefix="dsnet-") as folder, room(folder):
-        whole = Path(shutil.copytree(directory, Path(folder, "model")))
-        all_tags[_MLFLOW_CONTENT] = mlflow_model.add(
-            whole,
-            model,
-            about,
-            run_id=run_to_use,
-            model_id=model_id,
-            made=logged.creation_timestamp,
-        )
-        _patiently(lambda: logged_model.upload(client, logged, whole))
-    all_tags[_MODEL_ID] = model_id
-    _patiently(lambda: _measure(client, run_to_use, all_tags, metrics))
-    _patiently(lambda: logged_model.finish(client, logged, run_to_use))
+    logged = logged_model.log(client, name, run_to_use, directory, model, about, all_tags, metrics)
+    source, model_id = logged.source, logged.model_id
+    all_tags |= {_MODEL_ID: model_id, _MLFLOW_CONTENT: logged.added}
 
     attempts = 0
 
@@ -167,7 +152,12 @@ def register(
                 if version.name == name and version.source == source:
                     return version
         return client.create_model_version(
-            name, source, run_to_use, tags=all_tags, description=about, model_id=model_id
+            name,
+            source,
+            run_to_use,
+            tags=all_tags,
+            description=description(about),
+            model_id=model_id,
         )
 
     _patiently(lambda: _create_name(name))
@@ -203,9 +193,13 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
     numbers = _numbers(metrics)
     later = {**version.tags, **tags}
     if metrics and _MODEL_ID in later:
-        _patiently(lambda: _measure(client, version.run_id, later, metrics))
+        logged_model.measure(client, later[_MODEL_ID], version.run_id, metrics, later)
         about = card(version.name, later, {**version.metrics, **metrics})
-        _patiently(lambda: client.update_model_version(version.name, str(version.version), about))
+        _patiently(
+            lambda: client.update_model_version(
+                version.name, str(version.version), description(about)
+            )
+        )
     for key, value in {**numbers, "metrics": names, **tags}.items():
         _patiently(
             partial(client.set_model_version_tag, version.name, str(version.version), key, value)
@@ -220,7 +214,15 @@ def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) 
     missing += [metric for metric in required if metric not in metrics]
     if missing:
         raise ValueError(f"a version needs tags and metrics: {', '.join(missing)} missing")
-    if both := metrics.keys() & {*tags, "stage", "metrics", "content"}:
+    if both := metrics.keys() & {
+        *tags,
+        "stage",
+        "metrics",
+        "content",
+        FACTS,
+        _MLFLOW_CONTENT,
+        _MODEL_ID,
+    }:
         raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
     return {"stage": stage, "metrics": " ".join(sorted(metrics)), **_numbers(metrics)}
 
@@ -245,14 +247,6 @@ def _check_alias(alias: str) -> None:
         raise InputError(
             f"alias {alias!r}: expected letters, digits, - and _, other than latest and v1, v2, …"
         )
-
-
-def _measure(
-    client: MlflowClient, run_id: str, tags: Mapping[str, str], metrics: Mapping[str, float]
-) -> None:
-    """Metrics of a version as numbers, where searches find them."""
-    measured_on = tags.get("evaluated_on", "holdout"), tags["dataset_digest"]
-    logged_model.measure(client, tags[_MODEL_ID], run_id, metrics, measured_on)
 
 
 def _create_name(name: str) -> None:

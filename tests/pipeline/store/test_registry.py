@@ -17,7 +17,7 @@ import dsnet
 from dsnet.errors import InputError
 from dsnet.files import SUMS, sha256
 from dsnet.io import weights
-from pipeline.store import connection, logged_model, outage, registry, tracking
+from pipeline.store import connection, logged_model, mlflow_model, outage, registry, tracking
 from pipeline.store.registry import Version
 
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
@@ -77,7 +77,8 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def rewrite_sums(directory: Path) -> None:
-    files = sorted(path for path in directory.iterdir() if path.name != SUMS)
+    others = {SUMS, *mlflow_model.ADDED}
+    files = sorted(path for path in directory.iterdir() if path.name not in others)
     lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.name}\n" for f in files]
     (directory / SUMS).write_text("".join(lines))
 
@@ -242,8 +243,8 @@ def test_an_alias_that_cannot_be_one_is_refused_before_anything_is_uploaded(
 def begun(name: str, directory: Path, run: str) -> Path:
     """Where a registration before has begun to upload the same model."""
     client = tracking.client()
-    content = {"content": sha256(directory / SUMS)}
-    return Path(logged_model.opened(client, name, run, content).artifact_location)
+    tags = TAGS | {"stage": "gate", "content": sha256(directory / SUMS)}
+    return Path(logged_model.opened(client, name, run, tags).artifact_location)
 
 
 def test_an_upload_that_fails_half_way_leaves_no_version(
