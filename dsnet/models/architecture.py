@@ -84,8 +84,8 @@ class Architecture:
             raise InputError(f"dropout must lie in [0, 1), found {shown(self.dropout)}")
         for entries in self.routes or ():
             check_count("network routes", entries, MOST_WIDTHS)
-            for entry in entries:
-                check_whole("network routes", entry, MOST_WIDTHS, least=0)
+            if not all(type(entry) is int for entry in entries):
+                raise InputError(f"network routes must be whole numbers, found {shown(entries)}")
 
     @property
     def gates(self) -> tuple[int, ...]:

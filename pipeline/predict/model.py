@@ -86,7 +86,7 @@ def _directory(
         return
     from pipeline.store import aliases, registry, tracking  # MLflow takes seconds to import
 
-    tracking.configure()
+    tracking.configure(make=False)
     with tempfile.TemporaryDirectory(prefix="dsnet-") as temporary:
         folder = registry.pull(registry.resolve(model).uri, Path(temporary, "model"))
         yield folder, budget or aliases.alias_target(model)

@@ -12,10 +12,10 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pipeline.store import environment  # noqa: F401  before MLflow
 
@@ -30,17 +30,18 @@ from dsnet.inference.retune import retune
 from dsnet.io import weights
 from dsnet.routing.target import Target
 from dsnet.runtime.session import ONNX
-from dsnet.tasks import CLASSIFICATION, TASKS, Measure
+from dsnet.text import shown
 from pipeline.store import artifacts, logged_model, mlflow_model, tracking
 from pipeline.store.aliases import alias_target
 from pipeline.store.card import FACTS, card, description, facts_of
-from pipeline.store.outage import ask
+from pipeline.store.outage import ask, is_permanent, reason
+from pipeline.store.version import AVERAGE_MADDS, headline_of, read_version
+from pipeline.store.version import Version as Version  # what all else here is about
 
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 REQUIRED_TAGS = ("fingerprint", "parent", "dataset_digest", "code_version")
-AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
 # What a model directory may hold; nothing that anybody would execute or unpickle.
 ALLOWED = (
     weights.WEIGHTS,
@@ -59,42 +60,6 @@ _NAME = re.compile(r"[^/:@'\"\s]+")
 _URI = re.compile(rf"models:/(?P<name>{_NAME.pattern})(/(?P<version>[0-9]+)|@(?P<alias>[\w-]+))?")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version of a model."""
-
-    name: str
-    version: int
-    aliases: tuple[str, ...]
-    stage: str
-    tags: dict[str, str]
-    """Every tag, `stage` and metrics included."""
-    metrics: dict[str, float]
-    run_id: str
-    source: str
-    """URI of its folder among the run's artifacts."""
-
-    @property
-    def uri(self) -> str:
-        """`models:/NAME/3`."""
-        return f"models:/{self.name}/{self.version}"
-
-    @property
-    def task(self) -> str:
-        """Name of what it is for; versions older than tasks are classifiers."""
-        return self.tags.get("task", CLASSIFICATION.name)
-
-    @property
-    def headline(self) -> Measure:
-        """What its metrics are compared by: of `metrics`, the one of this name."""
-        return _headline(self.tags)
-
-    @property
-    def value(self) -> float:
-        """Its headline's mean."""
-        return self.metrics[self.headline.name]
 
 
 # ------------------------------------------------------------------------------------- writing
@@ -210,7 +175,7 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
 def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, str]:
     """The tags that register adds: stage, metrics, and which of the tags are metrics."""
     missing = [tag for tag in REQUIRED_TAGS if tag not in tags]
-    required = (_headline(tags).name, AVERAGE_MADDS)
+    required = (headline_of(tags).name, AVERAGE_MADDS)
     missing += [metric for metric in required if metric not in metrics]
     if missing:
         raise ValueError(f"a version needs tags and metrics: {', '.join(missing)} missing")
@@ -225,14 +190,6 @@ def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) 
     }:
         raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
     return {"stage": stage, "metrics": " ".join(sorted(metrics)), **_numbers(metrics)}
-
-
-def _headline(tags: Mapping[str, str]) -> Measure:
-    """The measure that a version's tags name; of a task that is not known here, a bare number."""
-    name = tags.get("headline", CLASSIFICATION.headline.name)
-    task = TASKS.get(tags.get("task", CLASSIFICATION.name))
-    known = {measure.name: measure for measure in task.measures} if task else {}
-    return known.get(name) or Measure(name, name)
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, str]:
@@ -274,8 +231,17 @@ def versions(name: str | None = None) -> list[Version]:
         aliases, found = _names(), _search(None)
     else:
         aliases, found = {name: _aliases(name)}, _search(f"name = '{name}'")
-    read = [_read(each, _aliases_of(aliases.get(each.name, {}), each)) for each in found]
-    return sorted(read, key=lambda each: (each.name, each.version))
+    read = (_readable(each, _aliases_of(aliases.get(each.name, {}), each)) for each in found)
+    return sorted(filter(None, read), key=lambda each: (each.name, each.version))
+
+
+def _readable(version: ModelVersion, aliases: Iterable[str]) -> Version | None:
+    """A version among others: one that makes no sense is no reason to list none."""
+    try:
+        return _read(version, aliases)
+    except InputError as error:
+        logger.warning("%s, passed over", error)
+        return None
 
 
 def find(name: str, fingerprint: str) -> Version | None:
@@ -390,7 +356,17 @@ def _files(version: Version) -> list[str]:
 
     What makes it an MLflow model stays where it is.
     """
-    names = artifacts.names(version.source)
+    try:
+        names = artifacts.names(version.source)
+    except MlflowException as error:
+        if not is_permanent(error):
+            raise
+        raise InputError(
+            f"{version.uri}: expected files at {shown(version.source)}, found: {reason(error)}"
+        ) from error
+    if not names:
+        raise InputError(f"{version.uri}: expected files at {shown(version.source)}, found none")
+    _refuse_links(version, names)
     beside = mlflow_model.ADDED if _MLFLOW_CONTENT in version.tags else frozenset()
     if wrong := sorted(names - set(ALLOWED) - beside):
         raise InputError(
@@ -398,6 +374,19 @@ def _files(version: Version) -> list[str]:
             f"found {', '.join(wrong)}; nothing was pulled"
         )
     return sorted(names - beside)
+
+
+def _refuse_links(version: Version, names: Iterable[str]) -> None:
+    """Raise InputError where a version's files lie here and one of them is a link elsewhere."""
+    parts = urlsplit(version.source)
+    if parts.scheme not in ("", "file"):
+        return
+    folder = Path(unquote(parts.path))
+    if links := sorted(name for name in names if (folder / name).is_symlink()):
+        raise InputError(
+            f"{version.uri}: expected files of its own, found links: {', '.join(map(shown, links))}"
+            "; nothing was pulled"
+        )
 
 
 def _content(directory: Path) -> str:
@@ -491,14 +480,11 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 
 def _read(version: ModelVersion, aliases: Iterable[str]) -> Version:
-    tags = dict(version.tags)
-    return Version(
-        name=version.name,
-        version=int(version.version),
-        aliases=tuple(aliases),
-        stage=tags["stage"],
-        tags=tags,
-        metrics={name: float(tags[name]) for name in tags.get("metrics", "").split()},
-        run_id=version.run_id or "",
-        source=version.source or "",
+    return read_version(
+        version.name,
+        int(version.version),
+        dict(version.tags),
+        aliases,
+        run_id=version.run_id,
+        source=version.source,
     )

@@ -113,7 +113,7 @@ OUT_OF_BOUNDS: list[tuple[tuple[str | int, ...], Any, str]] = [
     ((A, "family"), {"a": 1}, "network family must be text"),
     ((A, "stem_pool"), 1, "network stem_pool must be true or false"),
     ((A, "dropout"), "0.5", "not readable"),
-    ((A, "routes"), [["a"]], "network routes must be a whole number"),
+    ((A, "routes"), [["a"]], "network routes must be whole numbers"),
     ((A, "routes"), [[0, 1]] * MANY, "network routes must have up to"),
     ((A, "\x1b[2J"), 1, "architecture has unknown fields"),
     ((M, "resolution"), 10**9, "metadata.resolution must be a whole number up to"),
