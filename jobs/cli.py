@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import click
 
+from dsnet.text import escaped
 from jobs.output import claim_stdout
 
 COMMANDS = {
@@ -151,7 +152,7 @@ def _refuse(problem: str) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(f"dsnet: {' '.join(text.split())}", err=True)
+    click.echo(f"dsnet: {escaped(' '.join(text.split()))}", err=True)
 
 
 def _usage(error: click.UsageError) -> str:

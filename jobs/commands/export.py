@@ -44,7 +44,7 @@ def command(
       dsnet export ./digits digits-half.onnx --float16
     """
     from dsnet.inference.export import OPSETS, export
-    from pipeline.predict import open_model
+    from pipeline.predict.model import open_model
 
     with working():
         written = export(

@@ -28,7 +28,7 @@ def command(model_uri: str, directory: str) -> None:
     from pipeline.store import registry, tracking
 
     with working():
-        tracking.configure()
+        tracking.configure(make=False)
         path = registry.pull(model_uri, Path(directory))
         click.echo(f"{path} {_runs_at(path)}", err=True)
     click.echo(path)

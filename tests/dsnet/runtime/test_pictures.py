@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dsnet.errors import InputError
-from pipeline.data.pictures import read_picture
+from dsnet.runtime.pictures import read_picture
 
 from .conftest import encoded, smooth_picture
 
