@@ -118,7 +118,10 @@ def measure(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
 ) -> None:
-    """Log metrics of the model, and of its run, on the images that the version's tags name."""
+    """Log metrics of the model on the images that the version's tags name.
+
+    MLflow keeps them in its run too, where they are figures of the whole beside the curves.
+    """
     now = int(1000 * time.time())
     images = {
         "dataset_name": tags.get("evaluated_on", "holdout"),
