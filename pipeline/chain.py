@@ -3,22 +3,22 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dsnet
 from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins
-from pipeline.data.dataset import ingest
+from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.checks import announce, check_classes, check_model
 from pipeline.runner.doubts import points, warn
 from pipeline.runner.evaluate import counts, evaluate
 from pipeline.runner.find_or_train import find_or_train
-from pipeline.runner.force import NOTHING, Force
+from pipeline.runner.force import NOTHING, Force, Forced
 from pipeline.runner.gate import gate
-from pipeline.runner.job import Job
-from pipeline.runner.plan import announce_plan, begin_forced, plan
+from pipeline.runner.job import Job, local
+from pipeline.runner.plan import announce_plan, anything_to_do, begin_forced, plan
 from pipeline.runner.promotion import settle
-from pipeline.runner.starting_point import starting_point
+from pipeline.runner.starting_point import Start, starting_point
 from pipeline.runner.supernet import given_supernet
 from pipeline.stages import calibrate, supernet
 from pipeline.stages.stage import Stage
@@ -26,7 +26,9 @@ from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.training.evaluation import EvaluationRow
 from pipeline.training.sanity import Labels, doubts
-from pipeline.training.worker_group import WorkerGroup
+
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker_group import WorkerGroup
 
 # Each stage takes the version that the one before it registered.
 SUPERNET: tuple[Stage[Any], ...] = (
@@ -54,7 +56,7 @@ class ChainResult:
 
 
 def run(
-    config: Config, *, force: Force = NOTHING, workers: WorkerGroup | None = None
+    config: Config, *, force: Force = NOTHING, workers: "WorkerGroup | None" = None
 ) -> ChainResult:
     """Run every stage that is not done yet; each takes the version the one before registered.
 
@@ -74,24 +76,53 @@ def run(
     specs = [stage.spec for stage in SUPERNET]
     steps, forced = begin_forced(config, plan(config, dataset, specs, given, start, force))
     announce_plan(steps)
-    ours = WorkerGroup() if workers is None else nullcontext(workers)
-    with interruptible(), tracking.chain_run(config) as run, ours as at_work:
-        job = Job(config, dataset, run, at_work, start, forced)
-        version = given or make_supernet(job)
-        for step in GATED:
-            version = step(job, version)
-        model, images = dsnet.load(job.local(version)), dataset.test.samples
-        labels = Labels.of(dataset, model.task)
-        rows = counts(version).rows(model)
-        reached = points(rows, model, config.gate.target)
-        warn(doubts(*reached, model.task.headline, images, labels))
-        targets = [] if config.gate.target is None else [config.gate.target]
-        version = settle(version, targets, images, labels)
-        if forced is not None:
-            forced.done()
-        names = [version.name] if given else [job.supernet_name, version.name]
-        versions = [v for name in names for v in registry.versions(name)]
-        return ChainResult(version, rows, images, versions)
+    found = steps[-1].found
+    with interruptible():
+        if found is None or anything_to_do(steps):
+            version, rows = _made(config, dataset, given, start, forced, workers)
+        else:
+            version, rows = _settled(config, dataset, found)
+    if forced is not None:
+        forced.done()
+    names = [version.name] if given else [f"{config.name}-supernet", version.name]
+    versions = [v for name in names for v in registry.versions(name)]
+    return ChainResult(version, rows, dataset.test.samples, versions)
+
+
+def _made(
+    config: Config,
+    dataset: Dataset,
+    given: Version | None,
+    start: Start | None,
+    forced: Forced | None,
+    workers: "WorkerGroup | None",
+) -> tuple[Version, list[EvaluationRow]]:
+    """The gated network, made of what is there and what is not; see `_settled`."""
+    from pipeline.training.worker_group import (
+        WorkerGroup,
+    )  # a finished chain does without Ray Train
+
+    with nullcontext(workers) if workers else WorkerGroup() as at_work:
+        at_work.start(config)  # they import PyTorch while the driver asks its store
+        with tracking.chain_run(config) as run:
+            job = Job(config, dataset, run, at_work, start, forced)
+            version = given or make_supernet(job)
+            for step in GATED:
+                version = step(job, version)
+            return _settled(config, dataset, version)
+
+
+def _settled(
+    config: Config, dataset: Dataset, version: Version
+) -> tuple[Version, list[EvaluationRow]]:
+    """The evaluated version with the aliases that are its due, and what it reaches, doubts told."""
+    model, images = dsnet.load(local(config, version)), dataset.test.samples
+    labels = Labels.of(dataset, model.task)
+    rows = counts(version).rows(model)
+    reached = points(rows, model, config.gate.target)
+    warn(doubts(*reached, model.task.headline, images, labels))
+    targets = [] if config.gate.target is None else [config.gate.target]
+    return settle(version, targets, images, labels), rows
 
 
 def make_supernet(job: Job) -> Version:

@@ -1,15 +1,41 @@
 """The real things that tests share: one Ray cluster and one MLflow server for the session."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
 
+from tests.disk import small_disk
 from tests.mlflow_server import MLflowServer
+from tests.scheduler import Scheduler, scope
+
+# Read by PyTorch when it is imported, and by every process that a test starts. The networks are too
+# small to be worth a second thread, and threads of several processes that wait for each other spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Ray's workers step back by 15 otherwise, and wait for the tests of the other processes.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 # Machines are shared: how long one example takes says nothing.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
+    config.option.loadscopereorder = False  # the longest first, not the one of most tests
+    return Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: scope(item.nodeid) != "ray")  # the longest of all
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="random steps to kill a worker at")
+    parser.addoption("--away", type=float, default=0, help="seconds of an MLflow server's outage")
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +61,10 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.uri
     finally:
         server.stop()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MB, empty."""
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder

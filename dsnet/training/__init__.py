@@ -10,14 +10,17 @@ from dsnet.training.distributed import GradientReducer, average_gradients
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
 from dsnet.training.finite import Kept, LossMeter, check_finite, not_finite
 from dsnet.training.gate import GateLoss, freeze_trunk, gate_step
+from dsnet.training.passes import CompiledPasses, Passes, prepare_compiler
 from dsnet.training.recalibrate import recalibrate
 from dsnet.training.starting_point import Report, freeze, parameters_of, start_from
 
 __all__ = [
+    "CompiledPasses",
     "GateLoss",
     "GradientReducer",
     "Kept",
     "LossMeter",
+    "Passes",
     "Report",
     "average_gradients",
     "bootstrap_step",
@@ -30,6 +33,7 @@ __all__ = [
     "make_teacher",
     "not_finite",
     "parameters_of",
+    "prepare_compiler",
     "random_widths",
     "recalibrate",
     "start_from",

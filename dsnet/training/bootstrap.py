@@ -10,9 +10,11 @@ from dsnet.models.network import DSNet
 from dsnet.models.width import Width
 from dsnet.nn.layers import BATCHNORM_MOMENTUM
 from dsnet.training.distributed import GradientReducer
+from dsnet.training.passes import Passes
 
 Losses = dict[str, Tensor]
 Criterion = Callable[[Tensor], Tensor]
+MakePasses = Callable[[DSNet], Passes]
 
 
 def bootstrap_step(
@@ -24,6 +26,7 @@ def bootstrap_step(
     ensemble: bool = True,
     label_smoothing: float = 0.0,
     reducer: GradientReducer | None = None,
+    passes: MakePasses = Passes,
 ) -> Losses:
     """One batch of stage I: backward of every term, gradients summed.
 
@@ -35,19 +38,21 @@ def bootstrap_step(
     images: normalised float (N, 3, H, W); labels: int64 (N,), or what else the model's task has for
     targets. label_smoothing: of class labels. reducer: armed before the last backward pass, to
     average gradients over workers while it runs; its `finish` is the caller's.
+    passes: how `model` and `teacher` run; where they are compiled, the same ones at each call.
     Returns the detached losses {"largest", "random_0", …, "smallest"}, scalars. The largest comes
     last in time, so that the gradients of every parameter are complete when its backward ends.
     """
     widths = _inner_widths(model, random_widths)
+    run, teach = passes(model), passes(teacher)
     with torch.no_grad():
-        target = model.task.soften(teacher(images, width=teacher.space.largest))
+        target = model.task.soften(teach.whole(images, teacher.space.largest))
         mean = target
         if ensemble and widths:
-            shared = _SharedPrefix(teacher, images, updates=0)
+            shared = _SharedPrefix(teach, images, updates=0)
             outputs = [model.task.soften(shared.outputs(width)) for width in widths]
             mean = torch.stack([target, *outputs]).mean(0)
-    losses = _slim_terms(model, images, widths, _soft(model, target), _soft(model, mean))
-    largest = _largest_term(model, images, labels, label_smoothing, reducer)
+    losses = _slim_terms(run, images, widths, _soft(model, target), _soft(model, mean))
+    largest = _largest_term(run, images, labels, label_smoothing, reducer)
     return {"largest": largest, **losses}
 
 
@@ -58,17 +63,19 @@ def distill_step(
     random_widths: Sequence[int | Width],
     label_smoothing: float = 0.0,
     reducer: GradientReducer | None = None,
+    passes: MakePasses = Passes,
 ) -> Losses:
     """One batch of in-place distillation: the slim widths learn from the student's own largest.
 
     As `bootstrap_step`, with the largest width's detached output as the only soft target.
     """
     widths = _inner_widths(model, random_widths)
-    outputs = model(images, width=model.space.largest)
+    run = passes(model)
+    outputs = run.whole(images, model.space.largest)
     loss = model.task.loss(outputs, labels, label_smoothing).mean()
     loss.backward()
     soft = _soft(model, model.task.soften(outputs))
-    return {"largest": loss.detach(), **_slim_terms(model, images, widths, soft, soft, reducer)}
+    return {"largest": loss.detach(), **_slim_terms(run, images, widths, soft, soft, reducer)}
 
 
 def labels_step(
@@ -78,6 +85,7 @@ def labels_step(
     random_widths: Sequence[int | Width],
     label_smoothing: float = 0.0,
     reducer: GradientReducer | None = None,
+    passes: MakePasses = Passes,
 ) -> Losses:
     """One batch in which every width learns from the labels alone. As `bootstrap_step`."""
     widths = _inner_widths(model, random_widths)
@@ -85,8 +93,9 @@ def labels_step(
     def hard(outputs: Tensor) -> Tensor:
         return model.task.loss(outputs, labels, label_smoothing).mean()
 
-    losses = _slim_terms(model, images, widths, hard, hard)
-    largest = _largest_term(model, images, labels, label_smoothing, reducer)
+    run = passes(model)
+    losses = _slim_terms(run, images, widths, hard, hard)
+    largest = _largest_term(run, images, labels, label_smoothing, reducer)
     return {"largest": largest, **losses}
 
 
@@ -107,13 +116,14 @@ def _soft(model: DSNet, soft: Tensor) -> Criterion:
 
 
 def _largest_term(
-    model: DSNet,
+    passes: Passes,
     images: Tensor,
     labels: Tensor,
     label_smoothing: float,
     reducer: GradientReducer | None,
 ) -> Tensor:
-    outputs = model(images, width=model.space.largest)
+    model = passes.model
+    outputs = passes.whole(images, model.space.largest)
     loss = model.task.loss(outputs, labels, label_smoothing).mean()
     if reducer is not None:
         reducer.arm()
@@ -122,7 +132,7 @@ def _largest_term(
 
 
 def _slim_terms(
-    model: DSNet,
+    passes: Passes,
     images: Tensor,
     widths: Sequence[Width],
     random_criterion: Criterion,
@@ -134,8 +144,8 @@ def _slim_terms(
     reducer: given where nothing comes after them.
     """
     terms = {f"random_{i}": (width, random_criterion) for i, width in enumerate(widths)}
-    terms["smallest"] = (model.space[0], smallest_criterion)
-    shared = _SharedPrefix(model, images, updates=len(terms))
+    terms["smallest"] = (passes.model.space[0], smallest_criterion)
+    shared = _SharedPrefix(passes, images, updates=len(terms))
     losses = {}
     for name, (width, criterion) in terms.items():
         loss = criterion(shared.outputs(width))
@@ -164,16 +174,17 @@ class _SharedPrefix:
     without gates shares nothing, and every sub-network runs on its own.
     """
 
-    def __init__(self, model: DSNet, images: Tensor, updates: int):
-        self.model, self.images = model, images
+    def __init__(self, passes: Passes, images: Tensor, updates: int):
+        self.passes, self.images = passes, images
         self.output: Tensor | None = None
+        model = passes.model
         if not model.architecture.gates:
             return
         # One update moves the statistics by m of their way, n in a row by 1 - (1 - m)^n.
         way = (1 - (1 - BATCHNORM_MOMENTUM) ** updates) / BATCHNORM_MOMENTUM
         self.statistics = list(model.buffers()) if updates > 1 else []
         before = [buffer.clone() for buffer in self.statistics]
-        self.output = model.segment(0, images, model.space[0])[0]
+        self.output = passes.prefix(images)
         self.leaf = self.output.detach().requires_grad_(self.output.requires_grad)
         self.rest = [
             (new - old) * (way - 1) for new, old in zip(self.statistics, before, strict=True)
@@ -181,8 +192,8 @@ class _SharedPrefix:
 
     def outputs(self, width: Width) -> Tensor:
         if self.output is None:
-            return self.model(self.images, width=width)
-        return self.model.tail(self.leaf, self.images, width)
+            return self.passes.whole(self.images, width)
+        return self.passes.tail(self.leaf, self.images, width)
 
     def backward(self) -> None:
         if self.output is None:

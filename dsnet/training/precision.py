@@ -26,5 +26,9 @@ def bfloat16_pays(architecture: Architecture, device: torch.device) -> bool:
 
 def pays_on_cpu(architecture: Architecture, capabilities: Mapping[str, object]) -> bool:
     """`bfloat16_pays` on a CPU with these instructions, named as `torch.cpu.get_capabilities`."""
-    multiplies = any(capabilities.get(name) for name in _CPU_MULTIPLIES)
-    return multiplies and family(architecture.family).dense
+    return cpu_multiplies(capabilities) and family(architecture.family).dense
+
+
+def cpu_multiplies(capabilities: Mapping[str, object]) -> bool:
+    """Whether a CPU with these instructions multiplies bfloat16."""
+    return any(capabilities.get(name) for name in _CPU_MULTIPLIES)

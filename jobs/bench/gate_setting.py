@@ -18,8 +18,9 @@ from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.data.random_bits import permutation
 from pipeline.data.split import holdout
-from pipeline.routing_table.build import build, pending
+from pipeline.routing_table.build import build
 from pipeline.routing_table.read import read_table
+from pipeline.routing_table.shards import pending
 from pipeline.runner.checks import check_classes, check_model
 from pipeline.runner.job import Job
 from pipeline.runner.supernet import gateless, given_supernet

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, islice, repeat
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -15,19 +17,24 @@ from torch import Tensor
 from dsnet import DSNet, create_model
 from dsnet.tasks import CLASSIFICATION
 from dsnet.training import (
+    CompiledPasses,
     GradientReducer,
+    Kept,
+    LossMeter,
     bootstrap_step,
     make_teacher,
+    not_finite,
     random_widths,
     update_teacher,
 )
-from jobs.bench.interleaved import compare, throughput
+from dsnet.training.precision import cpu_multiplies
+from jobs.bench.interleaved import Measure, compare, throughput
 from jobs.bench.official import OfficialProcedure
 from jobs.bench.options import Options
 from jobs.bench.record import Record
 from jobs.bench.team import Team
 from pipeline.config import Supernet
-from pipeline.training.optimization import make_optimizer
+from pipeline.training.optimization import make_optimizer, take_step
 
 SECTION = Supernet()
 
@@ -37,7 +44,8 @@ class Variant:
     """One way to take a step.
 
     official: the whole step as the official code takes it, whatever `step` and `ensemble` say.
-    amp: bfloat16 where autocast has it.
+    amp: bfloat16 where autocast has it. compiled: as `supernet.compile` has it. guarded: with what
+    the training loop does beside, to count losses and to skip a step that is not finite.
     """
 
     step: Callable[..., dict[str, Tensor]] = bootstrap_step
@@ -46,6 +54,8 @@ class Variant:
     ensemble: bool = True
     layout: torch.memory_format = torch.channels_last
     fused: bool = True
+    compiled: bool = False
+    guarded: bool = False
 
 
 PLAIN = Variant(ensemble=False)
@@ -55,13 +65,17 @@ OFFICIAL = Variant(official=True, layout=torch.contiguous_format)
 
 @dataclass(frozen=True)
 class Case:
-    """A network and its images; `steps` of it are timed together."""
+    """A network and its images; `steps` of it are timed together.
+
+    draws: of random widths, taken in turn; None: each step has its own.
+    """
 
     arch: str
     classes: int
     resolution: int
     batch_size: int
     steps: int
+    draws: int | None = None
 
 
 def bench(options: Options) -> list[Record]:
@@ -69,7 +83,8 @@ def bench(options: Options) -> list[Record]:
 
     ds_mbnet at 96 pixels with 1000 classes and ds_mbnet_digits at 8 with 10; batches of 32 random
     images for each worker. First in this process, then in two that have half of the threads each
-    and average their gradients over gloo.
+    and average their gradients over gloo. Last, unless `quick`, with compiled passes, which take
+    minutes to compile.
     """
     threads = options.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
@@ -80,7 +95,11 @@ def bench(options: Options) -> list[Record]:
     with group_of_one():
         for case in cases:
             records += _compared(case, options.runs)
-    return records + _compared_by_two(cases[0], options.runs, max(1, threads // 2))
+    records += _compared_by_two(cases[0], options.runs, max(1, threads // 2))
+    if not options.quick:
+        with group_of_one():
+            records += _compared_compiled(cases[0], options.runs)
+    return records
 
 
 def _compared(case: Case, runs: int) -> list[Record]:
@@ -88,25 +107,38 @@ def _compared(case: Case, runs: int) -> list[Record]:
         "official procedure": OFFICIAL,
         "plain, nothing shared": replace(PLAIN, step=unshared_step),
         "plain": PLAIN,
-        "plain, bfloat16": replace(PLAIN, amp=True),
+        "plain, guarded": replace(PLAIN, guarded=True),
         "ensemble, nothing shared": replace(ENSEMBLE, step=unshared_step),
         "ensemble": ENSEMBLE,
         "ensemble, contiguous": replace(ENSEMBLE, layout=torch.contiguous_format),
         "ensemble, not fused": replace(ENSEMBLE, fused=False),
     }
+    if cpu_multiplies(torch.cpu.get_capabilities()):  # elsewhere it takes many times as long
+        variants["plain, bfloat16"] = replace(PLAIN, amp=True)
     against = {
         "plain, nothing shared": "official procedure",
         "plain": "official procedure",
+        "plain, guarded": "plain",
         "plain, bfloat16": "plain",
         "ensemble": "ensemble, nothing shared",
         "ensemble, contiguous": "ensemble",
         "ensemble, not fused": "ensemble",
     }
+    return compare(f"supernet {case.arch}", _measures(case, variants), against=against, runs=runs)
+
+
+def _compared_compiled(case: Case, runs: int) -> list[Record]:
+    """One draw of random widths: every width is a graph, compiled in the round that warms up."""
+    variants = {"official procedure": OFFICIAL, "plain": PLAIN}
+    variants["plain, compiled"] = replace(PLAIN, compiled=True)
+    measures = _measures(replace(case, draws=1), variants)
+    group = f"supernet {case.arch}, one draw"
+    return compare(group, measures, against="official procedure", runs=runs)
+
+
+def _measures(case: Case, variants: dict[str, Variant]) -> dict[str, Measure]:
     images = case.steps * case.batch_size
-    measures = {
-        name: throughput(training(case, variant), images) for name, variant in variants.items()
-    }
-    return compare(f"supernet {case.arch}", measures, against=against, runs=runs)
+    return {name: throughput(training(case, variant), images) for name, variant in variants.items()}
 
 
 def _compared_by_two(case: Case, runs: int, threads: int) -> list[Record]:
@@ -155,7 +187,7 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
     shape = (case.batch_size, 3, case.resolution, case.resolution)
     images = torch.randn(shape, generator=generator).to(memory_format=variant.layout)
     labels = torch.randint(case.classes, (case.batch_size,), generator=generator)
-    widths = torch.Generator().manual_seed(0)
+    widths = _draws(student, case.draws)
     smoothing = SECTION.label_smoothing
     student.train()
     if variant.official:
@@ -164,12 +196,19 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
         )
 
     reducer = GradientReducer(learning)
+    how: dict[str, Any] = {}
+    if variant.compiled:
+        passes = {net: CompiledPasses(net, case.batch_size) for net in (student, teacher)}
+        how["passes"] = passes.__getitem__
+
+    meter = LossMeter()
 
     def step() -> dict[str, Tensor]:
-        inner = random_widths(student, SECTION.random_widths, widths)
+        inner = next(widths)
         if variant.official:
             return official.step(images, labels, inner)
         optimizer.zero_grad()
+        before = Kept(list(student.buffers())) if variant.guarded else None
         with torch.autocast("cpu", torch.bfloat16, enabled=variant.amp):
             losses = variant.step(
                 student,
@@ -180,13 +219,28 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
                 ensemble=variant.ensemble,
                 label_smoothing=smoothing,
                 reducer=reducer,
+                **how,
             )
         reducer.finish()
-        optimizer.step()
-        update_teacher(teacher, student, SECTION.ema)
+        if before is None:
+            optimizer.step()
+            update_teacher(teacher, student, SECTION.ema)
+            return losses
+        skip = not_finite([p.grad for p in learning if p.grad is not None])
+        take_step(optimizer, skip)
+        before.put_back(skip)
+        update_teacher(teacher, student, SECTION.ema, skip)
+        meter.add(1, losses, skip)
         return losses
 
     return lambda: [step() for _ in range(case.steps)]
+
+
+def _draws(student: DSNet, count: int | None) -> Iterator[list[int]]:
+    """Random widths for step after step; `count` as `Case.draws`."""
+    generator = torch.Generator().manual_seed(0)
+    draws = (random_widths(student, SECTION.random_widths, generator) for _ in repeat(None))
+    return draws if count is None else cycle(list(islice(draws, count)))
 
 
 def unshared_step(

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from pipeline.chain import ChainResult
 
 
-@click.command("run", cls=ConfigCommand)
-@config_flags
-@click.option(
+force_flag = click.option(
     "--force",
     "forced",
     multiple=True,
@@ -23,6 +21,11 @@ if TYPE_CHECKING:
     help="Run this stage anew although its result is there, and all that follows from it: one of "
     f"{', '.join(STAGES)}. Several: again, or with commas.",
 )
+
+
+@click.command("run", cls=ConfigCommand)
+@config_flags
+@force_flag
 def command(config_file: str, forced: tuple[str, ...], **flags: str | None) -> None:
     """Run the whole chain: ingest, supernet, calibrate, gate, evaluate, register.
 

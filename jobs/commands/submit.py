@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.commands.run import force_flag
 from jobs.commands.sweep import parse_targets, targets_flag
 from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import program, working
+from pipeline.runner.force import Force
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -43,9 +45,16 @@ def job_flags(function: Callable[..., None]) -> Callable[..., None]:
 @command.command("run", cls=ConfigCommand)
 @job_flags
 @config_flags
+@force_flag
 @click.pass_context
 def run(
-    ctx: click.Context, /, config_file: str, address: str, follow: bool, **flags: str | None
+    ctx: click.Context,
+    /,
+    config_file: str,
+    address: str,
+    follow: bool,
+    forced: tuple[str, ...],
+    **flags: str | None,
 ) -> None:
     """Run the whole chain of a configuration on a cluster.
 
@@ -61,7 +70,8 @@ def run(
       dsnet submit run --config jobs/configs/digits.yaml --address http://127.0.0.1:8265 --follow
       dsnet submit run --config mine.yaml --address https://ray.example.org --cluster.workers 8
     """
-    ctx.exit(_submit(address, follow, ["run"], configuration(config_file, flags)))
+    words = ["run", *(word for stage in Force.of(forced).stages for word in ("--force", stage))]
+    ctx.exit(_submit(address, follow, words, configuration(config_file, flags)))
 
 
 @command.command("sweep", cls=ConfigCommand)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the same in every moment of a run, whatever Ray puts in their place.
+"""Ctrl-C, SIGTERM, a lost cluster: the same in every moment of a run, whatever Ray makes of them.
 
 `ray.init` answers SIGTERM by an exit in the middle of its own work, which ends in an abort. Ray
 Train and Ray Tune answer Ctrl-C, and leave their answers behind: one between two stages goes to a
@@ -13,6 +13,10 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_reasons: list[Exception] = []
+"""Why the block that is `interruptible` at the moment is to end, where it is no signal."""
+_within = threading.Event()
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: whoever started this process, a scheduler perhaps, wants it gone."""
@@ -21,6 +25,8 @@ class Terminated(KeyboardInterrupt):
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Within, Ctrl-C and SIGTERM raise KeyboardInterrupt; what leaves after SIGTERM is Terminated.
+
+    And so does `end_by` from another thread; what leaves is then its error.
 
     To be entered after `ray.init`, by the main thread; in another it does nothing.
     """
@@ -36,12 +42,27 @@ def interruptible() -> Iterator[None]:
     with handlers_kept():
         for number in _SIGNALS:
             signal.signal(number, interrupt)
+        _within.set()
         try:
             yield
         except KeyboardInterrupt:
+            if _reasons:
+                raise _reasons[0] from None
             if signal.SIGTERM in received:
                 raise Terminated from None
             raise
+        finally:
+            _within.clear()
+            _reasons.clear()
+
+
+def end_by(error: Exception) -> None:
+    """From another thread: end what is `interruptible` at the moment, if anything is."""
+    if _within.is_set():
+        _reasons.append(error)
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 @contextmanager

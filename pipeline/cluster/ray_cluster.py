@@ -7,8 +7,10 @@ import socket
 import ray
 
 from dsnet.errors import InputError
+from pipeline.cluster.agents import end_agents_with_this_process
 from pipeline.cluster.interrupts import handlers_kept
 from pipeline.cluster.ray_private import autoscaling_limits
+from pipeline.cluster.watch import JOINED_S, OWN_S, watch
 from pipeline.config import Cluster
 
 logger = logging.getLogger(__name__)
@@ -26,8 +28,11 @@ def connect(cluster: Cluster) -> None:
         with handlers_kept():  # ray.init has an answer of its own to SIGTERM
             if address := os.environ.get("RAY_ADDRESS"):
                 join(address)
+                if "://" not in address:  # a client of Ray's own, which is no part of the cluster
+                    watch(JOINED_S)
             else:
                 start()
+                watch(OWN_S)
     check_capacity(cluster, most_resources())
 
 
@@ -77,6 +82,7 @@ def start(cpus: int | None = None) -> str:
         dashboard_port=port,
         logging_level=logging.WARNING,
     )
+    end_agents_with_this_process()
     return ray.get_runtime_context().gcs_address
 
 

@@ -34,10 +34,13 @@ def announcing(queue: Any) -> "RayTrainCallback":
     nothing.
     """
     import ray
+    from ray import cloudpickle
     from ray.train.v2._internal.execution.callback import ControllerCallback
 
     class Announcing(ControllerCallback):
         def after_controller_start(self, train_run_context: Any) -> None:
-            ray.get(queue.announce.remote(ray.get_runtime_context().current_actor))
+            controller = ray.get_runtime_context().current_actor
+            # As bytes: to read a handle, the queue would import Ray Train for a second.
+            ray.get(queue.announce.remote(cloudpickle.dumps(controller)))
 
     return Announcing()

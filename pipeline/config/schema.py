@@ -174,6 +174,9 @@ class Supernet(Section):
     amp: bool | Literal["auto"] = False
     """Mixed precision (bfloat16) on the device that trains; auto: where that device multiplies
     bfloat16 and the family gains by it (docs/training.md)."""
+    compile: bool = False
+    """Compile the passes of each width with torch.compile, at its first use: minutes at the start
+    of a training for faster steps after it (docs/training.md). It wants a C++ compiler on CPUs."""
     accumulate: Positive = 1
     """Batches whose gradients are averaged before each step."""
     checkpoint_every: Positive = 1

@@ -20,7 +20,8 @@ import numba as nb
 import numpy as np
 
 from dsnet.runtime.pixels import middle_square
-from pipeline.data.ffcv import JPEG, LIBRARY, AllocationQuery, Operation, State
+from pipeline.data.beton_format import JPEG
+from pipeline.data.ffcv import LIBRARY, AllocationQuery, Operation, State
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
 Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]

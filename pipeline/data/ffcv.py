@@ -43,7 +43,6 @@ with torch_threads_kept(), _plain_dictionaries():
     import ffcv.loader.loader
     from ffcv import _libffcv
     from ffcv.fields import IntField, RGBImageField
-    from ffcv.fields.rgb_image import IMAGE_MODES
     from ffcv.loader import Loader
     from ffcv.memory_managers import OSCacheManager
     from ffcv.memory_managers.os_cache import OSCacheContext
@@ -54,14 +53,6 @@ with torch_threads_kept(), _plain_dictionaries():
     from ffcv.pipeline.state import State
     from ffcv.reader import Reader
     from ffcv.traversal_order.base import TraversalOrder
-    from ffcv.types import (
-        ALLOC_TABLE_TYPE,
-        CURRENT_VERSION,
-        TYPE_ID_HANDLER,
-        FieldDescType,
-        HeaderType,
-        get_metadata_type,
-    )
     from ffcv.writer import DatasetWriter, MemoryAllocator
 
 
@@ -97,21 +88,12 @@ class MappedFile(OSCacheManager):
 ffcv.loader.loader.OSCacheManager = MappedFile
 
 LIBRARY: str = _libffcv.__file__
-JPEG: int = IMAGE_MODES["jpg"]
-RAW: int = IMAGE_MODES["raw"]
 
 __all__ = [
-    "ALLOC_TABLE_TYPE",
-    "CURRENT_VERSION",
-    "JPEG",
     "LIBRARY",
-    "RAW",
-    "TYPE_ID_HANDLER",
     "AllocationQuery",
     "Compiler",
     "DatasetWriter",
-    "FieldDescType",
-    "HeaderType",
     "IntField",
     "Loader",
     "MappedFile",
@@ -123,6 +105,5 @@ __all__ = [
     "Reader",
     "State",
     "TraversalOrder",
-    "get_metadata_type",
     "torch_threads_kept",
 ]

@@ -11,25 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dsnet.errors import InputError
-from pipeline.data.ffcv import (
+from pipeline.data.beton_format import (
     ALLOC_TABLE_TYPE,
     CURRENT_VERSION,
+    FIELDS,
     JPEG,
+    METADATA_START,
     RAW,
-    TYPE_ID_HANDLER,
+    SAMPLE_TYPE,
     FieldDescType,
     HeaderType,
-    IntField,
-    RGBImageField,
-    get_metadata_type,
 )
 
 if TYPE_CHECKING:
     from pipeline.data.manifest import Manifest
 
-FIELDS = {"image": RGBImageField, "label": IntField}
-SAMPLE_TYPE = get_metadata_type([field() for field in FIELDS.values()])
-METADATA_START = HeaderType.itemsize + len(FIELDS) * FieldDescType.itemsize
 PAGE_SIZE = 8 * 2**20  # bytes; no picture has more, once encoded
 LONGEST_SIDE = 65535  # pixels; FFCV stores sides in 16 bits
 MOST_PIXELS = 2**29 // 3  # of one picture, 512 MiB decoded; Pillow opens no larger ones either
@@ -91,10 +87,9 @@ def _check_file_header(beton: Path, samples: int, table: int) -> None:
         if header[name] != expected:
             raise _refusal(beton, str(expected), header[name], f", header, {name}")
     fields = np.fromfile(beton, FieldDescType, len(FIELDS), offset=HeaderType.itemsize)
-    for field, (name, kind) in zip(fields, FIELDS.items(), strict=True):
-        found = (bytes(field["name"]).rstrip(b"\0"), TYPE_ID_HANDLER.get(int(field["type_id"])))
-        if found != (name.encode(), kind):
-            raise _refusal(beton, f"{name} of type {kind.__name__}", "another", ", header, field")
+    for field, (name, (number, kind)) in zip(fields, FIELDS.items(), strict=True):
+        if (bytes(field["name"]).rstrip(b"\0"), field["type_id"]) != (name.encode(), number):
+            raise _refusal(beton, f"{name} of type {kind}", "another", ", header, field")
 
 
 def _check(

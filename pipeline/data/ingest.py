@@ -3,25 +3,12 @@
 import hashlib
 import json
 import logging
-import math
-import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import cv2
-import numpy as np
-
 from dsnet.errors import InputError
-from dsnet.files import atomic_file, room, sha256
-from dsnet.runtime.pictures import read_picture
-from pipeline.cluster.progress import Progress
-from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
-from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
+from dsnet.files import atomic_file, sha256
+from pipeline.data.headers import LONGEST_SIDE
 from pipeline.data.manifest import (
     FORMAT,
     Manifest,
@@ -29,12 +16,10 @@ from pipeline.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from pipeline.data.sources.base import Sample, Source
+from pipeline.data.sources.base import Source
 
 logger = logging.getLogger(__name__)
 
-# "smart" stores pictures of up to 64x64 pixels as they are: JPEG would lose detail and gain little.
-SMART_THRESHOLD = 64 * 64 * 3
 WRITE_MODES = ("raw", "jpg", "smart")
 
 
@@ -74,15 +59,11 @@ def ingest(
     if present is not None:
         logger.info("%s already holds %s %s", dest, source.name, source.split)
         return present
-    field = RGBImageField(write_mode, smart_threshold=SMART_THRESHOLD, jpeg_quality=quality)
-    threads = workers or len(os.sched_getaffinity(0))
-    name = f"ingest {source.split}"
+    # FFCV and OpenCV, which data that are there have no need of.
+    from pipeline.data.beton_writer import write
+
     with atomic_file(dest) as temporary:
-        writer = _Writer(temporary, field, len(source))
-        progress = Progress(name, total=len(source), unit="images")
-        with room(dest.parent, writer.bytes_in_all), progress, writer:
-            for picture in _encoded(source, field, max_resolution, threads):
-                progress.update(writer.add(picture))
+        statistics = write(source, temporary, dest.parent, **options, workers=workers)
         manifest = Manifest(
             beton=dest,
             samples=len(source),
@@ -92,7 +73,7 @@ def ingest(
             source=source.name,
             split=source.split,
             fingerprint=fingerprint,
-            **writer.statistics(),
+            **statistics,
         )
         # From here until the new manifest is there, `dest` is a beton without one: refused.
         manifest_path(dest).unlink(missing_ok=True)
@@ -125,152 +106,3 @@ def _present(dest: Path, fingerprint: str) -> Manifest | None:
         logger.warning("made again: %s", error)
         return None
     return manifest
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A picture as the beton will hold it."""
-
-    path: str
-    label: int
-    header: np.ndarray  # FFCV's record of mode, width, height and address (the last yet unknown)
-    data: np.ndarray  # uint8, raw pixels or JPEG
-    mean: np.ndarray  # (3,), in 0..1
-    square_mean: np.ndarray  # (3,), mean of the squares
-
-
-def _encode(
-    sample: Sample, classes: int, field: RGBImageField, max_resolution: int | None
-) -> _Encoded:
-    if not 0 <= sample.label < classes:
-        raise InputError(
-            f"{sample.path}: expected a label from 0 to {classes - 1}, found {sample.label}"
-        )
-    image = sample.image
-    if isinstance(image, bytes):
-        image = read_picture(image, sample.path)
-    image = shrink(image, max_resolution)
-    height, width = image.shape[:2]
-    if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
-        raise InputError(
-            f"{sample.path}: expected sides of at most {LONGEST_SIDE} pixels and at most "
-            f"{MOST_PIXELS} pixels in all, found {width}x{height}; set max_resolution"
-        )
-    header = np.zeros(1, field.metadata_type)
-    stored = np.empty(0, np.uint8)
-
-    def malloc(size: int) -> tuple[int, np.ndarray]:
-        nonlocal stored
-        stored = np.empty(size, np.uint8)
-        return 0, stored
-
-    field.encode(header, image, malloc)
-    mean, std = cv2.meanStdDev(image)
-    mean, std = mean[:, 0] / 255, std[:, 0] / 255
-    return _Encoded(sample.path, sample.label, header, stored, mean, std**2 + mean**2)
-
-
-def shrink(image: np.ndarray, max_resolution: int | None) -> np.ndarray:
-    """`image`, uint8 (H, W, 3), with its longer side at most `max_resolution` pixels."""
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    if max_resolution is None or longer <= max_resolution:
-        return image
-    # Whole numbers: FFCV's own resizer rounds 0.999... down and makes sides of no pixel at all.
-    size = (max(1, width * max_resolution // longer), max(1, height * max_resolution // longer))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _encoded(
-    source: Source, field: RGBImageField, max_resolution: int | None, threads: int
-) -> Iterator[_Encoded]:
-    """Every picture, encoded, in order. Threads suffice: Pillow and OpenCV release the GIL."""
-
-    def work(index: int) -> _Encoded:
-        return _encode(source[index], len(source.classes), field, max_resolution)
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
-    pending: deque[Future[_Encoded]] = deque()
-    try:
-        for index in range(len(source)):
-            pending.append(pool.submit(work, index))
-            if len(pending) > 4 * threads:  # bounds the memory
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-class _Writer:
-    """FFCV's file format, written from this process, in order.
-
-    FFCV's own `from_indexed_dataset` waits for ever when one of its processes fails, and its
-    processes write pages in whatever order they finish, so no two files are alike.
-    """
-
-    def __init__(self, path: Path, field: RGBImageField, samples: int) -> None:
-        fields = {"image": field, "label": IntField()}
-        self._file = DatasetWriter(str(path), fields, page_size=PAGE_SIZE)
-        self._file.num_samples = samples
-        self._done = self._bytes = 0
-        self._sums = np.zeros((2, 3))
-        self._max_height = self._max_width = 0
-
-    def __enter__(self) -> None:
-        self._file.prepare()
-        # FFCV shares the headers between processes, in a file system that containers keep small
-        # and that outlives a killed process. One process writes here: an array does.
-        self._file.metadata_sm.close()
-        self._file.metadata_sm.unlink()
-        self._headers = np.zeros(self._file.num_samples, self._file.metadata_type)
-        self._file.metadata_sm = SimpleNamespace(buf=self._headers)
-        self._allocator = MemoryAllocator(
-            self._file.fname, self._file.data_region_start, self._file.page_size
-        )
-        self._allocator.__enter__()
-        # FFCV's own file is not buffered, and does not notice that a write was cut short: of a disk
-        # that has room for half a page.
-        self._allocator.fp.close()
-        self._allocator.fp = open(self._file.fname, "ab")
-
-    def add(self, picture: _Encoded) -> int:
-        """Append a picture; returns how many there are now."""
-        if picture.data.nbytes > self._file.page_size:
-            raise InputError(
-                f"{picture.path}: expected at most {self._file.page_size} bytes once encoded, "
-                f"found {picture.data.nbytes}; set max_resolution"
-            )
-        self._allocator.set_current_sample(self._done)
-        address, memory = self._allocator.malloc(picture.data.nbytes)
-        memory[:] = picture.data
-        header = self._headers[self._done]
-        header["f0"] = picture.header[0]
-        header["f0"]["data_ptr"] = address
-        header["f1"] = picture.label
-        self._sums += picture.mean, picture.square_mean
-        self._max_height = max(self._max_height, int(picture.header[0]["height"]))
-        self._max_width = max(self._max_width, int(picture.header[0]["width"]))
-        self._bytes += picture.data.nbytes
-        self._done += 1
-        return self._done
-
-    def bytes_in_all(self) -> int:
-        """About how many bytes the whole file has, judging by the pictures so far."""
-        data = self._bytes * self._file.num_samples / max(self._done, 1)
-        return math.ceil(data / self._file.page_size + 1) * int(self._file.page_size)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._allocator.__exit__(None, None, None)
-        if kind is None:
-            self._file.finalize(self._allocator.allocations)
-
-    def statistics(self) -> dict[str, Any]:
-        """The manifest's fields that come from the pictures."""
-        mean, square_mean = self._sums / self._done
-        return {
-            "mean": tuple(mean.tolist()),
-            "std": tuple(np.sqrt(np.maximum(square_mean - mean**2, 0)).tolist()),
-            "max_height": self._max_height,
-            "max_width": self._max_width,
-        }

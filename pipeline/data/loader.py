@@ -20,15 +20,10 @@ import numpy as np
 import torch
 
 from dsnet.errors import InputError
+from pipeline.data.beton_format import JPEG
 from pipeline.data.decoder import PictureDecoder
 from pipeline.data.digest import file_state
-from pipeline.data.ffcv import (
-    JPEG,
-    Compiler,
-    PipelineSpec,
-    TraversalOrder,
-    torch_threads_kept,
-)
+from pipeline.data.ffcv import Compiler, PipelineSpec, TraversalOrder, torch_threads_kept
 from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
 from pipeline.data.manifest import verify

@@ -9,18 +9,8 @@ import torch
 from dsnet import DSNet, normalize
 from dsnet.routing import RoutingTable, build_rows, join
 from pipeline.data.loader import Loader
-from pipeline.routing_table.description import Description, claim
-from pipeline.routing_table.shards import Shard, read_shard, shards_of, write_shard
-
-
-def pending(folder: Path, description: Description) -> list[Shard]:
-    """The shards that are still to be built; `folder` becomes the table's place.
-
-    Raises InputError, naming what differs, if the folder holds a table of another supernet, other
-    data or other settings.
-    """
-    claim(folder, description)
-    return [s for s in shards_of(description) if read_shard(folder, s, description) is None]
+from pipeline.routing_table.description import Description
+from pipeline.routing_table.shards import Shard, write_shard
 
 
 def build(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from dsnet.files import atomic_file
 from dsnet.routing import RoutingTable
 from dsnet.tasks import find
-from pipeline.routing_table.description import Description
+from pipeline.routing_table.description import Description, claim
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,16 @@ def shards_of(description: Description) -> list[Shard]:
         for view in range(max(description.views, 1))
         for first in range(0, description.images, description.shard_rows)
     ]
+
+
+def pending(folder: Path, description: Description) -> list[Shard]:
+    """The shards that are still to be built; `folder` becomes the table's place.
+
+    Raises InputError, naming what differs, if the folder holds a table of another supernet, other
+    data or other settings.
+    """
+    claim(folder, description)
+    return [s for s in shards_of(description) if read_shard(folder, s, description) is None]
 
 
 def schema_of(shard: Shard, description: Description) -> pa.Schema:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 
 import dsnet
 from pipeline.runner.find_or_train import run_stage
@@ -40,11 +39,9 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
     directory = job.local(version)
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
         inputs = STAGE.inputs.of(Upstream(job.config, job.dataset, directory))
-        began = time.monotonic()
         outcome = run_stage(job, STAGE, inputs, key, run)
     model = dsnet.load(directory)
-    seconds = time.monotonic() - began
-    logger.info("%s", summary("evaluate", outcome.metrics, seconds, model.task.headline))
+    logger.info("%s", summary("evaluate", outcome.metrics, outcome.seconds, model.task.headline))
     found = Evaluation.from_dict(outcome.metrics["evaluation"])
     if found.images != job.dataset.test.samples:
         raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")

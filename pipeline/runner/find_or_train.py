@@ -1,8 +1,8 @@
 """A stage on its driver: found by its fingerprint if it was done before, else run on workers."""
 
 import logging
-import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import dsnet
 from pipeline.report.curves import curves
@@ -15,7 +15,9 @@ from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.state import MODEL
-from pipeline.training.worker_group import StageResult
+
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker_group import StageResult
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +36,12 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
         directory = job.local(parent) if parent else None
         upstream = Upstream(job.config, job.dataset, directory, start.directory if start else None)
         with tracking.stage_run(job.run, stage.spec.name, {"fingerprint": key}) as run:
-            began = time.monotonic()
             outcome = run_stage(job, stage, stage.inputs.of(upstream), key, run)
-            seconds = time.monotonic() - began
             counts = Evaluation.from_dict(outcome.metrics["evaluation"])
             model = dsnet.load(outcome.directory / MODEL)
             logger.info(
-                "%s", summary(stage.spec.name, outcome.metrics, seconds, model.task.headline)
+                "%s",
+                summary(stage.spec.name, outcome.metrics, outcome.seconds, model.task.headline),
             )
             if (drawing := curves(outcome.history, model.task.headline)) is not None:
                 run.text(drawing, f"{model.task.headline.name}.svg")
@@ -56,17 +57,16 @@ def find_or_make(job: Job, stage: str, name: str, key: str, make: Callable[[], V
 
     Of several runs that want it at once, one makes it and the others find it.
     """
-    found = job.found(name, key)
-    if found is None:
-        with job.alone(f"{name}-{stage}", key):
-            found = job.found(name, key)
-            if found is None:
-                return make()
-    logger.info("%s: %s is there already", stage, found.uri)
-    return found
+    if found := job.found(name, key):
+        return found
+    with job.alone(f"{name}-{stage}", key):
+        if found := job.found(name, key):
+            logger.info("%s: %s is there by now", stage, found.uri)
+            return found
+        return make()
 
 
-def run_stage(job: Job, stage: Stage[T], inputs: T, key: str, run: Run) -> StageResult:
+def run_stage(job: Job, stage: Stage[T], inputs: T, key: str, run: Run) -> "StageResult":
     """What the stage's loop reported from its workers. `key`: the stage's fingerprint."""
     name, workers = stage.spec.name, job.workers
     return workers.run(name, stage.loop, inputs, job.config, fingerprint=key, run=run)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -14,14 +15,15 @@ from dsnet.files import atomic_directory
 from pipeline.config import Config, lock_file, version_dir
 from pipeline.data.dataset import Dataset
 from pipeline.runner.force import Forced
-from pipeline.runner.local import local
-from pipeline.runner.starting_point import Start
 from pipeline.store import registry
 from pipeline.store.fingerprint import Spec, fingerprint
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation, stderr_name
-from pipeline.training.worker_group import WorkerGroup
+
+if TYPE_CHECKING:  # the second brings Ray Train
+    from pipeline.runner.starting_point import Start
+    from pipeline.training.worker_group import WorkerGroup
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,8 @@ class Job:
     config: Config
     dataset: Dataset
     run: Run
-    workers: WorkerGroup
-    start: Start | None = None
+    workers: "WorkerGroup"
+    start: "Start | None" = None
     """What the first stage starts from, where the config names something."""
     forced: Forced | None = None
     """What is made anew although it is there."""
@@ -94,6 +96,11 @@ class Job:
         """
         with atomic_directory(version_dir(self.config, version.name, version.version)) as folder:
             shutil.copytree(directory, folder, dirs_exist_ok=True)
+
+
+def local(config: Config, version: Version) -> Path:
+    """Its model directory in the storage, fetched from the registry if it is not there."""
+    return registry.pull(version.uri, version_dir(config, version.name, version.version))
 
 
 def headline(counts: Evaluation, model: dsnet.DSNet) -> dict[str, float]:

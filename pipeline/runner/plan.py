@@ -13,12 +13,11 @@ from pipeline.runner import force as forcing
 from pipeline.runner.evaluate import EVALUATED
 from pipeline.runner.force import NOTHING, Anew, Force, Forced
 from pipeline.runner.gate import fits_table
-from pipeline.runner.job import GATE
-from pipeline.runner.local import local
+from pipeline.runner.job import GATE, local
 from pipeline.runner.starting_point import Start
 from pipeline.stages import evaluate, gate, table, table_gate
 from pipeline.store import registry, tracking
-from pipeline.store.fingerprint import Spec, fingerprint, selected
+from pipeline.store.fingerprint import Spec, fingerprint, read_by
 from pipeline.store.registry import Version
 
 logger = logging.getLogger(__name__)
@@ -90,6 +89,11 @@ def announce_plan(steps: Sequence[Step]) -> None:
     for step in steps:
         if step.stage != TABLE or gates.runs:
             logger.info("%s", step)
+
+
+def anything_to_do(steps: Sequence[Step]) -> bool:
+    """Whether a stage is to be run; a table is built for its gate's sake alone."""
+    return any(step.runs for step in steps if step.stage != TABLE)
 
 
 def begin_forced(config: Config, steps: Sequence[Step]) -> tuple[list[Step], Forced | None]:
@@ -198,7 +202,7 @@ def _why(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str) ->
     then = tracking.parameters_of(last.run_id)
     changed = [
         f"{field} was {then[field]}, is {value}"
-        for field, value in selected(config.as_dict(), spec).items()
+        for field, value in read_by(spec, config.as_dict()).items()
         if field in then and then[field] != str(value)
     ]
     if not changed:

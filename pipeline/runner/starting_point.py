@@ -14,7 +14,7 @@ from dsnet.io.weights import WEIGHTS
 from dsnet.training import freeze, start_from
 from pipeline.config import Config, storage_dir
 from pipeline.data.dataset import Dataset
-from pipeline.runner.local import local
+from pipeline.runner.job import local
 from pipeline.stages.supernet import new_model
 from pipeline.store import registry
 from pipeline.store.registry import Version

@@ -15,13 +15,18 @@ def summary(stage: str, metrics: Mapping[str, Any], seconds: float, headline: Me
     metrics: what the stage reported last, or what a gate by table reaches, by measure. What is not
     among them is left out.
     """
-    parts = [f"done in {clock(seconds)}", *_work(metrics), *_losses(metrics)]
+    parts = [f"done in {_took(seconds)}", *_work(metrics), *_losses(metrics)]
     where = "test" if stage == evaluate.SPEC.name else "held-out"
     if figures := list(_figures(metrics, headline)):
         parts.append(f"{headline.title} {', '.join(figures)} on {where} images")
     if speed := metrics.get("throughput", {}).get("images_per_second"):
         parts.append(f"{speed:,.0f} images/s")
     return f"{stage}: {', '.join(parts)}"
+
+
+def _took(seconds: float) -> str:
+    """`1:32`, and of what is short `0.4 s`."""
+    return clock(seconds) if seconds >= 9.95 else f"{seconds:.1f} s"
 
 
 def _work(metrics: Mapping[str, Any]) -> Iterator[str]:

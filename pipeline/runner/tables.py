@@ -12,9 +12,9 @@ from pipeline.config import Config, table_dir
 from pipeline.data.manifest import Manifest
 from pipeline.data.split import holdout
 from pipeline.routing_table.arrays import Arrays
-from pipeline.routing_table.build import pending
 from pipeline.routing_table.description import Description, describe
 from pipeline.routing_table.read import read_arrays, read_table
+from pipeline.routing_table.shards import pending
 from pipeline.runner.find_or_train import run_stage
 from pipeline.runner.job import Job
 from pipeline.stages import table as table_stage

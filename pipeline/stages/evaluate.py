@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -11,7 +12,9 @@ import dsnet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import evaluate
-from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "evaluate",
@@ -36,7 +39,7 @@ class Inputs:
         return cls(upstream.dataset.test.beton, upstream.model)
 
 
-def loop(worker: Worker, inputs: Inputs) -> None:
+def loop(worker: "Worker", inputs: Inputs) -> None:
     """Sum what every width and the dynamic network reach, by the measures of the model's task."""
     model = dsnet.load(inputs.model, worker.device)
     loader = worker.loader(inputs.test, worker.config.evaluate.batch_size, train=False)

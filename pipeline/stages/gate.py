@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,6 @@ import dsnet
 from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, check_finite, freeze_trunk, gate_step
-from pipeline.data.loader import Loader
 from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Epoch, Schedule, train_epochs
@@ -19,7 +18,10 @@ from pipeline.training.epochs import Stage as Loop
 from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
-from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:  # they bring FFCV and Ray Train
+    from pipeline.data.loader import Loader
+    from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "gate",
@@ -29,7 +31,7 @@ SPEC = Spec(
 )
 
 
-def loop(worker: Worker, inputs: OnModel) -> None:
+def loop(worker: "Worker", inputs: OnModel) -> None:
     """Train the slimming heads, then calibrate the price that turns a budget into a choice."""
     state = prepared(worker, inputs.model)
     holdout = worker.holdout_loader(inputs.train, worker.config.gate.batch_size)
@@ -48,7 +50,7 @@ def loop(worker: Worker, inputs: OnModel) -> None:
 STAGE = Stage(SPEC, OnModel, loop, gated=True)
 
 
-def prepared(worker: Worker, supernet: Path) -> Training:
+def prepared(worker: "Worker", supernet: Path) -> Training:
     """The supernet with its trunk frozen, and the optimizer of its slimming heads.
 
     The heads have a logit for each route that the config allows.
@@ -60,7 +62,7 @@ def prepared(worker: Worker, supernet: Path) -> Training:
     return Training(model, optimizer, rank=worker.rank)
 
 
-def train_heads(worker: Worker, state: Training, train: Path) -> Iterator[Epoch]:
+def train_heads(worker: "Worker", state: Training, train: Path) -> Iterator[Epoch]:
     """The epochs of stage II, each checked to have left finite losses and heads."""
     section, model = worker.config.gate, state.model
     loss = make_loss(worker, model)
@@ -87,7 +89,7 @@ def train_heads(worker: Worker, state: Training, train: Path) -> Iterator[Epoch]
     )
 
 
-def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:
+def make_loss(worker: "Worker", model: dsnet.DSNet) -> GateLoss:
     """The three-term loss with the config's weights and target."""
     section = worker.config.gate
     madds = [model.madds(route) for route in model.space.routes]
@@ -102,7 +104,7 @@ def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:
 
 
 @torch.inference_mode()
-def set_prices(worker: Worker, model: dsnet.DSNet, holdout: Loader) -> None:
+def set_prices(worker: "Worker", model: dsnet.DSNet, holdout: "Loader") -> None:
     """Store with the model what a price on multiply-adds does to held-out images.
 
     Where there is a target, the price that meets it is what the model runs at by default.

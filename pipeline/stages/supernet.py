@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,12 +14,15 @@ from dsnet import DSNet, InputError, Metadata, create_model
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
+    CompiledPasses,
     GradientReducer,
+    Passes,
     bootstrap_step,
     distill_step,
     freeze,
     labels_step,
     make_teacher,
+    prepare_compiler,
     random_widths,
     start_from,
     update_teacher,
@@ -36,7 +39,9 @@ from pipeline.training.epochs import Stage as Loop
 from pipeline.training.evaluation import EvaluationRow, by_width, evaluate
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import MODEL, Best, Training
-from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "supernet",
@@ -54,6 +59,7 @@ SPEC = Spec(
         ("supernet.patience", None),
         ("supernet.freeze", []),
         ("supernet.trunk_lr", 1.0),
+        ("supernet.compile", False),
     ),
 )
 
@@ -83,9 +89,11 @@ class Inputs:
         return cls(dataset.train.beton, dataset.metadata(upstream.config), upstream.start)
 
 
-def loop(worker: Worker, inputs: Inputs) -> None:
+def loop(worker: "Worker", inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
+    if section.compile:
+        prepare_compiler(worker.device)
     student = new_model(worker.config, inputs.metadata)
     if inputs.start is not None:
         start_from(student, dsnet.load(inputs.start))
@@ -134,7 +142,7 @@ def loop(worker: Worker, inputs: Inputs) -> None:
             return
 
 
-def training_of(worker: Worker, student: DSNet, teacher: DSNet) -> Loop:
+def training_of(worker: "Worker", student: DSNet, teacher: DSNet) -> Loop:
     """The steps of stage I, and what is looked at between them."""
     section = worker.config.supernet
     bootstrap = make_step(section, student, teacher)
@@ -193,7 +201,7 @@ def remember(state: Training, figure: float, metrics: dict[str, Any]) -> None:
     state.best, state.stale = Best(figure, state.epoch, evaluated), 0
 
 
-def hand_on_best(worker: Worker, state: Training) -> dict[str, Any]:
+def hand_on_best(worker: "Worker", state: Training) -> dict[str, Any]:
     """Put the best evaluated weights in place of the last; what was reported of them."""
     folder = worker.best()
     if folder is None or state.best is None:
@@ -205,13 +213,13 @@ def hand_on_best(worker: Worker, state: Training) -> dict[str, Any]:
 STAGE = Stage(SPEC, Inputs, loop)
 
 
-def widths_of_step(worker: Worker, student: DSNet, step: int) -> list[int]:
+def widths_of_step(worker: "Worker", student: DSNet, step: int) -> list[int]:
     """The random widths of a step, the same on every worker: gradients are summed into one step."""
     generator = torch.Generator().manual_seed(worker.config.seed * 1_000_003 + step)
     return random_widths(student, worker.config.supernet.random_widths, generator)
 
 
-def width_of_loss(worker: Worker, student: DSNet, loss: str, step: int) -> str:
+def width_of_loss(worker: "Worker", student: DSNet, loss: str, step: int) -> str:
     """The width that a step's loss is of, for people: "random_0" -> "width 3"."""
     if loss.startswith("random_"):
         widths = widths_of_step(worker, student, step)
@@ -253,15 +261,20 @@ def make_step(
     section: Supernet, student: DSNet, teacher: DSNet
 ) -> Callable[..., dict[str, Tensor]]:
     """One batch of stage I (images, labels, random widths), by the method that the config names."""
-    smoothing = section.label_smoothing
+    how: dict[str, Any] = {"label_smoothing": section.label_smoothing}
+    if section.compile:
+        compiled: dict[DSNet, Passes] = {
+            network: CompiledPasses(network, section.batch_size) for network in (student, teacher)
+        }
+        how["passes"] = compiled.__getitem__
     if section.bootstrap == "labels":
-        return partial(labels_step, student, label_smoothing=smoothing)
+        return partial(labels_step, student, **how)
     if section.bootstrap == "distill":
-        return partial(distill_step, student, label_smoothing=smoothing)
+        return partial(distill_step, student, **how)
     return partial(
         bootstrap_step,
         student,
         teacher,
         ensemble=section.bootstrap == "ensemble",
-        label_smoothing=smoothing,
+        **how,
     )

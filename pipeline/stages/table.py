@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 import dsnet
-from pipeline.routing_table.build import build
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, read_shard
 from pipeline.stages.stage import Stage
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "table",
@@ -43,8 +45,10 @@ class Inputs:
     parts: list[Part]
 
 
-def loop(worker: Worker, inputs: Inputs) -> None:
+def loop(worker: "Worker", inputs: Inputs) -> None:
     """Build this worker's share of the missing shards, whatever their part; whole ones are kept."""
+    from pipeline.routing_table.build import build  # it brings FFCV, which plans can do without
+
     model = dsnet.load(inputs.model, worker.device)
     missing = [(part, shard) for part in inputs.parts for shard in part.missing]
     mine = shares([len(shard) for _, shard in missing], worker.world_size)[worker.rank]

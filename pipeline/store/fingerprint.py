@@ -50,7 +50,16 @@ def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_d
 
 
 def selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
-    """The stage's fields and sections, by dotted name."""
+    """What of `read_by` is in the stage's fingerprint."""
+    return {
+        name: value
+        for name, value in read_by(stage, values).items()
+        if (name, value) not in stage.later
+    }
+
+
+def read_by(stage: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The stage's fields and sections, by dotted name, but for what changes no result."""
     chosen: dict[str, Any] = {}
     for name in stage.fields:
         value: Any = values
@@ -60,5 +69,4 @@ def selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
             chosen |= {f"{name}.{key}": item for key, item in value.items()}
         else:
             chosen[name] = value
-    absent = [*stage.later, *((name, chosen.get(name)) for name in stage.unread)]
-    return {name: value for name, value in chosen.items() if (name, value) not in absent}
+    return {name: value for name, value in chosen.items() if name not in stage.unread}

@@ -1,5 +1,6 @@
 """A sweep: what does each budget buy? A gate for every target, and one frontier."""
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -25,6 +26,8 @@ from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.sweep.tuner import check_targets
 from pipeline.training.sanity import Point, doubts
 from pipeline.training.worker_group import WorkerGroup
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def sweep(
     with interruptible(), tracking.chain_run(config, tags) as run, ours as at_work:
         job = Job(config, dataset, run, at_work, start)
         supernet = given or chain.make_supernet(job)
+        logger.info("gates are made for %s", supernet.uri)
         request = SweepRequest(job, supernet, gateless(job, supernet), tuple(targets), command)
         way = by_table if is_by_table(config, request.model) else by_training
         with job.alone(f"{config.name}-sweep", request.key):

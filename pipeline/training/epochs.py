@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dsnet.errors import DivergenceError
 from dsnet.training import GradientReducer, Kept, LossMeter, not_finite
-from pipeline.data.loader import Loader
 from pipeline.training.intervals import Intervals
 from pipeline.training.optimization import learning_rate, set_learning_rate, take_step
 from pipeline.training.prefetch import beside
 from pipeline.training.state import Training, Write
 from pipeline.training.throughput import Throughput
-from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:  # they bring FFCV and Ray Train
+    from pipeline.data.loader import Loader
+    from pipeline.training.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +99,7 @@ class Stage:
 
 
 def train_epochs(
-    worker: Worker, state: Training, loader: Loader, schedule: Schedule, stage: Stage
+    worker: "Worker", state: Training, loader: "Loader", schedule: Schedule, stage: Stage
 ) -> Iterator[Epoch]:
     """Train from the newest checkpoint on; what was trained, after each epoch.
 
@@ -121,7 +124,7 @@ class _Loop:
     """One epoch after another, from where `state` is."""
 
     def __init__(
-        self, worker: Worker, state: Training, loader: Loader, schedule: Schedule, stage: Stage
+        self, worker: "Worker", state: Training, loader: "Loader", schedule: Schedule, stage: Stage
     ) -> None:
         self.worker, self.state, self.loader = worker, state, loader
         self.schedule, self.stage = schedule, stage
@@ -212,6 +215,8 @@ class _Loop:
         if due.checkpoint:
             self._check(images, done)
             worker.report({}, state.snapshot(worker.gather_bytes))
+        if due.leave:
+            worker.leave()
 
     def _check(self, images: Tensor, done: int) -> None:
         """Raise DivergenceError on every rank alike if what any of them trained is not finite."""
@@ -232,7 +237,7 @@ def _mean(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
 
 
-def _go_back(worker: Worker, state: Training, start: Write, error: DivergenceError) -> None:
+def _go_back(worker: "Worker", state: Training, start: Write, error: DivergenceError) -> None:
     """To the newest checkpoint, or to `start`, with half the learning rate; once."""
     if state.lr_scale < 1:
         raise error

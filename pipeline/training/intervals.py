@@ -3,8 +3,10 @@
 import json
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipeline.training.worker import Worker
+if TYPE_CHECKING:  # it brings Ray Train
+    from pipeline.training.worker import Worker
 
 SECONDS_BETWEEN_LOOKS = 2.0
 MOST_STEPS_BETWEEN_LOOKS = 100
@@ -17,6 +19,8 @@ class Due:
     look: bool
     """To look at losses: the host waits for the device."""
     checkpoint: bool
+    leave: bool = False
+    """To go on elsewhere from that checkpoint: a node is about to be taken away."""
 
 
 class Intervals:
@@ -25,11 +29,10 @@ class Intervals:
     Looks are as many steps apart as take two seconds, as rank 0 counted at the look before.
     """
 
-    def __init__(self, worker: Worker, steps: int | None, minutes: float | None) -> None:
+    def __init__(self, worker: "Worker", steps: int | None, minutes: float | None) -> None:
         self._worker, self._steps, self._minutes = worker, steps, minutes
         self._looked = self._saved = time.monotonic()
         self._since, self._until = 0, 1
-        self._noticed = False
 
     def after(self, step: int) -> Due:
         """What is due after the step of that number in its epoch; a collective."""
@@ -39,11 +42,11 @@ class Intervals:
             return Due(False, False)
         save, until = self._decided()
         self._since, self._until = 0, until
-        noticed, self._noticed = self._noticed, self._worker.notice()
-        save = save or by_steps or (self._noticed and not noticed)
+        leave = self._worker.notice()
+        save = save or by_steps or leave
         if save:
             self._saved = time.monotonic()
-        return Due(True, save)
+        return Due(True, save, leave)
 
     def _decided(self) -> tuple[bool, int]:
         """Rank 0's: whether so many minutes have passed, and the steps to the next look."""

@@ -38,6 +38,8 @@ class News:
     """Lines for people."""
     ended: bool
     """Whether every worker is through."""
+    left: bool
+    """Whether the workers have left it, saved, for a node is about to be taken away."""
     error: bytes | None
     """The pickled exception that another try would raise again."""
 
@@ -55,6 +57,7 @@ class _State:
     error: bytes | None = None
     attempts: int = 0
     preempted: bool = False
+    left: bool = False
 
 
 class StageQueue:
@@ -65,7 +68,8 @@ class StageQueue:
         self._task: Task | None = None
         self._state = _State()
         self._closed = False
-        self._controller: Any = None
+        self._controller: bytes | None = None
+        self._present: set[int] = set()
         self._change = asyncio.Condition()
 
     # For the driver -------------------------------------------------------------------------------
@@ -84,6 +88,7 @@ class StageQueue:
             return (
                 self._ended()
                 or state.error is not None
+                or state.left
                 or len(state.reports) > reports
                 or len(state.said) > said
             )
@@ -99,8 +104,16 @@ class StageQueue:
                 state.reports[reports:],
                 state.said[said:],
                 self._ended(),
+                state.left,
                 state.error,
             )
+
+    async def present(self) -> bool:
+        """Whether every worker has asked for a task; at once, or after half a second."""
+        async with self._change:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._change.wait_for(self._is_whole), _NEWS_S)
+            return self._is_whole()
 
     async def attempts(self) -> int:
         """How often the task was begun, but for those times that a node was taken away."""
@@ -112,14 +125,14 @@ class StageQueue:
             self._closed = True
             self._change.notify_all()
 
-    async def controller(self) -> Any:
-        """Handle of Ray Train's controller, once it has announced itself."""
+    async def controller(self) -> bytes | None:
+        """Handle of Ray Train's controller, pickled, once it has announced itself."""
         return self._controller
 
     # For Ray Train's controller -------------------------------------------------------------------
 
-    async def announce(self, controller: Any) -> None:
-        """The controller's handle, for the driver to abort it by."""
+    async def announce(self, controller: bytes) -> None:
+        """The controller's handle, pickled, for the driver to abort it by."""
         self._controller = controller
 
     # For the workers ------------------------------------------------------------------------------
@@ -139,6 +152,8 @@ class StageQueue:
             )
 
         async with self._change:
+            self._present.add(rank)
+            self._change.notify_all()
             await self._change.wait_for(is_next)
             if self._closed:
                 return None
@@ -185,12 +200,22 @@ class StageQueue:
         if self._is_at(number):
             self._state.preempted = True
 
+    async def leave(self, number: int) -> None:
+        """The workers leave the task, with a checkpoint from which others go on."""
+        async with self._change:
+            if self._is_at(number):
+                self._state.left = True
+                self._change.notify_all()
+
     async def end(self, number: int, rank: int) -> None:
         """One worker is through with the task."""
         async with self._change:
             if self._is_at(number):
                 self._state.ended.add(rank)
                 self._change.notify_all()
+
+    def _is_whole(self) -> bool:
+        return len(self._present) == self._workers
 
     def _is_at(self, number: int) -> bool:
         return self._task is not None and self._task.number == number

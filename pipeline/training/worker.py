@@ -36,6 +36,10 @@ SECONDS_BETWEEN_MESSAGES = 0.2
 SECONDS_BETWEEN_USAGES = 10.0
 
 
+class Leaves(Exception):
+    """A node of these workers is about to be taken away: they end, for others to go on."""
+
+
 class Worker(ABC):
     """What every stage's training loop starts from.
 
@@ -89,6 +93,10 @@ class Worker(ABC):
         The same on every rank. Every rank has to ask, and as often: it is a collective.
         """
         return False
+
+    def leave(self) -> None:
+        """End this worker's part, when the checkpoint under way is there: raises Leaves."""
+        raise Leaves
 
     def agree(self, value: bool) -> bool:
         """Rank 0's `value`, on every rank; a collective."""
@@ -278,6 +286,12 @@ class TrainWorker(Worker):
             self._tell("preempt")
         return coming
 
+    def leave(self) -> None:
+        self._checkpoints.wait()
+        if self.rank == 0:
+            self._tell("leave")
+        super().leave()
+
     def agree(self, value: bool) -> bool:
         return bool(ray.train.collective.broadcast_from_rank_zero(value))
 
@@ -292,6 +306,9 @@ class TrainWorker(Worker):
 def stay(queue: Any) -> None:
     """What a worker of Ray Train runs: one task after another, until its queue has no more.
 
+    Or until one of its node's neighbours is to be taken away: that all return ends Ray Train's run
+    as one that has succeeded, before the deadline that its own restart would wait for.
+
     Not beside the driver, whose module a worker would import with it, MLflow and all.
     """
     rank = ray.train.get_context().get_world_rank()
@@ -304,6 +321,8 @@ def stay(queue: Any) -> None:
                 TrainWorker(Assignment(queue, number, work.config, work.run_folder))
             ) as worker:
                 work.loop(worker, work.inputs)
+        except Leaves:
+            return
         except DivergenceError as error:
             # Every worker ends here, and would again: not for Ray Train to start once more.
             ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))

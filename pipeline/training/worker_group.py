@@ -24,18 +24,19 @@ from ray import cloudpickle
 from ray.train import TrainingFailedError
 
 # Ray Train V2's own modules: type checkers see the first version's under ray.train.
-from ray.train.torch import TorchTrainer
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import DivergenceError
 from dsnet.files import root_cause
-from pipeline.cluster import ray_cluster
-from pipeline.cluster.progress import Progress
+from pipeline.cluster import ray_cluster, watch
+from pipeline.cluster.progress import Progress, clock
 from pipeline.cluster.ray_private import announcing
 from pipeline.config import Cluster, Config, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
+from pipeline.training.process_group import ProcessGroup
 from pipeline.training.stage_queue import News, StageQueue, Task
 from pipeline.training.worker import T, Work, Worker, stay
 
@@ -55,6 +56,8 @@ class StageResult:
     """All that it reported, in order, also before it was interrupted."""
     directory: Path
     """The folder of the final checkpoint."""
+    seconds: float
+    """How long the workers were at it, once they were there."""
 
 
 class WorkerGroup:
@@ -95,9 +98,10 @@ class WorkerGroup:
         if self._running is not None and not self._running.fits(config.cluster):
             self.leave()
         if self._running is None:
+            began = time.monotonic()
             ray_cluster.connect(config.cluster)
             limit = config.cluster.max_failures if max_failures is None else max_failures
-            self._running = _Running(config, limit)
+            self._running = _Running(config, limit, began)
 
     def leave(self) -> None:
         """Let the workers go, and with them what they hold of the cluster; `run` starts others."""
@@ -129,25 +133,38 @@ class WorkerGroup:
         work = cloudpickle.dumps(Work(loop, inputs, config, folder))
         try:
             with ExitStack() as ending:
-                self._run(Task(self._tasks, stage, work), config, _Listener(stage, run, ending))
+                listener = _Listener(stage, run, ending)
+                seconds = self._run(Task(self._tasks, stage, work), config, listener)
         except DivergenceError as error:
             # Every worker has come to it, and all wait for the next task.
             raise DivergenceError(
                 f"stage {stage}: {error}; nothing of it is registered; lower the learning rate"
             ) from None
-        except BaseException:
+        except BaseException as error:
             self._abort()
+            # What Ray raises then is of any kind.
+            if isinstance(error, Exception) and (lost := watch.gone()):
+                raise lost from error
             raise
-        return _result(stage, folder)
+        return _result(stage, folder, seconds)
 
-    def _run(self, task: Task, config: Config, listener: "_Listener") -> None:
-        """Each stage may fail `cluster.max_failures` times, however often those before it did."""
+    def _run(self, task: Task, config: Config, listener: "_Listener") -> float:
+        """Each stage may fail `cluster.max_failures` times, however often those before it did.
+
+        Returns the seconds from the moment when all workers were there first.
+        """
         failures, allowed = 0, config.cluster.max_failures
+        began = None
         while True:
             self.start(config, max_failures=allowed - failures if allowed >= 0 else allowed)
             assert self._running is not None
             try:
-                return self._running.run(task, listener)
+                self._running.wait()
+                began = began or time.monotonic()
+                if self._running.run(task, listener):
+                    return time.monotonic() - began
+                logger.info("%s: a node is being taken away; going on without it", task.stage)
+                self.leave()
             except TrainingFailedError as error:
                 attempts = self._running.attempts()
                 self._abort()
@@ -164,8 +181,9 @@ class WorkerGroup:
 class _Running:
     """One Ray Train run, in a thread of its own while the driver hands it tasks."""
 
-    def __init__(self, config: Config, max_failures: int) -> None:
-        self._cluster = config.cluster
+    def __init__(self, config: Config, max_failures: int, began: float) -> None:
+        self._cluster, self._began = config.cluster, began
+        self._are_there = False
         # What the driver is told must not go with some other node; nor does the controller.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue: Any = (
@@ -184,8 +202,22 @@ class _Running:
         """Whether these are the workers that a stage with that section asks for."""
         return self._thread.is_alive() and _sizes(cluster) == _sizes(self._cluster)
 
-    def run(self, task: Task, listener: "_Listener") -> None:
-        """Hand the workers a task; tell the listener of it until it ends."""
+    def wait(self) -> None:
+        """Wait until all workers are there, and say once how long that took."""
+        if self._are_there:
+            return
+        while not ray.get(self._queue.present.remote()):
+            if not self._thread.is_alive():
+                raise self._failure or RuntimeError("the workers did not start")
+        self._are_there = True
+        took = clock(time.monotonic() - self._began)
+        logger.info("%d workers are there, after %s", self._cluster.workers, took)
+
+    def run(self, task: Task, listener: "_Listener") -> bool:
+        """Hand the workers a task; tell the listener of it until it ends.
+
+        Returns whether it did, or the workers left it for others, for they lose a node.
+        """
         ray.get(self._queue.offer.remote(task))
         lines = 0
         while True:
@@ -194,8 +226,8 @@ class _Running:
             lines += len(news.said)
             if news.error is not None:
                 raise cloudpickle.loads(news.error)
-            if news.ended:
-                return
+            if news.ended or news.left:
+                return news.ended
             if not self._thread.is_alive():
                 raise self._failure or RuntimeError(f"{task.stage}: the workers are gone")
 
@@ -214,10 +246,12 @@ class _Running:
 
     def abort(self) -> None:
         """End the workers, whatever they are at."""
+        if watch.gone():
+            return  # they are too, and nothing here would answer
         with suppress(ray.exceptions.RayError):  # its end is how the controller answers
             controller = ray.get(self._queue.controller.remote(), timeout=_LEAVE_S)
             if controller is not None:
-                ray.get(controller.abort.remote(), timeout=_LEAVE_S)
+                ray.get(cloudpickle.loads(controller).abort.remote(), timeout=_LEAVE_S)
         self._thread.join(_LEAVE_S)
         self._clear()
 
@@ -225,7 +259,7 @@ class _Running:
         ray.kill(self._queue)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _fit(self, trainer: TorchTrainer) -> None:
+    def _fit(self, trainer: DataParallelTrainer) -> None:
         try:
             trainer.fit()
         except TrainingFailedError as error:
@@ -240,12 +274,13 @@ def _sizes(cluster: Cluster) -> tuple[float, ...]:
     return cluster.workers, *each
 
 
-def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> TorchTrainer:
+def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> DataParallelTrainer:
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    return TorchTrainer(
+    return DataParallelTrainer(
         # Bound to the function and not given as train_loop_config: Ray Train's controller reads
         # that too, and would import for it what only the workers need.
         partial(stay, queue),
+        backend_config=ProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=cluster.workers,
             use_gpu=cluster.gpus_per_worker > 0,
@@ -299,7 +334,7 @@ class _Listener:
             self._run.log({"system": usage}, done)
 
 
-def _result(stage: str, run: Path) -> StageResult:
+def _result(stage: str, run: Path, seconds: float) -> StageResult:
     """What the run's final checkpoint holds."""
     newest = checkpoint.newest_whole(run)
     if newest is None or not newest.report.final:
@@ -308,4 +343,5 @@ def _result(stage: str, run: Path) -> StageResult:
             f"stage {stage}: expected a whole final checkpoint in {run}, found {found}; run the "
             "command again, and it goes on from there"
         )
-    return StageResult(newest.report.metrics, newest.report.history, newest.folder)
+    report = newest.report
+    return StageResult(report.metrics, report.history, newest.folder, seconds)

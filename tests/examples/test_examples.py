@@ -21,7 +21,7 @@ def run(name: str, *arguments: object) -> list[str]:
 
 
 def test_a_network_and_its_gate_are_trained_in_plain_torch() -> None:
-    *static, dynamic = run("plain_torch.py", 6)
+    *static, dynamic = run("plain_torch.py", 4)
     accuracies = [float(re.findall(r"([\d.]+)%", line)[0]) for line in (*static, dynamic)]
     costs = [int(re.findall(r"([\d,]+) mult", line)[0].replace(",", "")) for line in static]
     average = int(re.findall(r"([\d,]+) mult", dynamic)[0].replace(",", ""))

@@ -361,8 +361,9 @@ def test_the_file_holds_the_contract_s_keys_and_the_table_the_same_rows(tmp_path
     assert done.returncode == 0, done.stderr
     records = json.loads(file.read_text())
     assert all(list(record) == KEYS for record in records)
-    assert len({record["name"] for record in records}) == len(records) == 20
     names = {record["name"] for record in records}
+    assert len(names) == len(records)
+    assert {"supernet ds_mbnet_digits plain", "supernet ds_mbnet_digits, two workers plain"} < names
     for record in records:
         assert record["name"] in done.stdout
         assert record["spread"] == [record["value"], record["value"]]  # of one run

@@ -230,9 +230,12 @@ cli.main(["doctor", "--json"])
         assert noise in done.stderr
 
 
-def test_a_stage_to_force_that_is_none_is_refused_with_the_nearest(command: Command) -> None:
+@pytest.mark.parametrize("how", [["run"], ["submit", "run", "--address", "http://127.0.0.1:9"]])
+def test_a_stage_to_force_that_is_none_is_refused_with_the_nearest(
+    command: Command, how: list[str]
+) -> None:
     config = Path(cli.__file__).parent / "configs" / "digits.yaml"
-    line = command("run", "--config", config, "--force", "gate,supernets").refusal
+    line = command(*how, "--config", config, "--force", "gate,supernets").refusal
     assert "--force: expected a stage (supernet, calibrate, table, gate, evaluate)" in line
     assert "found supernets; the nearest are supernet or " in line
 

@@ -353,8 +353,12 @@ def test_the_submitted_command_runs_the_code_sent_with_it(
     data = "data: {source: /no/such/folder, recipe: cifar}"
     config.write_text(f"name: mine\n{data}\nmodel: {{arch: ds_mbnet_cifar}}\n")
     command = ["submit", "run", "--config", str(config), "--address", cluster.url, "--follow"]
-    assert cli.run(command) == 2
+    assert cli.run([*command, "--force", "gate,table"]) == 2
     out, err = capsys.readouterr()
+    jobs = {job.submission_id: job for job in submit.connect(cluster.url).list_jobs()}
+    job = next(jobs[word] for word in err.split() if word in jobs)
+    assert job.metadata is not None
+    assert job.metadata["command"] == "run --force table --force gate"
     assert out.splitlines()[-1].startswith("dsnet: source /no/such/folder: expected a folder")
     assert "Traceback" not in out + err
     assert "exit code 2" in err.splitlines()[-1]

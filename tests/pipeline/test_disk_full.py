@@ -1,7 +1,5 @@
 """A full disk, a real one of 40 MB: one line that names the folder, and on when there is room."""
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,38 +12,10 @@ from dsnet.files import atomic_directory, room, root_cause
 from jobs import cli
 from pipeline.config import Config
 from pipeline.store import registry, tracking
+from tests.disk import fill
 
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
 METRICS = {"top1": 0.975, "average_madds": 123456.75}
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 40 MB, empty."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("no mount on this machine")
-    if done.returncode:
-        pytest.skip(f"a disk of 40 MB cannot be mounted here: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(disk: Path, left: int = 0) -> Path:
-    """Fill a disk but for `left` bytes; the file that does."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"0" * 65536)
-        except OSError:
-            pass
-        file.truncate(file.tell() - left)
-    return ballast
 
 
 def test_ingest_names_the_folder_and_what_it_needs_and_goes_on_when_there_is_room(

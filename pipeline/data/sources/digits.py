@@ -1,10 +1,11 @@
 """The digits in scikit-learn, for demonstrations and tests."""
 
-import hashlib
+from functools import cached_property
+from importlib.metadata import version
 
 import numpy as np
 
-from pipeline.data.sources.base import Sample, Source, unknown_split
+from pipeline.data.sources.base import Sample, Source, digest, unknown_split
 from pipeline.data.split import stratified
 
 EXPECTED = "the word digits"
@@ -25,25 +26,28 @@ class Digits:
     classes = tuple("0123456789")
 
     def __init__(self, split: str) -> None:
-        from sklearn.datasets import load_digits  # slow to import, and only needed here
-
         if split not in ("train", "test"):
             raise unknown_split("digits", ("test", "train"), split)
         self.split = split
+
+    @cached_property
+    def _scans(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positions in the whole, images and labels."""
+        from sklearn.datasets import load_digits  # two seconds, for who reads the pictures alone
+
         scans, labels = load_digits(return_X_y=True)
         train, test = stratified(labels, 0.2, seed=0)
-        self._chosen = train if split == "train" else test
-        grey = np.rint(scans[self._chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-        self._images = np.repeat(grey, 3, axis=3)
-        self._labels = labels[self._chosen]
+        chosen = train if self.split == "train" else test
+        grey = np.rint(scans[chosen] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+        return chosen, np.repeat(grey, 3, axis=3), labels[chosen]
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._scans[0])
 
     def __getitem__(self, index: int) -> Sample:
-        path = f"digits[{self._chosen[index]}]"
-        return Sample(self._images[index], int(self._labels[index]), path)
+        chosen, images, labels = self._scans
+        return Sample(images[index], int(labels[index]), f"digits[{chosen[index]}]")
 
     def fingerprint(self) -> str:
-        """A digest of pixels and labels."""
-        return hashlib.sha256(self._images.tobytes() + self._labels.tobytes()).hexdigest()
+        """A digest of which they are: they come with scikit-learn, and change with it alone."""
+        return digest([self.name, self.split, version("scikit-learn")])

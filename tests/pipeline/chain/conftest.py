@@ -1,7 +1,8 @@
 """One small chain on a real Ray cluster and an embedded MLflow store, run once for all tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,15 @@ def workers(home: Path, ray_cluster: str) -> Iterator[WorkerGroup]:
 def result(workers: WorkerGroup) -> ChainResult:
     """What the small chain made on two workers."""
     return chain.run(configured(), workers=workers)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(home: Path, workers: WorkerGroup) -> Callable[[str], Version]:
+    """By optimizer, what becomes of a short stage I to which nothing happens."""
+    from tests.pipeline.chain import faults  # which takes its configurations from here
+
+    @cache
+    def trained(optimizer: str) -> Version:
+        return faults.supernet_of(faults.short(f"undisturbed-{optimizer}", optimizer), workers)
+
+    return trained

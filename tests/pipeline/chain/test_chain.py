@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,12 @@ from pipeline.data.loader import Loader
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout
-from pipeline.runner.evaluate import evaluate
-from pipeline.runner.job import Job
 from pipeline.runner.supernet import given_supernet
+from pipeline.stages import evaluate
+from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.worker_group import WorkerGroup
+from pipeline.training.worker import LocalWorker
 from tests.pipeline.chain.conftest import configured
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -97,14 +98,15 @@ def test_while_a_stage_trains_mlflow_has_its_figures_so_far_and_what_is_in_use(
     assert last.step == steps and 0 < last.value <= 100
 
 
-def test_one_worker_counts_what_two_counted(result: ChainResult) -> None:
+def test_one_worker_counts_what_two_counted(
+    result: ChainResult, tmp_path: Path, one_thread: None
+) -> None:
     config = configured(cluster={"workers": 1}, evaluate={"batch_size": 50})
-    with tracking.chain_run(config) as run, WorkerGroup() as workers:
-        job = Job(config, ingest(config), run, workers)
-        # Another target's alias must not matter: only the stage's own inputs do.
-        fresh = registry.annotate(result.version, {"evaluate_fingerprint": ""}, {})
-        again = evaluate(job, fresh)
-    assert json.loads(again.tags["evaluation"]) == json.loads(result.version.tags["evaluation"])
+    folder = registry.pull(result.version.uri, tmp_path / "model")
+    with closing(LocalWorker(config, tmp_path / "evaluation")) as worker:
+        evaluate.loop(worker, evaluate.Inputs.of(Upstream(config, ingest(config), folder)))
+    found = Evaluation.from_dict(worker.metrics[-1]["evaluation"])
+    assert found == Evaluation.from_dict(json.loads(result.version.tags["evaluation"]))
 
 
 def test_recalibration_on_two_workers_equals_one_pass_over_the_same_batches(

@@ -19,15 +19,15 @@ from pipeline.stages.stage import OnModel, Upstream
 from pipeline.store import registry, tracking
 from pipeline.sweep.run import SweepResult, sweep
 from pipeline.training.worker import LocalWorker
+from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 from tests.toy import SMOOTHING
 
 CONFIG = configured(
     name="smoothing",
     plugins=["tests.toy_plugin"],
-    cluster={"workers": 1},
     model={"arch": "ds_toy_smoothing"},
-    supernet={"optimizer": "adamw", "lr": 0.003, "epochs": 3},
+    supernet={"optimizer": "adamw", "lr": 0.003, "epochs": 3, "batch_size": 16},
     gate={"method": "table", "target": None},
     table={"views": 1, "steps": 60},
 )
@@ -46,17 +46,16 @@ def words(page: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def swept(
-    home: Path, ray_cluster: str, request: pytest.FixtureRequest
-) -> tuple[SweepResult, list[str]]:
+def swept(home: Path, workers: WorkerGroup) -> tuple[SweepResult, list[str]]:
     """What a sweep over two targets found, and what was logged."""
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("pipeline")
     logger.addHandler(handler)
+    targets = [parse_target("0.5"), parse_target("0.8")]
     try:
-        found = sweep(CONFIG, [parse_target("0.5"), parse_target("0.8")], "dsnet sweep")
+        found = sweep(CONFIG, targets, "dsnet sweep", workers=workers)
     finally:
         logger.removeHandler(handler)
     return found, said

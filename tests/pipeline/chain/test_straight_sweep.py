@@ -24,8 +24,7 @@ def config_of(result: ChainResult) -> Config:
     return configured(
         name="straight",
         model={"routes": ROUTES},
-        cluster={"workers": 1},
-        gate={"method": "table", "supernet": result.versions[1].uri},
+        gate={"method": "table", "supernet": result.versions[1].uri, "batch_size": 32},
     )
 
 
@@ -38,8 +37,9 @@ def few_paths() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def swept(home: Path, result: ChainResult, few_paths: None) -> SweepResult:
-    return sweep(config_of(result), TARGETS, "dsnet sweep --targets 0.5")
+def swept(home: Path, result: ChainResult, few_paths: None, workers: WorkerGroup) -> SweepResult:
+    command = "dsnet sweep --targets 0.5"
+    return sweep(config_of(result), TARGETS, command, workers=workers)
 
 
 def test_each_target_has_a_version_whose_network_does_what_the_report_says(

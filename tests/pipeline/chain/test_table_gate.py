@@ -9,21 +9,22 @@ from dsnet.io.weights import load_gates
 from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.store import registry
+from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def test_a_gate_from_the_table_meets_its_target_and_keeps_its_prices(
-    result: ChainResult, tmp_path: Path
+    result: ChainResult, workers: WorkerGroup, tmp_path: Path
 ) -> None:
     found = chain.run(
         configured(
             name="tabled",
-            cluster={"workers": 1},
             gate={"method": "table", "supernet": result.versions[1].uri},
-            table={"views": 2, "steps": 60},  # the sweep's, whose tables are there
-        )
+            table={"views": 2, "steps": 60},
+        ),
+        workers=workers,
     )
     assert {"champion", "target-50pct"} <= set(found.version.aliases)
     folder = registry.pull(found.version.uri, tmp_path / "model")

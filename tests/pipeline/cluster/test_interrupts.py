@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from dsnet import InputError
+from dsnet.errors import InputError, OutageError
 from pipeline.cluster import ray_cluster
-from pipeline.cluster.interrupts import Terminated, handlers_kept, interruptible
+from pipeline.cluster.interrupts import Terminated, end_by, handlers_kept, interruptible
 
 
 def test_sigterm_leaves_as_terminated_and_ctrl_c_as_keyboard_interrupt() -> None:
@@ -20,6 +20,17 @@ def test_sigterm_leaves_as_terminated_and_ctrl_c_as_keyboard_interrupt() -> None
         signal.raise_signal(signal.SIGINT)
     assert not isinstance(caught.value, Terminated)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_another_thread_ends_what_is_interruptible_by_its_error_and_nothing_else() -> None:
+    end_by(OutageError("passed over: nothing is interruptible"))
+    thread = threading.Thread(target=end_by, args=(OutageError("the cluster is gone"),))
+    with pytest.raises(OutageError, match="the cluster is gone"), interruptible():  # noqa: PT012
+        thread.start()
+        threading.Event().wait(60)
+    thread.join()
+    with interruptible():
+        pass
 
 
 def test_an_answer_that_is_left_behind_is_taken_away() -> None:

@@ -18,16 +18,11 @@ import pytest
 
 from dsnet.errors import InputError
 from dsnet.files import sha256
+from pipeline.data.beton_format import ALLOC_TABLE_TYPE, METADATA_START, FieldDescType, HeaderType
 from pipeline.data.decoder import DAMAGED, DECODED, OUTSIDE, decode
 from pipeline.data.digest import file_state, records_folder
-from pipeline.data.ffcv import (
-    ALLOC_TABLE_TYPE,
-    FieldDescType,
-    HeaderType,
-    MappedFile,
-    Reader,
-)
-from pipeline.data.headers import METADATA_START, picture_pixels
+from pipeline.data.ffcv import MappedFile, Reader
+from pipeline.data.headers import picture_pixels
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest, verify

@@ -23,9 +23,10 @@ from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources import open_source
 from pipeline.routing_table.arrays import from_arrays
-from pipeline.routing_table.build import build, pending
+from pipeline.routing_table.build import build
 from pipeline.routing_table.description import FILE, Description, describe
 from pipeline.routing_table.read import read_arrays, read_table
+from pipeline.routing_table.shards import pending
 from pipeline.stages.table import shares
 from tests.toy import TOY_FAMILIES
 

@@ -16,14 +16,14 @@ from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.evaluate import EVALUATED
 from pipeline.runner.force import STAGES, Force
 from pipeline.runner.plan import Step, announce_plan, begin_forced, plan
-from pipeline.store import registry
+from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 
 SPECS = [stage.spec for stage in chain.SUPERNET]
 CONFIG = {"name": "planned", "gate": {"target": 0.5}}
 
 
-def configured(**sections: dict[str, object]) -> Config:
+def configured(**sections: dict[str, object] | str) -> Config:
     return config_from_dict(CONFIG | sections)
 
 
@@ -114,6 +114,24 @@ def test_a_field_of_a_stage_runs_it_and_all_after_it(
 ) -> None:
     steps = plan(configured(**{section: field}), done, SPECS)
     assert run_by(steps) == ["supernet", "calibrate", "gate", "evaluate"][first:]
+
+
+def test_a_field_that_is_back_at_what_it_was_before_it_was_there_is_named(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    dsnet.save(create_model("ds_mbnet_digits"), tmp_path / "model")
+    tags = {"fingerprint": "f", "parent": "", "code_version": "c", "dataset_digest": dataset.digest}
+    with tracking.chain_run(configured(name="back", supernet={"patience": 5})) as run:
+        registry.register(
+            "back-supernet",
+            tmp_path / "model",
+            stage="supernet",
+            run_id=run.id,
+            tags=tags,
+            metrics={"top1": 0.9, "average_madds": 1.0},
+        )
+    (step, *_) = plan(configured(name="back"), dataset, SPECS)
+    assert step.why.endswith("since models:/back-supernet/1: supernet.patience was 5, is None")
 
 
 def test_figures_that_were_counted_otherwise_are_counted_again(done: Dataset) -> None:

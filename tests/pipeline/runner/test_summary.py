@@ -48,7 +48,7 @@ SUPERNET = {
             },
             5.0,
             PSNR,
-            "gate: done in 0:05, 1 epoch, loss 0.125, PSNR 25.00 dB slimmest, 30.00 dB widest, "
+            "gate: done in 5.0 s, 1 epoch, loss 0.125, PSNR 25.00 dB slimmest, 30.00 dB widest, "
             "29.00 dB dynamic on held-out images",
         ),
         (
@@ -64,7 +64,7 @@ SUPERNET = {
             {"top1": 0.9, "top5": 1.0, "average_madds": 150000.0},
             4.0,
             CLASSIFICATION.headline,
-            "gate: done in 0:04, top-1 90.00% dynamic on held-out images",
+            "gate: done in 4.0 s, top-1 90.00% dynamic on held-out images",
         ),
         ("table", {"rows": 100}, 20.0, CLASSIFICATION.headline, "table: done in 0:20"),
     ],

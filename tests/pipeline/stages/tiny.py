@@ -20,9 +20,10 @@ from dsnet import DSNet, Metadata
 from dsnet.nn.gate import heads_to_tensors
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import ingest
-from pipeline.routing_table.build import build, pending
+from pipeline.routing_table.build import build
 from pipeline.routing_table.description import describe
 from pipeline.routing_table.read import read_table
+from pipeline.routing_table.shards import pending
 from pipeline.stages import calibrate, evaluate, gate, supernet, table, table_gate
 from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.store.fingerprint import Spec

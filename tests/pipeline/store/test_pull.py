@@ -1,7 +1,6 @@
 """dsnet pull by a target's alias: a folder that runs at the target, says so, and stays as it is."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -240,7 +239,6 @@ def test_pulled_and_stored_files_are_as_readable_as_the_umask_allows(
         [sys.executable, "-c", MODES, home / "model", tmp_path / "plain", tmp_path / "target"],
         capture_output=True,
         text=True,
-        env=os.environ | {"DSNET_HOME": str(tmp_path / "home")},
     )
     assert done.returncode == 0, done.stderr
     for folder in (tmp_path / "plain", tmp_path / "target"):

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from dsnet import DSNet
+from dsnet.models.architecture import Architecture
 from dsnet.training import GradientReducer, make_teacher
 from pipeline.config import Config, config_from_dict
 from pipeline.data.loader import Batch
@@ -130,14 +131,15 @@ def told(epoch: Epoch) -> dict[str, Any]:
 def made(
     directory: Path,
     config: Config,
-    arch: str = "mbnet with one gate",
+    arch: str | Architecture = "mbnet with one gate",
     layout: torch.memory_format = torch.channels_last,
     worker: Callable[[Config, Path], LocalWorker] = LocalWorker,
 ) -> Made:
     """A fresh training, the same for the same arguments."""
     at_work = worker(config, directory)
     torch.manual_seed(0)
-    network = replace(ARCHITECTURES[arch], num_classes=5, resolution=16, dropout=0.5)
+    architecture = ARCHITECTURES[arch] if isinstance(arch, str) else arch
+    network = replace(architecture, num_classes=5, resolution=16, dropout=0.5)
     student = DSNet(network).train().to(memory_format=layout)
     for parameter in student.slimming_parameters():
         parameter.requires_grad_(False)

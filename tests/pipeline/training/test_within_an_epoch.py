@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.multiprocessing
 
+from pipeline.training.worker import Leaves, LocalWorker
 from tests.pipeline.training.made import BATCHES, Stopped, differing, made, on_rank, small_config
 
 
@@ -27,6 +28,24 @@ def test_stopped_and_resumed_equals_undisturbed(
     resumed = made(parts, saved, arch, layout).run()
     assert differing(whole.everything(), resumed.everything()) == []
     assert resumed.reports == whole.reports[-len(resumed.reports) :]
+
+
+class LosesItsNode(LocalWorker):
+    """One that is told so after its first step."""
+
+    def notice(self) -> bool:
+        return True
+
+
+def test_before_a_node_is_taken_away_it_saves_and_leaves(tmp_path: Path) -> None:
+    config = small_config()  # no checkpoint is due within an epoch
+    whole = made(tmp_path / "whole", config).run()
+    with pytest.raises(Leaves):
+        made(tmp_path / "parts", config, worker=LosesItsNode).run()
+    elsewhere = made(tmp_path / "parts", config)
+    elsewhere.worker.resume(elsewhere.state.restore)
+    assert (elsewhere.state.epoch, elsewhere.state.step) == (0, 1)
+    assert differing(whole.everything(), elsewhere.run().everything()) == []
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])

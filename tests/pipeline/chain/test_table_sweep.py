@@ -31,16 +31,16 @@ TARGETS = ("0.3", "0.5", "0.8")
 def sweep_config(result: ChainResult) -> Config:
     return configured(
         name="swept",
-        cluster={"workers": 1},
         gate={"method": "table", "supernet": result.versions[1].uri, "target": None},
         table={"views": 2, "steps": 60},
     )
 
 
 @pytest.fixture(scope="module")
-def swept(home: Path, result: ChainResult) -> SweepResult:
+def swept(home: Path, result: ChainResult, workers: WorkerGroup) -> SweepResult:
     targets = [parse_target(text) for text in TARGETS]
-    return sweep(sweep_config(result), targets, "dsnet sweep --targets 0.3,0.5,0.8")
+    command = "dsnet sweep --targets 0.3,0.5,0.8"
+    return sweep(sweep_config(result), targets, command, workers=workers)
 
 
 @pytest.fixture(scope="module")
