@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from dsnet import training
     from dsnet.errors import InputError
     from dsnet.inference.images import normalize
@@ -50,12 +51,24 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"dsnet.{_HOMES[name]}"), name)
+    elif name == "__version__":
+        value = _version()
     elif name == "training":
         value = importlib.import_module("dsnet.training")
     else:
         raise AttributeError(f"module 'dsnet' has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def _version() -> str:
+    """Of the installed package; "unknown" where this is a copy without one."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("dsnet")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def __dir__() -> list[str]:

@@ -40,6 +40,14 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def print_path(path: Path, as_json: bool) -> None:
+    """What a command has written: its path, as JSON `{"path": …}`."""
+    if as_json:
+        print_json({"path": str(path)})
+    else:
+        click.echo(path)
+
+
 class JsonList:
     """One JSON document on stdout, a list, its items printed as they come.
 

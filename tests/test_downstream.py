@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import dsnet
 from dsnet.inference.export import export
-from dsnet.routing.tuned import at_budget
-from pipeline.predict import predict
-from tests.pipeline.test_predict import files, model
+from tests.pipeline.predict.test_predict import files, model, predicted
 
 PAGE = Path(__file__).parents[1] / "docs" / "downstream.md"
 __all__ = ["files", "model"]  # fixtures
@@ -34,7 +31,6 @@ def test_the_page_s_program_answers_as_dsnet_predict(
     export(model, tmp_path / "model.onnx")
     command = [sys.executable, tmp_path / "classify.py", tmp_path / "model.onnx", budget, *paths]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    with torch.inference_mode():
-        expected = predict(at_budget(model, [], budget), paths)
-    assert len({each.madds for each in expected}) > 1
-    assert done.stdout.splitlines() == [f"{e.path} {e.name} {e.madds}" for e in expected]
+    expected = predicted(dsnet.save(model, tmp_path / "model"), paths, budget)
+    assert len({each["madds"] for each in expected}) > 1
+    assert done.stdout.splitlines() == [f"{e['path']} {e['class']} {e['madds']}" for e in expected]

@@ -1,6 +1,7 @@
 """dsnet stands on torch, numpy and safetensors alone."""
 
 import ast
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,9 @@ HIDDEN = {
     "torchvision",
     "yaml",
 }
+
+
+def test_the_package_says_its_version() -> None:
+    import dsnet
+
+    assert dsnet.__version__ == importlib.metadata.version("dsnet")

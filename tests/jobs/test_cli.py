@@ -198,6 +198,14 @@ def test_predict_says_the_same_of_a_registered_model_and_of_its_directory(
     assert prediction["madds"] == model.madds(width=prediction["width"])
 
 
+def test_what_a_command_has_written_is_told_as_json(
+    command: Command, registered: Path, tmp_path: Path
+) -> None:
+    for name, to in (("pull", tmp_path / "pulled"), ("export", tmp_path / "model.onnx")):
+        outcome = command(name, "models:/digits", to, "--json")
+        assert json.loads(outcome.stdout) == {"path": str(to)}
+
+
 def test_ingest_names_what_it_wrote(command: Command, tmp_path: Path) -> None:
     outcome = command("ingest", "digits", tmp_path, "--split", "test")
     assert outcome.status == 0
