@@ -12,11 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from dsnet.errors import DiskFullError, DivergenceError, InputError, OutageError, causes
+from dsnet.text import shown
 
 SUMS = "SHA256SUMS"
+_MOST_SUMS = 2**20  # bytes: more than 10,000 files
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # As safetensors, SQLite and MLflow put it, who raise errors of their own for it.
@@ -37,10 +39,22 @@ def write_sums(folder: Path) -> None:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """What a folder's SHA256SUMS says: path in the folder to digest."""
+    """What a folder's SHA256SUMS says: path in the folder to digest.
+
+    Raises InputError for a file that is far too long to be one, and where it names what lies
+    outside its folder: reading that would tell whoever wrote it what is there.
+    """
+    path = folder / SUMS
+    if (size := path.stat().st_size) > _MOST_SUMS:
+        raise InputError(
+            f"{path}: expected checksums in up to {_MOST_SUMS:,} bytes, found {size:,}"
+        )
     sums: dict[str, str] = {}
-    for line in (folder / SUMS).read_text(errors="replace").splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\0" in name:
+            raise InputError(f"{path}: expected files of its own folder, found {shown(name)}")
         sums[name] = digest
     return sums
 

@@ -4,12 +4,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import click
+
+from dsnet.text import escaped
 
 WIDE = 200  # columns where stdout is no terminal: a table that something reads should not wrap
 
@@ -20,7 +23,7 @@ def claim_stdout() -> None:
     What libraries in C++ and child processes write to file descriptor 1 goes to stderr from now on.
     """
     sys.stdout.flush()
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    results = os.fdopen(os.dup(1), "w", 1, encoding="utf-8", errors="backslashreplace")
     os.dup2(2, 1)
     sys.stdout = results
 
@@ -37,6 +40,35 @@ def print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def print_path(path: Path, as_json: bool) -> None:
+    """What a command has written: its path, as JSON `{"path": …}`."""
+    if as_json:
+        print_json({"path": str(path)})
+    else:
+        click.echo(path)
+
+
+class JsonList:
+    """One JSON document on stdout, a list, its items printed as they come.
+
+    Nothing is printed before the first of them, or the end: what fails before leaves stdout empty.
+    """
+
+    def __init__(self) -> None:
+        self._before = "[\n"
+
+    def add(self, items: Iterable[Any]) -> None:
+        """Print more items."""
+        for item in items:
+            text = json.dumps(item, indent=2, ensure_ascii=False)
+            click.echo(self._before + textwrap.indent(text, "  "), nl=False)
+            self._before = ",\n"
+
+    def end(self) -> None:
+        """Print what ends the document."""
+        click.echo("[]" if self._before == "[\n" else "\n]")
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
     """A table on stdout; columns after the first whose cells all begin like numbers go right."""
     from rich.console import Console
@@ -46,7 +78,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
     cells = [[_cell(value) for value in row] for row in rows]
     for index, column in enumerate(columns):
         numbers = index > 0 and all(row[index][:1].isdigit() for row in cells)
-        table.add_column(column, justify="right" if numbers else "left")
+        # Folded where the terminal is narrow: a name that is cut off cannot be used.
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
     terminal = sys.stdout.isatty()
@@ -56,7 +89,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title:
 def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else escaped(str(value))
 
 
 def program(name: str) -> str:

@@ -20,11 +20,11 @@ from dsnet.inference.onnx_graph import build
 from dsnet.models.network import DSNet
 from dsnet.models.width import Width
 from dsnet.nn.gate import pick
+from dsnet.runtime.session import DESCRIPTION, ONNX
 
 logger = logging.getLogger(__name__)
 
-ONNX = "model.onnx"  # its name in a model directory
-FINGERPRINT, DESCRIPTION = "dsnet.fingerprint", "dsnet.description"
+FINGERPRINT = "dsnet.fingerprint"
 OPSETS = range(17, 24)
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 3e-2  # half precision keeps eleven bits of a weight
@@ -44,7 +44,8 @@ def export(
     Inputs: `images`, uint8 (N, R, R, 3) with R the model's resolution, and `price`, float (), what
     multiply-adds cost in units of the gates' logits. `price` may be left out: the file then spends
     what the model was tuned to (`metadata.price`); 0 is the plain argmax of the logits, which
-    spends more than that. Outputs: `logits`, float (N, classes), and `widths`, int64 (N,). With
+    spends more than that. The slimming heads' weights may be given too, see `onnx_graph.build`.
+    Outputs: `logits`, float (N, classes), and `widths`, int64 (N,). With
     `width` the file holds that sub-network alone, with no gate and no price.
 
     Its metadata property `dsnet.description` is JSON: what turns a budget into a price (the curve
@@ -102,6 +103,7 @@ def to_bytes(
         raise InputError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}, found {opset}")
     proto = build(fold(model, width), opset, float16, model.metadata.price)
     description = {
+        "task": model.task.name,
         "architecture": model.architecture.to_dict(),
         "metadata": asdict(model.metadata),
         "madds": [model.madds(index) for index in range(len(model.space))],

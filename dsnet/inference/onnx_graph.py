@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dsnet.inference import import_optional
 from dsnet.inference.fold import End, Folded, Fork, Trunk
 from dsnet.nn.plan import (
     Activation,
@@ -29,16 +28,16 @@ from dsnet.nn.plan import (
     Residual,
     Weight,
 )
-
-IMAGES, PRICE, LOGITS, WIDTHS = "images", "price", "logits", "widths"
+from dsnet.runtime.session import HEAD, IMAGES, LOGITS, PRICE, WIDTHS, import_optional
 
 
 def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     """The graph of `folded`, an onnx.ModelProto.
 
-    Inputs: images, uint8 (N, size, size, 3), and where there is a choice, price, one float, which
-    may be left out and then is `price`. Outputs: logits, float (N, classes), and widths, int64
-    (N,). float16: weights are stored in half precision, and computed with in single.
+    Inputs: images, uint8 (N, size, size, 3), and where there is a choice, price, one float, and the
+    weights of the slimming heads, named as `dsnet.nn.gate.heads_to_tensors` does (`head.0.weight`);
+    left out, they are `price` and the network's own. Outputs: logits, float (N, classes), and
+    widths, int64 (N,). float16: weights are stored in half precision, and computed with in single.
     """
     onnx: Any = import_optional("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
@@ -51,7 +50,7 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     end = folded.trunk.end
     x = _layers(graph, folded.trunk.layers, pixels)
     if isinstance(end, Fork):
-        outputs = _fork(graph, end, x, folded.outputs)
+        outputs = _fork(graph, end, x, folded.outputs, 0)
     else:
         batch = graph.op("Shape", IMAGES, start=0, end=1)
         width = graph.op("Expand", graph.constant(np.array([end.width])), batch)
@@ -66,6 +65,9 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
         # An input that has an initializer too is one with a default.
         default = onnx.numpy_helper.from_array(np.array(price, np.float32), PRICE)
         graph.initializers.append(default)
+        for name, tensor in graph.heads.items():
+            inputs.append(helper.make_tensor_value_info(name, kinds.FLOAT, tensor.shape))
+            graph.initializers.append(onnx.numpy_helper.from_array(tensor, name))
     proto = helper.make_graph(
         graph.nodes,
         "dsnet",
@@ -90,7 +92,7 @@ class _Graph:
 
     parent: the graph whose node this one runs inside. names: count of names given, over all
     graphs. shared: constants of the outermost graph that branches cut their weights from, by the
-    address of the supernet's weight.
+    address of the supernet's weight. heads: the slimming heads' weights, over all graphs.
     """
 
     def __init__(self, onnx: Any, float16: bool, parent: "_Graph | None" = None) -> None:
@@ -102,6 +104,7 @@ class _Graph:
         self.initializers: list[Any] = []
         self.names: list[int] = parent.names if parent else [0]
         self.shared: dict[int, str] = parent.shared if parent else {}
+        self.heads: dict[str, np.ndarray] = parent.heads if parent else {}
 
     def branch(self) -> "_Graph":
         """A graph to be run inside a node of this one."""
@@ -226,18 +229,16 @@ def _linear(graph: _Graph, linear: Linear, x: str) -> str:
     return graph.op("Gemm", x, weight, *map(graph.constant, bias), transB=1)
 
 
-def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...]) -> tuple[str, str]:
-    """Outputs and widths of every row of x; shape: of one output."""
+def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...], gate: int) -> tuple[str, str]:
+    """Outputs and widths of every row of x; shape: of one output. gate: its number."""
     x, feature = _attend(graph, fork.attention, x)
     graph.role = "gate"
     scores = graph.op("Flatten", feature, axis=1)
-    for index, linear in enumerate(fork.head):
+    for index in range(len(fork.head)):
         if index:
             scores = graph.op("Relu", scores)
         # Small, and what it decides hangs on small differences: stored whole, always.
-        inputs = [linear.weight.tensor(), *([] if linear.bias is None else [linear.bias])]
-        weights = (graph.constant(tensor.cpu().numpy()) for tensor in inputs)
-        scores = graph.op("Gemm", scores, *weights, transB=1)
+        scores = graph.op("Gemm", scores, *_head(graph, fork, index, gate), transB=1)
     cost = graph.constant(fork.cost.cpu().numpy()[None])
     scores = graph.op("Sub", scores, graph.op("Mul", cost, PRICE))
     choice = graph.op("ArgMax", scores, axis=1, keepdims=0, select_last_index=1)
@@ -254,7 +255,7 @@ def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...]) -> tuple[st
     each = graph.constant(np.ones(len(fork.branches), np.int64))
     conditions = graph.ops("Split", [present, each], len(fork.branches), axis=0)
     results = [
-        _branch(graph, branch, x, condition, rows, shape)
+        _branch(graph, branch, x, condition, rows, shape, gate)
         for branch, condition, rows in zip(fork.branches, conditions, groups, strict=True)
     ]
     back = _argsort(graph, order, count)
@@ -268,10 +269,29 @@ def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...]) -> tuple[st
     return logits, graph.op("Gather", graph.constant(np.array(ends)), choice, axis=0)
 
 
+def _head(graph: _Graph, fork: Fork, index: int, gate: int) -> Iterator[str]:
+    """Inputs of the graph that hold one layer of a slimming head."""
+    linear = fork.head[index]
+    layer = f"{2 * index}." if len(fork.head) > 1 else ""  # between them is a ReLU
+    for name, tensor in (("weight", linear.weight.tensor()), ("bias", linear.bias)):
+        if tensor is not None:
+            key = f"{HEAD}{gate}.{layer}{name}"
+            graph.heads[key] = tensor.cpu().numpy()
+            yield key
+
+
 def _branch(
-    graph: _Graph, trunk: Trunk, x: str, condition: str, rows: str, shape: tuple[int, ...]
+    graph: _Graph,
+    trunk: Trunk,
+    x: str,
+    condition: str,
+    rows: str,
+    shape: tuple[int, ...],
+    gate: int,
 ) -> list[str]:
     """`trunk` on the rows of x that go there, if any; else nothing, in the same shape.
+
+    gate: the number of the one that sends them.
 
     Returns outputs and, where gates follow, widths.
     """
@@ -285,7 +305,7 @@ def _branch(
     if isinstance(trunk.end, End):
         outputs = [_layers(taken, trunk.end.layers, inputs)]
     else:
-        outputs = [*_fork(taken, trunk.end, inputs, shape)]
+        outputs = [*_fork(taken, trunk.end, inputs, shape, gate + 1)]
         nothing.append(empty.constant(np.zeros(0, np.int64)))
     return graph.ops(
         "If",

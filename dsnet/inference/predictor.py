@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import InputError
-from dsnet.inference.export import FINGERPRINT, ONNX, fingerprint, to_bytes
+from dsnet.inference.export import FINGERPRINT, fingerprint, to_bytes
 from dsnet.inference.fold import fold
-from dsnet.inference.images import check_images, prepare
+from dsnet.inference.images import check_images
 from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.torch_backend import TorchBackend
 from dsnet.io import weights
@@ -19,6 +19,8 @@ from dsnet.models.network import DSNet
 from dsnet.models.width import Width
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import at_budget
+from dsnet.runtime.pixels import prepare
+from dsnet.runtime.session import ONNX
 
 # Images at a time on a CPU: enough to fill every branch, few enough for the wide early layers'
 # pictures to stay in its cache.
@@ -89,7 +91,8 @@ class Predictor:
         check_images(images)
         size = self.metadata.resolution
         if images.shape[1:3] != (size, size):
-            images = prepare(images, size, self.metadata.crop)
+            pixels = prepare(images.cpu().numpy(), size, self.metadata.crop)
+            images = torch.from_numpy(pixels)
         if not len(images):
             device = self.device if isinstance(self.backend, TorchBackend) else "cpu"
             logits = torch.empty(0, *self.outputs, device=device)

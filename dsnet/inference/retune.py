@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dsnet.files import write_sums
-from dsnet.inference.export import ONNX, export, fingerprint, missing_extra
+from dsnet.inference.export import export, fingerprint, missing_extra
 from dsnet.io import weights
 from dsnet.models.network import DSNet
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import at_budget
+from dsnet.runtime.session import ONNX
 
 logger = logging.getLogger(__name__)
 

@@ -1,28 +1,50 @@
 """A model as a folder: weights.safetensors, model.json and the checksums of both; no pickle."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from dsnet.errors import InputError
-from dsnet.files import SUMS, atomic_directory, first_damaged, write_sums
+from dsnet.files import atomic_directory, write_sums
+from dsnet.io.description import (
+    FORMAT,
+    GATES,
+    MODEL,
+    WEIGHTS,
+    architecture_of,
+    metadata_of,
+    read_description,
+    verify,
+)
+from dsnet.io.tensors import check_shapes, no_memory, outline, read_shapes, read_tensors
 from dsnet.models.architecture import Architecture
-from dsnet.models.metadata import Metadata
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import head_from
 from dsnet.routing.budget import average_of
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import TunedGate, at_budget, from_parts, put_heads, to_facts, to_tensors
+from dsnet.text import line
 
-WEIGHTS, GATES, MODEL = "weights.safetensors", "gates.safetensors", "model.json"
-FORMAT = 1
+__all__ = [
+    "GATES",
+    "MODEL",
+    "WEIGHTS",
+    "check_tensors",
+    "load",
+    "load_gates",
+    "read_description",
+    "runs_at",
+    "save",
+    "verify",
+    "write",
+]
 
 
 def save(model: DSNet, directory: str | Path, gates: Sequence[TunedGate] = ()) -> Path:
@@ -122,12 +144,7 @@ def load(
     """
     directory = Path(directory)
     verify(directory)
-    description = read_description(directory)
-    model = DSNet(
-        Architecture.from_dict(description["architecture"]),
-        _metadata(description["metadata"], directory / MODEL),
-    )
-    _fill(model, directory / WEIGHTS)
+    model = _filled(directory, read_description(directory))
     if budget is not None:
         model = at_budget(model, load_gates(directory), budget)
     return model.to(device).eval()
@@ -142,85 +159,65 @@ def load_gates(directory: str | Path) -> list[TunedGate]:
     facts = read_description(directory)["gates"]
     if not facts:
         return []
-    tensors = _tensors(directory / GATES)
-    try:
+    if not (path := directory / GATES).is_file():
+        raise InputError(f"{directory} is not a model directory: it has no {GATES}")
+    shapes = read_shapes(path)
+    with _fitting(path), no_memory():
+        from_parts(facts, shapes)
+    tensors = _tensors(path)
+    with _fitting(path):
         return from_parts(facts, tensors)
-    except InputError as error:
-        raise InputError(f"{directory / MODEL}: {error}") from error
 
 
-def _fill(model: DSNet, path: Path) -> None:
-    """Read the weights; a slimming head is of the kind that its weights are of."""
-    state = _tensors(path)
+def _filled(directory: Path, description: Mapping[str, Any]) -> DSNet:
+    """The network of a description with its weights; nothing is allocated before they fit it.
+
+    A slimming head is of the kind that its weights are of.
+    """
+    path = directory / MODEL
+    architecture, metadata = architecture_of(description, path), metadata_of(description, path)
     try:
-        heads = []
-        for stage in model.architecture.gates:
-            prefix = f"stages.{stage}.0.gate.slimming."
-            names = [name for name in state if name.startswith(prefix)]
-            heads.append(head_from({name.removeprefix(prefix): state[name] for name in names}))
-        put_heads(model, heads)
+        wanted = outline(architecture, metadata)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if len(metadata.classes) > architecture.num_classes:
+        raise InputError(
+            f"{path}: expected names for up to {architecture.num_classes:,} classes, found "
+            f"{len(metadata.classes):,}"
+        )
+    path = directory / WEIGHTS
+    shapes = read_shapes(path)
+    with _fitting(path):
+        with no_memory():
+            put_heads(wanted, _heads(architecture, shapes))
+        check_shapes(wanted.state_dict(), shapes)
+    state = _tensors(path)
+    with _fitting(path):
+        model = DSNet(architecture, metadata)
+        put_heads(model, _heads(architecture, state))
         model.load_state_dict(state)
+    return model
+
+
+@contextmanager
+def _fitting(path: Path) -> Iterator[None]:
+    """Within, what goes wrong is that the tensors of `path` are not those of its description."""
+    try:
+        yield
     except (RuntimeError, KeyError, ValueError, InputError) as error:
-        problems = " ".join(str(error).split())
-        raise InputError(f"{path} does not fit its model.json: {problems}") from error
+        raise InputError(f"{path} does not fit its {MODEL}: {line(error)}") from error
+
+
+def _heads(architecture: Architecture, state: Mapping[str, Tensor]) -> list[nn.Module]:
+    heads = []
+    for stage in architecture.gates:
+        prefix = f"stages.{stage}.0.gate.slimming."
+        names = [name for name in state if name.startswith(prefix)]
+        heads.append(head_from({name.removeprefix(prefix): state[name] for name in names}))
+    return heads
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors = load_file(path)
-    except safetensors.SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file: {error}") from error
+    tensors = read_tensors(path)
     check_tensors(tensors, str(path))
     return tensors
-
-
-def verify(directory: Path) -> None:
-    """Check every file against SHA256SUMS. Raises InputError naming the first that differs."""
-    for name in (SUMS, MODEL, WEIGHTS):
-        if not (directory / name).is_file():
-            raise InputError(f"{directory} is not a model directory: it has no {name}")
-    if (damaged := first_damaged(directory, (MODEL, WEIGHTS))) is not None:
-        raise InputError(
-            f"{directory / damaged} does not match {SUMS}: the file is damaged or was changed; "
-            "pull it again"
-        )
-
-
-def read_description(directory: str | Path) -> dict[str, Any]:
-    """What model.json says: architecture, metadata, gates, and where the model comes from.
-
-    The values are plain JSON, unchecked. Raises InputError for a file that is no description.
-    """
-    path = Path(directory, MODEL)
-    parts: dict[str, Any] = {}
-    try:
-        description = json.loads(path.read_text(), parse_constant=_refuse_constant)
-        found = description["format"]
-        if found == FORMAT:
-            parts = {key: dict(description[key]) for key in ("architecture", "metadata")}
-            parts["gates"] = list(description.get("gates", ()))
-            parts["source"] = dict(description.get("source", {}))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a model description: {error!r}") from error
-    if not parts:
-        raise InputError(f"{path} has format {found}, this reads {FORMAT}")
-    return parts
-
-
-def _refuse_constant(name: str) -> None:
-    """JSON knows no NaN and no Infinity; Python's reader takes them."""
-    raise ValueError(f"{name} is no number")
-
-
-def _metadata(data: dict[str, Any], path: Path) -> Metadata:
-    try:
-        return Metadata(**{key: _tuples(value) for key, value in data.items()})
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (TypeError, OverflowError) as error:
-        raise InputError(f"{path}: its metadata is not readable: {error}") from error
-
-
-def _tuples(value: Any) -> Any:
-    """JSON knows only lists."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

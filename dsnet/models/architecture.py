@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from dsnet.checks import check_count, check_name, check_switch, check_whole
 from dsnet.errors import InputError
+from dsnet.text import line, shown
+
+# Far beyond any network that somebody would train, and near enough for what is no such network to
+# be refused before it takes time or memory: an architecture may come from a file of anybody's.
+MOST_CHANNELS = 2**16
+MOST_WIDTHS = 256  # of a stage
+MOST_STAGES = 64
+MOST_BLOCKS = 512  # of all stages
+MOST_KERNEL, MOST_STRIDE = 63, 64
+MOST_CLASSES = 2**20
+MOST_PIXELS = 2**13  # height and width of the images
 
 
 @dataclass(frozen=True)
@@ -23,13 +35,17 @@ class Stage:
     gated: bool = False
 
     def __post_init__(self) -> None:
+        check_count("stage channels", self.channels, MOST_WIDTHS)
+        for channels in self.channels:
+            check_whole("stage channels", channels, MOST_CHANNELS)
         if not self.channels or list(self.channels) != sorted(set(self.channels)):
             raise InputError(f"stage channels must rise strictly, found {list(self.channels)}")
-        _check_counts("stage", channels=self.channels[0], blocks=self.blocks, stride=self.stride)
-        if not all(type(count) is int for count in self.channels):
-            raise InputError(f"stage channels must be whole numbers, found {list(self.channels)}")
-        if self.kernel < 1 or self.kernel % 2 != 1:
+        check_whole("stage blocks", self.blocks, MOST_BLOCKS)
+        check_whole("stage stride", self.stride, MOST_STRIDE)
+        check_whole("stage kernel", self.kernel, MOST_KERNEL)
+        if self.kernel % 2 != 1:
             raise InputError(f"stage kernel must be odd, found {self.kernel}")
+        check_switch("stage gated", self.gated)
 
 
 @dataclass(frozen=True)
@@ -54,11 +70,22 @@ class Architecture:
     resolution: int = 224
 
     def __post_init__(self) -> None:
-        _check_counts("network", num_classes=self.num_classes, resolution=self.resolution)
+        check_name("network name", self.name)
+        check_name("network family", self.family)
+        check_whole("network num_classes", self.num_classes, MOST_CLASSES)
+        check_whole("network resolution", self.resolution, MOST_PIXELS)
+        check_switch("network stem_pool", self.stem_pool)
+        check_count("network stages", self.stages, MOST_STAGES)
         if not self.stages:
             raise InputError("a network needs at least one stage, found none")
+        if (blocks := sum(stage.blocks for stage in self.stages)) > MOST_BLOCKS:
+            raise InputError(f"a network may have up to {MOST_BLOCKS} blocks, found {blocks:,}")
         if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout must lie in [0, 1), found {self.dropout}")
+            raise InputError(f"dropout must lie in [0, 1), found {shown(self.dropout)}")
+        for entries in self.routes or ():
+            check_count("network routes", entries, MOST_WIDTHS)
+            if not all(type(entry) is int for entry in entries):
+                raise InputError(f"network routes must be whole numbers, found {shown(entries)}")
 
     @property
     def gates(self) -> tuple[int, ...]:
@@ -99,14 +126,20 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Architecture":
-        """The inverse of `to_dict`. Raises InputError for a missing, unknown or mistyped field."""
+        """The inverse of `to_dict`.
+
+        Raises InputError for a field that is missing, unknown, mistyped or out of bounds.
+        """
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise InputError(
-                f"architecture has unknown fields {unknown}; known are {sorted(known)}"
+                f"architecture has unknown fields {shown(unknown)}; known are {sorted(known)}"
             )
         try:
             routes = data.get("routes")
+            for field, rows in (("stages", data["stages"]), ("routes", routes or ())):
+                if len(rows) > MOST_STAGES:
+                    check_count(f"network {field}", rows, MOST_STAGES)
             return cls(
                 **{key: data[key] for key in data if key not in ("stem", "stages", "routes")},
                 stem=_stage(data["stem"]),
@@ -114,13 +147,7 @@ class Architecture:
                 routes=None if routes is None else tuple(tuple(row) for row in routes),
             )
         except (KeyError, TypeError) as error:
-            raise InputError(f"architecture is not readable: {error}") from error
-
-
-def _check_counts(what: str, **counts: int) -> None:
-    for field, count in counts.items():
-        if type(count) is not int or count < 1:
-            raise InputError(f"{what} {field} must be a whole number of 1 or more, found {count!r}")
+            raise InputError(f"architecture is not readable: {line(error)}") from error
 
 
 def _stage(row: Mapping[str, Any]) -> Stage:

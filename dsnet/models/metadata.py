@@ -1,10 +1,14 @@
 """What a model knows of its images and classes besides its weights."""
 
-import math
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 
+from dsnet.checks import check_count, check_name, check_numbers, check_whole
 from dsnet.errors import InputError
+from dsnet.models.architecture import MOST_CLASSES, MOST_PIXELS
+from dsnet.text import shown
+
+MOST_PRICES = 10_000
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,8 +30,8 @@ class Metadata:
     price: what multiply-adds cost, in units of logits, where nobody asks for another budget: the
         price that meets the target the gates were trained for; 0 where they had none.
 
-    Raises InputError, naming the field, for a number that is not finite and a `std` or `crop` that
-    is not above 0.
+    Raises InputError, naming the field, for what is of another type, a number that is not finite, a
+    `std` or `crop` that is not above 0, a crop above 1, or a name with control codes.
     """
 
     resolution: int = 224
@@ -39,21 +43,32 @@ class Metadata:
     price: float = 0.0
 
     def __post_init__(self) -> None:
-        check_numbers("metadata.mean", self.mean)
-        check_numbers("metadata.std", self.std, above_zero=True)
+        check_whole("metadata.resolution", self.resolution, MOST_PIXELS)
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            check_count(f"metadata.{field}", values, 3)
+            if len(values) < 3:
+                raise InputError(f"metadata.{field} must have 3 entries, found {len(values)}")
+            check_numbers(f"metadata.{field}", values, above_zero=field == "std")
+        check_count("metadata.classes", self.classes, MOST_CLASSES)
+        for name in self.classes:
+            check_name("metadata.classes", name)
         check_numbers("metadata.crop", [self.crop], above_zero=True)
+        if self.crop > 1:
+            raise InputError(f"metadata.crop: expected a fraction up to 1, found {self.crop}")
         check_prices("metadata", self.price, self.prices)
 
 
 def check_prices(where: str, price: float, prices: Prices) -> None:
-    """Raise InputError unless a price and a calibrated curve are finite numbers."""
+    """Raise InputError unless a price is a finite number, and a curve falls as prices rise."""
     check_numbers(f"{where}.price", [price])
-    check_numbers(f"{where}.prices", [number for point in prices for number in point])
-
-
-def check_numbers(where: str, numbers: Sequence[float], *, above_zero: bool = False) -> None:
-    """Raise InputError unless `numbers` are finite, and above 0 if they have to be."""
-    for number in numbers:
-        if not math.isfinite(number) or (above_zero and number <= 0):
-            kind = "finite numbers above 0" if above_zero else "finite numbers"
-            raise InputError(f"{where}: expected {kind}, found {number}")
+    check_count(f"{where}.prices", prices, MOST_PRICES)
+    for point in prices:
+        if not isinstance(point, (list, tuple)) or len(point) != 2:
+            raise InputError(f"{where}.prices: expected pairs of numbers, found {shown(point)}")
+        check_numbers(f"{where}.prices", point)
+    for (price, average), (dearer, less) in itertools.pairwise(prices):
+        if not (price < dearer and average >= less):
+            raise InputError(
+                f"{where}.prices: expected rising prices with falling averages, found "
+                f"{shown([price, average])} before {shown([dearer, less])}"
+            )

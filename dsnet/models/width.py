@@ -1,12 +1,15 @@
 """Width: how many channels each stage uses. RoutingSpace: the sub-networks of one supernet."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
 from dsnet.errors import InputError
 from dsnet.models.architecture import Architecture
+
+MOST_SUBNETWORKS = 4096  # each is a value in memory, and priced by itself
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class RoutingSpace(Sequence[Width]):
         segments = list(itertools.accumulate(int(row.gated) for row in rows))
         self.options = _options(lists, segments, gated=bool(gates))
         self.choices = _choices(architecture.routes, self.options if gates else ())
+        if (count := math.prod(self.options)) > MOST_SUBNETWORKS:
+            raise InputError(
+                f"gates may make up to {MOST_SUBNETWORKS:,} sub-networks together, found {count:,}"
+            )
         self.paths = list(itertools.product(*(range(n) for n in self.options)))
         self._lists = lists
 

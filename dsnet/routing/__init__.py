@@ -1,16 +1,23 @@
-"""Routing tables: what every path would answer for every image, and what follows from that."""
+"""Routing tables: what every path would answer for every image, and what follows from that.
 
-from dsnet.routing.choice import (
-    Outcome,
-    average_madds,
-    choose,
-    gate_logits,
-    log_probabilities,
-    outcome,
-    price_for_average,
-)
-from dsnet.routing.oracle import Frontier, frontier, oracle_errors, oracle_losses, random_errors
-from dsnet.routing.table import MAX_PATHS, Paths, RoutingTable, build_rows, join, paths_of
+Names are imported when they are first used: `target` and `curve` work without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dsnet.routing.choice import (
+        Outcome,
+        average_madds,
+        choose,
+        gate_logits,
+        log_probabilities,
+        outcome,
+        price_for_average,
+    )
+    from dsnet.routing.oracle import Frontier, frontier, oracle_errors, oracle_losses, random_errors
+    from dsnet.routing.table import MAX_PATHS, Paths, RoutingTable, build_rows, join, paths_of
 
 __all__ = [
     "MAX_PATHS",
@@ -32,3 +39,30 @@ __all__ = [
     "price_for_average",
     "random_errors",
 ]
+
+_HOMES = {
+    "Frontier": "oracle",
+    "MAX_PATHS": "table",
+    "Outcome": "choice",
+    "Paths": "table",
+    "RoutingTable": "table",
+    "average_madds": "choice",
+    "build_rows": "table",
+    "choose": "choice",
+    "frontier": "oracle",
+    "gate_logits": "choice",
+    "join": "table",
+    "log_probabilities": "choice",
+    "oracle_errors": "oracle",
+    "oracle_losses": "oracle",
+    "outcome": "choice",
+    "paths_of": "table",
+    "price_for_average": "choice",
+    "random_errors": "oracle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dsnet.routing' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dsnet.routing.{_HOMES[name]}"), name)

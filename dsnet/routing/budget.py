@@ -16,6 +16,7 @@ from dsnet.errors import InputError
 from dsnet.models.metadata import Prices
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import pick
+from dsnet.routing.curve import price_at
 from dsnet.routing.target import Target, parse_target
 
 # Neighbours differ by about twice a POINTS-th of the range; between them it is nearly linear.
@@ -37,16 +38,7 @@ def price_for(model: DSNet, budget: Target | float | str) -> float:
     prices = model.metadata.prices
     if not prices:
         raise InputError(f"budget {target}: {_why_no_prices(model)}")
-    # Averages fall along the curve; search wants them rising.
-    rising = prices[::-1]
-    if madds >= rising[-1][1]:
-        return rising[-1][0]
-    index = bisect.bisect_left([average for _, average in rising], madds)
-    if index == 0:
-        return rising[0][0]
-    (price_below, below), (price_above, above) = rising[index - 1], rising[index]
-    share = (madds - below) / (above - below)
-    return price_below + share * (price_above - price_below)
+    return price_at(prices, madds)
 
 
 def average_of(model: DSNet) -> float | None:

@@ -12,11 +12,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dsnet.checks import check_numbers
 from dsnet.errors import InputError
-from dsnet.models.metadata import Prices, check_numbers, check_prices
+from dsnet.models.metadata import Prices, check_prices
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import heads_from_tensors, heads_to_tensors
 from dsnet.routing.budget import price_for
+from dsnet.routing.curve import nearest
 from dsnet.routing.target import Target, parse_target
 
 
@@ -48,9 +50,9 @@ def at_budget(model: DSNet, gates: Sequence[TunedGate], budget: Target | float |
     target = parse_target(budget)
     madds = target.madds([model.madds(route) for route in model.space.routes])
     if gates:
-        gate = min(gates, key=lambda gate: abs(gate.target - madds))
-        model = fitted(model, gate)
-        if abs(gate.target - madds) < 1:  # the price that meets it, and not one read off the curve
+        index, exactly = nearest([gate.target for gate in gates], madds)
+        model = fitted(model, gates[index])
+        if exactly:
             return model
     else:
         model = copy.deepcopy(model)

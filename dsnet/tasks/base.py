@@ -2,62 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, cast
+from typing import ClassVar
 
 from torch import Tensor
 
-Number = TypeVar("Number")
+from dsnet.measure import Measure
+
+__all__ = ["Measure", "Measured", "Task"]
 
 Measured = Mapping[str, Tensor]
 """By name of a `Measure`, its value for each sample: (N,), bool for a share, else float."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One thing that is measured for each sample, and how its mean reads.
-
-    name: its key in tables, metrics and JSON, an identifier. title: for people. share: whether a
-    sample has it or not, so that the mean is a share, shown in percent. unit: of what is no share.
-    rises: whether more is better. digits: decimals that are shown.
-    """
-
-    name: str
-    title: str
-    share: bool = False
-    unit: str = ""
-    rises: bool = True
-    digits: int = 2
-
-    def error(self, value: Number) -> Number:
-        """What is to be as small as possible: the share without it, or what rises, negated."""
-        number: Any = value
-        if self.rises:
-            number = 1 - number if self.share else -number
-        return cast(Number, number)
-
-    def of_error(self, error: Number) -> Number:
-        """The inverse of `error`, which is its own."""
-        return self.error(error)
-
-    def text(self, value: float) -> str:
-        """A value for people: `98.61%`, `31.42 dB`."""
-        if self.share:
-            return f"{value:.{self.digits}%}"
-        return f"{value:.{self.digits}f} {self.unit}".rstrip()
-
-    @property
-    def steps(self) -> str:
-        """What differences are counted in: percentage points, or its unit."""
-        return "points" if self.share else self.unit
-
-    def difference(self, value: float, digits: int | None = None) -> str:
-        """A difference of two values with its sign, in `steps`: `+0.31`, `±0.00`."""
-        scaled = 100 * value if self.share else value
-        text = f"{abs(scaled):.{self.digits if digits is None else digits}f}"
-        if float(text) == 0:
-            return f"±{text}"
-        return ("+" if scaled > 0 else "\N{MINUS SIGN}") + text
 
 
 class Task(ABC):

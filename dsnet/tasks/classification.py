@@ -6,14 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsnet.tasks.base import Measure, Measured, Task
+from dsnet.measure import CLASSIFICATION, TOP1, TOP5
+from dsnet.tasks.base import Measured, Task
 
 
 class Classification(Task):
     """Outputs are logits (N, K), targets class labels, int64 (N,)."""
 
-    name = "classification"
-    measures = (Measure("top1", "top-1", share=True), Measure("top5", "top-5", share=True))
+    name = CLASSIFICATION
+    measures = (TOP1, TOP5)
     labelled = True
 
     def pair(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dsnet.inference import import_optional
 from dsnet.inference.export import OPSETS
+from dsnet.runtime.session import import_optional
 from jobs.bench.interleaved import Figure, Measure, clocked
 from jobs.bench.onnx_profile import profile
 from jobs.bench.pinned import pinned

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from dsnet.runtime.pictures import read_picture
 from pipeline.data.beton_writer import shrink
-from pipeline.data.pictures import read_picture
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source
 from pipeline.data.sources.digits import Digits

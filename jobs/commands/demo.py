@@ -24,11 +24,14 @@ def command() -> None:
     with working():
         from pipeline import chain
         from pipeline.config import home, load_config
-        from pipeline.predict import open_model, predict
+        from pipeline.predict.model import open_runner
+        from pipeline.predict.stream import predict
 
         result = chain.run(load_config(CONFIG))
         model = f"models:/{result.version.name}"
-        predictions = predict(open_model(model), write_pictures(home() / "demo"))
+        pictures = [str(path) for path in write_pictures(home() / "demo")]
+        with open_runner(model) as (runner, budget):
+            predictions = [row for rows in predict(runner, pictures, budget) for row in rows]
     print_predictions(predictions, title=f"{model} on scans it was not trained on")
     print_result(result)
 

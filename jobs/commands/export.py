@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.output import working
+from jobs.output import print_path, working
 
 
 @click.command("export")
@@ -22,6 +22,7 @@ from jobs.output import working
 )
 @click.option("--opset", type=int, metavar="N", help="Version of ONNX's operators; left out: 17.")
 @click.option("--float16", is_flag=True, help="Store weights in half precision: half the size.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(
     model: str,
     path: str,
@@ -29,6 +30,7 @@ def command(
     budget: str | None,
     opset: int | None,
     float16: bool,
+    as_json: bool,
 ) -> None:
     """Write MODEL, a models:/ URI or a model directory, as an ONNX file.
 
@@ -44,7 +46,7 @@ def command(
       dsnet export ./digits digits-half.onnx --float16
     """
     from dsnet.inference.export import OPSETS, export
-    from pipeline.predict import open_model
+    from pipeline.predict.model import open_model
 
     with working():
         written = export(
@@ -54,4 +56,4 @@ def command(
             opset=OPSETS[0] if opset is None else opset,
             float16=float16,
         )
-    click.echo(written)
+    print_path(written, as_json)

@@ -1,14 +1,22 @@
 """dsnet predict: classify image files."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from jobs.output import print_json, print_table, working
+from dsnet.text import escaped
+from jobs.output import JsonList, print_table, working
 
 if TYPE_CHECKING:
-    from pipeline.predict import Prediction
+    from dsnet.errors import InputError
+    from pipeline.predict.stream import Row
+
+PASSED_OVER = 3  # exit status where some of the files were no images
+ROWS = 1000  # of one printed table: as many are held
 
 
 @click.command("predict")
@@ -20,31 +28,161 @@ if TYPE_CHECKING:
     help="Multiply-adds to spend on average: a fraction of the widest routable sub-network's (0.5) "
     "or a count (200M); left out: the target of MODEL's alias, else as the model was tuned.",
 )
+@click.option(
+    "--top-k",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="K",
+    help="Give the K likeliest classes too: labels, classes, confidences.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["torch", "onnxruntime"]),
+    help="What computes; left out: ONNX Runtime where that and MODEL's own ONNX file are there "
+    "(it starts faster), else PyTorch.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the answers to FILE, whole or not at all, and print none: .parquet, .csv, or "
+    ".jsonl (JSON lines).",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(model: str, images: tuple[str, ...], budget: str | None, as_json: bool) -> None:
+def command(
+    model: str,
+    images: tuple[str, ...],
+    budget: str | None,
+    top_k: int,
+    backend: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> int:
     """Classify image files with MODEL, a models:/ URI or a model directory.
 
-    Any format and mode that Pillow reads: PNG, JPEG and others, grey, colour or transparent.
+    IMAGE is a file in any format and mode that Pillow reads (PNG, JPEG and others, grey, colour or
+    transparent), a folder with files anywhere below it, or - for a list of both on standard input,
+    one a line or ended by NUL. Any number of them takes the same memory. What is no image is listed
+    on stderr and passed over; the exit status is then 3, and 2 where nothing is left.
 
     \b
     Examples:
       dsnet predict models:/digits@champion three.png
-      dsnet predict models:/digits@target-50pct three.png
-      dsnet predict ./pulled *.jpg --budget 0.5 --json
+      dsnet predict models:/digits@target-50pct three.png --top-k 3
+      dsnet predict ./pulled photos/ --budget 0.5 --out answers.parquet
+      find photos -name '*.jpg' -print0 | dsnet predict ./pulled - --json
     """
-    from pipeline.predict import open_model, predict
-
     with working():
-        predictions = predict(open_model(model, budget), images)
-    if as_json:
-        print_json([prediction.as_dict() for prediction in predictions])
-        return
-    print_predictions(predictions)
+        from pipeline.predict.files import expand, listed
+        from pipeline.predict.model import open_runner
+        from pipeline.predict.stream import predict
+        from pipeline.predict.table_file import check_suffix, table_file
 
-
-def print_predictions(predictions: "Sequence[Prediction]", title: str = "") -> None:
-    """What the model says of each image, as a table."""
-    rows = [
-        (p.path, p.name or p.label, f"{p.confidence:.1%}", p.width, p.madds) for p in predictions
+    if out is not None:
+        check_suffix(out)
+    named = [
+        path
+        for image in images
+        for path in (listed(sys.stdin.buffer.read()) if image == "-" else [image])
     ]
-    print_table(("image", "class", "confidence", "width", "multiply-adds"), rows, title)
+    problems = Problems()
+    with ExitStack() as stack:
+        with working():
+            runner, spent = stack.enter_context(open_runner(model, budget, backend))
+            batches = predict(runner, expand(named), spent, top_k, problems.add)
+        document = JsonList()
+        sinks: list[Callable[[Sequence[Row]], object]] = [document.add] if as_json else []
+        if out is not None:
+            sinks.append(stack.enter_context(table_file(out, top_k)))
+        sinks = sinks or [stack.enter_context(tables())]
+        count = 0
+        for rows in working_through(batches):
+            problems.tell()
+            count += len(rows)
+            for sink in sinks:
+                sink(rows)
+        if not count:
+            raise problems.nothing_left()
+        problems.tell()
+    if as_json:
+        document.end()
+    elif out is not None:
+        click.echo(f"{out}: {count:,} images")
+    return PASSED_OVER if problems.count else 0
+
+
+class Problems:
+    """What is wrong with files that are passed over: told once there is anything else to tell."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._untold: list[str] = []
+        self._first = ""
+
+    def add(self, problem: str) -> None:
+        """Another file, and what is wrong with it."""
+        self._first = self._first or problem
+        self.count += 1
+        self._untold.append(problem)
+
+    def tell(self) -> None:
+        """A line on stderr for each that was not told yet."""
+        for problem in self._untold:
+            click.echo(f"passed over: {escaped(problem)}", err=True)
+        self._untold.clear()
+
+    def nothing_left(self) -> "InputError":
+        """The error that says so."""
+        from dsnet.errors import InputError
+
+        if self.count == 1:
+            return InputError(self._first)
+        return InputError(f"expected images, found none in {self.count:,} files: {self._first}")
+
+
+def working_through(batches: "Iterator[list[Row]]") -> "Iterator[list[Row]]":
+    """The same batches; what libraries print while one is made goes to stderr."""
+    while True:
+        with working():
+            rows = next(batches, None)
+        if rows is None:
+            return
+        yield rows
+
+
+@contextmanager
+def tables() -> "Iterator[Callable[[Sequence[Row]], None]]":
+    """Yields what takes rows, for tables on stdout of up to ROWS each."""
+    held: list[Row] = []
+
+    def add(rows: "Sequence[Row]") -> None:
+        held.extend(rows)
+        while len(held) >= ROWS:
+            print_predictions(held[:ROWS])
+            del held[:ROWS]
+
+    yield add
+    if held:
+        print_predictions(held)
+
+
+def print_predictions(rows: "Sequence[Row]", title: str = "") -> None:
+    """What the model says of each image, as a table."""
+    print_table(
+        ("image", "class", "confidence", "width", "multiply-adds"),
+        [
+            (row["path"], _likeliest(row), f"{row['confidence']:.1%}", row["width"], row["madds"])
+            for row in rows
+        ],
+        title,
+    )
+
+
+def _likeliest(row: "Row") -> str:
+    """The class, or the likeliest ones with how sure each is."""
+    if "labels" not in row:
+        return str(row["label"] if row["class"] is None else row["class"])
+    likeliest = zip(row["labels"], row["classes"], row["confidences"], strict=True)
+    return ", ".join(
+        f"{label if name is None else name} {sure:.1%}" for label, name, sure in likeliest
+    )

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from jobs.output import working
+from jobs.output import print_path, working
 
 
 @click.command("pull")
 @click.argument("model_uri", metavar="MODEL_URI")
 @click.argument("directory", metavar="DIR")
-def command(model_uri: str, directory: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(model_uri: str, directory: str, as_json: bool) -> None:
     """Copy the registered model MODEL_URI into the folder DIR.
 
     DIR then holds weights.safetensors, model.json and their SHA256SUMS, and nothing executable;
@@ -28,10 +29,10 @@ def command(model_uri: str, directory: str) -> None:
     from pipeline.store import registry, tracking
 
     with working():
-        tracking.configure()
+        tracking.configure(make=False)
         path = registry.pull(model_uri, Path(directory))
         click.echo(f"{path} {_runs_at(path)}", err=True)
-    click.echo(path)
+    print_path(path, as_json)
 
 
 def _runs_at(directory: Path) -> str:

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from jobs.output import working
+from jobs.output import print_path, working
 
 
 @click.command("report")
 @click.argument("source", metavar="MODEL_OR_SWEEP")
 @click.argument("out", metavar="OUT.html", type=click.Path(dir_okay=False, path_type=Path))
-def command(source: str, out: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(source: str, out: Path, as_json: bool) -> None:
     """Write the report of a sweep as one HTML page that needs nothing else.
 
     MODEL_OR_SWEEP is a models:/ URI or a model directory that a sweep registered, or the sweep's
@@ -25,4 +26,4 @@ def command(source: str, out: Path) -> None:
         from pipeline.report.find import find_report
 
         find_report(source, out)
-    click.echo(out)
+    print_path(out, as_json)

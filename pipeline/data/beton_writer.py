@@ -15,10 +15,10 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.files import room
+from dsnet.runtime.pictures import read_picture
 from pipeline.cluster.progress import Progress
 from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
 from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
-from pipeline.data.pictures import read_picture
 from pipeline.data.sources.base import Sample, Source
 
 # "smart" stores pictures of up to 64x64 pixels as they are: JPEG would lose detail and gain little.

@@ -19,7 +19,7 @@ import llvmlite.binding as llvm
 import numba as nb
 import numpy as np
 
-from dsnet.inference.images import middle_square
+from dsnet.runtime.pixels import middle_square
 from pipeline.data.beton_format import JPEG
 from pipeline.data.ffcv import LIBRARY, AllocationQuery, Operation, State
 

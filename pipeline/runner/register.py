@@ -11,6 +11,7 @@ from dsnet.files import write_sums
 from dsnet.inference.export import write_onnx
 from dsnet.routing.tuned import TunedGate
 from pipeline.config import Config
+from pipeline.data.dataset import Dataset
 from pipeline.runner.job import GATE, Job
 from pipeline.store import registry
 from pipeline.store.code_version import code_version
@@ -60,6 +61,7 @@ def register_model(
                 "fingerprint": key,
                 "parent": parent.uri if parent else "",
                 "dataset_digest": job.dataset.digest,
+                "data": data_tag(job.dataset),
                 "code_version": code_version(),
                 "evaluated_on": evaluated_on,
                 "holdout": holdout_tag(job.config),
@@ -71,6 +73,12 @@ def register_model(
         )
         job.keep(version, directory)
         return version
+
+
+def data_tag(dataset: Dataset) -> str:
+    """The data in words, for people."""
+    counts = f"{dataset.train.samples:,} training and {dataset.test.samples:,} test images"
+    return f"{Path(dataset.train.source).name}: {counts}"
 
 
 def holdout_tag(config: Config) -> str:

@@ -10,7 +10,6 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pipeline.store import environment  # noqa: F401  before MLflow
 
@@ -19,43 +18,36 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from dsnet.errors import InputError, OutageError
-from pipeline.config import home
 from pipeline.store import embedded
+from pipeline.store.address import uri as uri
 from pipeline.store.outage import reason, translated
 
 
-def configure(folder: Path | None = None) -> str:
+def configure(folder: Path | None = None, *, make: bool = True) -> str:
     """Make the store ready and return its URI; with `folder`, make that $DSNET_HOME first.
 
-    Creates the embedded store at its first use. Raises InputError, in one line, where
+    make: whether to create the embedded store where it is not there yet; who only reads has nothing
+    to read then, which is an InputError. Raises InputError, in one line, where
     MLFLOW_TRACKING_URI does not answer or holds credentials, or the store has a schema of another
     MLflow or is damaged; DiskFullError where there is no room for it.
     """
     if folder is not None:
         os.environ["DSNET_HOME"] = str(Path(folder).expanduser().absolute())
     address = uri()
+    file = embedded.database(address)
+    if not make and file is not None and not file.exists():
+        raise InputError(
+            f"{file}: expected a store with registered models, found none; dsnet run makes it, and "
+            "DSNET_HOME or MLFLOW_TRACKING_URI says where it is"
+        )
     # A file answers or fails; making it takes as long as the machine needs.
-    answer = answers(timeout=None if embedded.database(address) else 30.0)
+    answer = answers(timeout=None if file else 30.0)
     if isinstance(answer.error, (InputError, OutageError)):
         raise answer.error
     if not answer.ok:
         raise InputError(
             f"MLflow store {address}: expected an answer, found: {answer.detail}; "
             "start it, or change MLFLOW_TRACKING_URI (unset: an embedded store in $DSNET_HOME)"
-        )
-    return address
-
-
-def uri() -> str:
-    """MLFLOW_TRACKING_URI, or the embedded store's; InputError where it holds credentials."""
-    address = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
-    if not address:
-        return f"{embedded.SQLITE}{home() / 'mlflow.db'}"
-    if "@" in urlsplit(address).netloc:
-        # It would be sent to workers and shown in logs.
-        raise InputError(
-            "MLFLOW_TRACKING_URI: expected no user or password in it, found some; "
-            "put them into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         )
     return address
 

@@ -9,20 +9,13 @@ from filelock import FileLock
 from mlflow import MlflowClient
 
 from dsnet.errors import InputError
-
-SQLITE = "sqlite:///"
+from pipeline.store.address import SQLITE
+from pipeline.store.address import database as database
 
 _MEND = (
     "put back a copy of it, or move it away for a new store (what was registered is then to be made"
     " again)"
 )
-
-
-def database(address: str) -> Path | None:
-    """The SQLite file of a store's URI; None for a server."""
-    if not address.startswith(SQLITE):
-        return None
-    return Path(address.removeprefix(SQLITE)).absolute()
 
 
 def artifacts_beside(file: Path) -> str:

@@ -139,6 +139,9 @@ _PERMANENT = frozenset(
     }
 )
 
+# Of a scheme that nobody knows; MLflow calls it an internal error.
+_NO_SUCH_PLACE = "Could not find a registered artifact repository for"
+
 _PERMANENT_HERE = (
     InputError,
     OutageError,
@@ -154,7 +157,7 @@ _PERMANENT_HERE = (
 def is_permanent(error: BaseException) -> bool:
     """Whether asking the store again would fail in the same way."""
     if isinstance(error, MlflowException):
-        return error.error_code in _PERMANENT
+        return error.error_code in _PERMANENT or _NO_SUCH_PLACE in str(error)
     return isinstance(error, _PERMANENT_HERE)
 
 

@@ -1,10 +1,10 @@
 """The model registry: what is registered, how it is named, and how it comes back as a folder.
 
-A version is a model directory among the artifacts of the run that made it, and tags that say where
-it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`, `code_version`, its metrics, the
-`task` it is for and which metric is its `headline`, and `content`, the digest of its SHA256SUMS. It
-is named `models:/NAME/3`, `models:/NAME@champion`, or `models:/NAME`: the champion, else the
-latest.
+A version is an MLflow model (`mlflow_model`): a model directory, what makes it one beside that, and
+tags that say where it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`,
+`code_version`, its metrics, the `task` it is for and which metric is its `headline`, `content`, the
+digest of its SHA256SUMS, and `mlflow_content`, that of what is beside. It is named
+`models:/NAME/3`, `models:/NAME@champion`, or `models:/NAME`: the champion, else the latest.
 """
 
 import difflib
@@ -12,34 +12,36 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pipeline.store import environment  # noqa: F401  before MLflow
 
 # isort: split
-from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from dsnet.errors import InputError
 from dsnet.files import SUMS, atomic_directory, sha256
-from dsnet.inference.export import ONNX, missing_extra
+from dsnet.inference.export import missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
 from dsnet.routing.target import Target
-from dsnet.tasks import CLASSIFICATION, TASKS, Measure
-from pipeline.store import tracking
+from dsnet.runtime.session import ONNX
+from dsnet.text import shown
+from pipeline.store import artifacts, logged_model, mlflow_model, tracking
 from pipeline.store.aliases import alias_target
-from pipeline.store.outage import ask
+from pipeline.store.card import FACTS, card, description, facts_of
+from pipeline.store.outage import ask, is_permanent, reason
+from pipeline.store.version import AVERAGE_MADDS, headline_of, read_version
+from pipeline.store.version import Version as Version  # what all else here is about
 
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 REQUIRED_TAGS = ("fingerprint", "parent", "dataset_digest", "code_version")
-AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
 # What a model directory may hold; nothing that anybody would execute or unpickle.
 ALLOWED = (
     weights.WEIGHTS,
@@ -50,48 +52,14 @@ ALLOWED = (
     "report.html",
 )
 
+_MLFLOW_CONTENT = "mlflow_content"
+_MODEL_ID = "model_id"  # of MLflow's logged model
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9][a-z0-9_-]{0,99}", re.IGNORECASE)
 _NAME = re.compile(r"[^/:@'\"\s]+")
 _URI = re.compile(rf"models:/(?P<name>{_NAME.pattern})(/(?P<version>[0-9]+)|@(?P<alias>[\w-]+))?")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version of a model."""
-
-    name: str
-    version: int
-    aliases: tuple[str, ...]
-    stage: str
-    tags: dict[str, str]
-    """Every tag, `stage` and metrics included."""
-    metrics: dict[str, float]
-    run_id: str
-    source: str
-    """URI of its folder among the run's artifacts."""
-
-    @property
-    def uri(self) -> str:
-        """`models:/NAME/3`."""
-        return f"models:/{self.name}/{self.version}"
-
-    @property
-    def task(self) -> str:
-        """Name of what it is for; versions older than tasks are classifiers."""
-        return self.tags.get("task", CLASSIFICATION.name)
-
-    @property
-    def headline(self) -> Measure:
-        """What its metrics are compared by: of `metrics`, the one of this name."""
-        return _headline(self.tags)
-
-    @property
-    def value(self) -> float:
-        """Its headline's mean."""
-        return self.metrics[self.headline.name]
 
 
 # ------------------------------------------------------------------------------------- writing
@@ -121,22 +89,23 @@ def register(
         _check_alias(alias)
     directory = Path(directory)
     content = _content(directory)
-    weights.load(directory)  # what others wrote may hold numbers that are not finite
-    weights.load_gates(directory)
-    all_tags = {**tags, **_as_tags(stage, tags, metrics), "content": content}
+    model, gates = weights.load(directory), weights.load_gates(directory)
+    all_tags = {
+        **tags,
+        **_as_tags(stage, tags, metrics),
+        logged_model.CONTENT: content,
+        FACTS: facts_of(model, gates),
+    }
+    about = card(name, all_tags, metrics)
 
     client = _patiently(tracking.client)
     if run_id is None:
         with tracking.stage_run(None, stage) as run:
             run_id = _patiently(run.opened)
     run_to_use = run_id
-    # Named by its content: another attempt writes the same files to the same place.
-    folder = f"model/{content[:16]}"
-    source = _patiently(lambda: client.get_run(run_to_use).info.artifact_uri) + f"/{folder}"
-
-    def upload() -> None:
-        client.log_artifacts(run_to_use, str(directory), folder)
-        _check_upload(directory, source)
+    logged = logged_model.log(client, name, run_to_use, directory, model, about, all_tags, metrics)
+    source, model_id = logged.source, logged.model_id
+    all_tags |= {_MODEL_ID: model_id, _MLFLOW_CONTENT: logged.added}
 
     attempts = 0
 
@@ -147,11 +116,18 @@ def register(
             for version in client.search_model_versions(f"run_id = '{run_to_use}'"):
                 if version.name == name and version.source == source:
                     return version
-        return client.create_model_version(name, source, run_to_use, tags=all_tags)
+        return client.create_model_version(
+            name,
+            source,
+            run_to_use,
+            tags=all_tags,
+            description=description(about),
+            model_id=model_id,
+        )
 
-    _patiently(upload)
     _patiently(lambda: _create_name(name))
     number = str(_patiently(create).version)
+    _patiently(lambda: logged_model.link(client, model_id, name, number))
     for alias in aliases:
         set_alias(name, alias, int(number))
     logger.info("registered models:/%s/%s", name, number)
@@ -179,7 +155,17 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
     """
     names = " ".join(sorted({**version.metrics, **metrics}))
     client = _patiently(tracking.client)
-    for key, value in {**_numbers(metrics), "metrics": names, **tags}.items():
+    numbers = _numbers(metrics)
+    later = {**version.tags, **tags}
+    if metrics and _MODEL_ID in later:
+        logged_model.measure(client, later[_MODEL_ID], version.run_id, metrics, later)
+        about = card(version.name, later, {**version.metrics, **metrics})
+        _patiently(
+            lambda: client.update_model_version(
+                version.name, str(version.version), description(about)
+            )
+        )
+    for key, value in {**numbers, "metrics": names, **tags}.items():
         _patiently(
             partial(client.set_model_version_tag, version.name, str(version.version), key, value)
         )
@@ -189,21 +175,21 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
 def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, str]:
     """The tags that register adds: stage, metrics, and which of the tags are metrics."""
     missing = [tag for tag in REQUIRED_TAGS if tag not in tags]
-    required = (_headline(tags).name, AVERAGE_MADDS)
+    required = (headline_of(tags).name, AVERAGE_MADDS)
     missing += [metric for metric in required if metric not in metrics]
     if missing:
         raise ValueError(f"a version needs tags and metrics: {', '.join(missing)} missing")
-    if both := metrics.keys() & {*tags, "stage", "metrics", "content"}:
+    if both := metrics.keys() & {
+        *tags,
+        "stage",
+        "metrics",
+        "content",
+        FACTS,
+        _MLFLOW_CONTENT,
+        _MODEL_ID,
+    }:
         raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
     return {"stage": stage, "metrics": " ".join(sorted(metrics)), **_numbers(metrics)}
-
-
-def _headline(tags: Mapping[str, str]) -> Measure:
-    """The measure that a version's tags name; of a task that is not known here, a bare number."""
-    name = tags.get("headline", CLASSIFICATION.headline.name)
-    task = TASKS.get(tags.get("task", CLASSIFICATION.name))
-    known = {measure.name: measure for measure in task.measures} if task else {}
-    return known.get(name) or Measure(name, name)
 
 
 def _numbers(metrics: Mapping[str, float]) -> dict[str, str]:
@@ -218,14 +204,6 @@ def _check_alias(alias: str) -> None:
         raise InputError(
             f"alias {alias!r}: expected letters, digits, - and _, other than latest and v1, v2, …"
         )
-
-
-def _check_upload(directory: Path, source: str) -> None:
-    """Every file is there, whole, and nothing else."""
-    here = {path.name: path.stat().st_size for path in directory.iterdir()}
-    there = _list(source)
-    if here != there:
-        raise RuntimeError(f"MLflow stored {there} of {here} (bytes) in {source}")
 
 
 def _create_name(name: str) -> None:
@@ -253,8 +231,17 @@ def versions(name: str | None = None) -> list[Version]:
         aliases, found = _names(), _search(None)
     else:
         aliases, found = {name: _aliases(name)}, _search(f"name = '{name}'")
-    read = [_read(each, _aliases_of(aliases.get(each.name, {}), each)) for each in found]
-    return sorted(read, key=lambda each: (each.name, each.version))
+    read = (_readable(each, _aliases_of(aliases.get(each.name, {}), each)) for each in found)
+    return sorted(filter(None, read), key=lambda each: (each.name, each.version))
+
+
+def _readable(version: ModelVersion, aliases: Iterable[str]) -> Version | None:
+    """A version among others: one that makes no sense is no reason to list none."""
+    try:
+        return _read(version, aliases)
+    except InputError as error:
+        logger.warning("%s, passed over", error)
+        return None
 
 
 def find(name: str, fingerprint: str) -> Version | None:
@@ -262,7 +249,7 @@ def find(name: str, fingerprint: str) -> Version | None:
     _check_name(name)
     found = _search(f"name = '{name}' and tag.fingerprint = '{fingerprint}'")
     for version in sorted(found, key=lambda v: -int(v.version)):
-        if SUMS in _list(version.source or ""):
+        if SUMS in artifacts.names(version.source or ""):
             return _read(version, _aliases_of(_aliases(name), version))
         logger.warning("models:/%s/%s has lost its files, passed over", name, version.version)
     return None
@@ -318,12 +305,11 @@ def pull(uri: str, dest: Path) -> Path:
         )
     if occupied and _is_already(version, target, dest):
         return dest
-    files = _list(version.source)
-    _check_names(version, files)
+    files = _files(version)
     try:
         with atomic_directory(dest) as temporary:
             for name in files:
-                _download(version, name, temporary)
+                artifacts.download(version.source, name, temporary)
             if _content(temporary) != version.tags["content"]:
                 raise InputError(
                     f"{version.uri}: expected the content that was registered, found other; "
@@ -336,17 +322,6 @@ def pull(uri: str, dest: Path) -> Path:
         if not _is_already(version, target, dest):
             raise
     return dest
-
-
-def _download(version: Version, name: str, folder: Path) -> None:
-    """One file of a version into `folder`."""
-    _patiently(
-        lambda: download_artifacts(
-            artifact_uri=f"{version.source}/{name}",
-            dst_path=str(folder),
-            tracking_uri=tracking.uri(),
-        )
-    )
 
 
 def _is_already(version: Version, target: Target | None, folder: Path) -> bool:
@@ -363,7 +338,7 @@ def _is_already(version: Version, target: Target | None, folder: Path) -> bool:
     return (
         (folder / ONNX).is_file()
         or missing_extra() is not None
-        or ONNX not in _list(version.source)
+        or ONNX not in artifacts.names(version.source)
     )
 
 
@@ -376,11 +351,41 @@ def _source(version: Version, target: Target) -> dict[str, str]:
     }
 
 
-def _check_names(version: Version, names: Iterable[str]) -> None:
-    if wrong := sorted(set(names) - set(ALLOWED)):
+def _files(version: Version) -> list[str]:
+    """Names of a version's model directory; InputError for a file that is neither in such nor ours.
+
+    What makes it an MLflow model stays where it is.
+    """
+    try:
+        names = artifacts.names(version.source)
+    except MlflowException as error:
+        if not is_permanent(error):
+            raise
+        raise InputError(
+            f"{version.uri}: expected files at {shown(version.source)}, found: {reason(error)}"
+        ) from error
+    if not names:
+        raise InputError(f"{version.uri}: expected files at {shown(version.source)}, found none")
+    _refuse_links(version, names)
+    beside = mlflow_model.ADDED if _MLFLOW_CONTENT in version.tags else frozenset()
+    if wrong := sorted(names - set(ALLOWED) - beside):
         raise InputError(
             f"{version.uri}: expected the files of a model directory ({', '.join(ALLOWED)}), "
             f"found {', '.join(wrong)}; nothing was pulled"
+        )
+    return sorted(names - beside)
+
+
+def _refuse_links(version: Version, names: Iterable[str]) -> None:
+    """Raise InputError where a version's files lie here and one of them is a link elsewhere."""
+    parts = urlsplit(version.source)
+    if parts.scheme not in ("", "file"):
+        return
+    folder = Path(unquote(parts.path))
+    if links := sorted(name for name in names if (folder / name).is_symlink()):
+        raise InputError(
+            f"{version.uri}: expected files of its own, found links: {', '.join(map(shown, links))}"
+            "; nothing was pulled"
         )
 
 
@@ -406,12 +411,6 @@ def _content(directory: Path) -> str:
         )
     weights.verify(directory)
     return sha256(sums)
-
-
-def _list(source: str) -> dict[str, int]:
-    """Names and sizes of what is in a folder of artifacts; empty if it is not there."""
-    found = _patiently(lambda: list_artifacts(artifact_uri=source, tracking_uri=tracking.uri()))
-    return {PurePosixPath(f.path).name: f.file_size or 0 for f in found}
 
 
 def _search(filter_string: str | None) -> list[ModelVersion]:
@@ -481,14 +480,11 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 
 def _read(version: ModelVersion, aliases: Iterable[str]) -> Version:
-    tags = dict(version.tags)
-    return Version(
-        name=version.name,
-        version=int(version.version),
-        aliases=tuple(aliases),
-        stage=tags["stage"],
-        tags=tags,
-        metrics={name: float(tags[name]) for name in tags.get("metrics", "").split()},
-        run_id=version.run_id or "",
-        source=version.source or "",
+    return read_version(
+        version.name,
+        int(version.version),
+        dict(version.tags),
+        aliases,
+        run_id=version.run_id,
+        source=version.source,
     )

@@ -1,5 +1,6 @@
 """The `dsnet` command: results on stdout, wrong input refused in one line, help that teaches."""
 
+import io
 import json
 import re
 import subprocess
@@ -197,6 +198,14 @@ def test_predict_says_the_same_of_a_registered_model_and_of_its_directory(
     assert prediction["madds"] == model.madds(width=prediction["width"])
 
 
+def test_what_a_command_has_written_is_told_as_json(
+    command: Command, registered: Path, tmp_path: Path
+) -> None:
+    for name, to in (("pull", tmp_path / "pulled"), ("export", tmp_path / "model.onnx")):
+        outcome = command(name, "models:/digits", to, "--json")
+        assert json.loads(outcome.stdout) == {"path": str(to)}
+
+
 def test_ingest_names_what_it_wrote(command: Command, tmp_path: Path) -> None:
     outcome = command("ingest", "digits", tmp_path, "--split", "test")
     assert outcome.status == 0
@@ -380,14 +389,59 @@ def test_a_picture_that_does_not_decode_leaves_no_beton(command: Command, tmp_pa
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_predict_refuses_what_is_no_image(
-    command: Command, registered: Path, picture: Path, tmp_path: Path
+def test_predict_passes_over_what_is_no_image_with_status_3(
+    command: Command, registered: Path, picture: Path
 ) -> None:
-    text = tmp_path / "notes.txt"
-    text.write_text("not a picture")
-    for path in (text, tmp_path / "missing.png", tmp_path):
-        line = command("predict", registered / "model", picture, path, "--json").refusal
-        assert str(path) in line
+    (picture.parent / "notes.txt").write_text("not a picture")
+    missing = picture.parent / "missing.png"
+    outcome = command("predict", registered / "model", picture.parent, missing, "--json")
+    assert outcome.status == 3
+    assert [row["path"] for row in json.loads(outcome.stdout)] == [str(picture)]
+    told = [line for line in outcome.stderr.splitlines() if line.startswith("passed over: ")]
+    assert len(told) == 2
+    assert "notes.txt: expected a picture" in told[0]
+    assert f"{missing}: expected an image file: No such file" in told[1]
+
+
+def test_predict_refuses_where_nothing_is_left(
+    command: Command, registered: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.txt").write_text("not a picture")
+    (tmp_path / "b\x1b[31m.txt").write_text("not a picture")
+    out = tmp_path.parent / "answers.csv"
+    for paths, said in (
+        ([tmp_path / "a.txt"], f"{tmp_path / 'a.txt'}: expected a picture"),
+        ([tmp_path], f"expected images, found none in 2 files: {tmp_path / 'a.txt'}"),
+        ([tmp_path / "b\x1b[31m.txt"], "b\\x1b[31m.txt: expected a picture"),
+    ):
+        outcome = command("predict", registered / "model", *paths, "--out", out, "--json")
+        assert (outcome.status, outcome.stdout) == (2, "")
+        assert said in outcome.stderr.splitlines()[-1]
+        assert not out.exists()
+
+
+def test_predict_takes_a_list_and_writes_a_file(
+    command: Command, registered: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = picture.parent / "answers.jsonl"
+    stdin = io.TextIOWrapper(io.BytesIO(f"{picture}\n{picture}\n".encode()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    outcome = command("predict", registered / "model", "-", "--out", out, "--top-k", 2)
+    assert (outcome.status, outcome.stdout) == (0, f"{out}: 2 images\n")
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["path"] for row in rows] == [str(picture)] * 2
+    assert [len(row["labels"]) for row in rows] == [2, 2]
+    table = command("predict", registered / "model", picture, "--top-k", 2).stdout
+    assert ", ".join(f"{sure:.1%}" for sure in rows[0]["confidences"][:1]) in table
+    line = command("predict", registered / "model", picture, "--out", "answers.xls").refusal
+    assert "answers.xls: expected a name that ends in .parquet, .csv, .jsonl" in line
+
+
+def test_predict_asks_whether_a_name_means_what_is_registered(
+    command: Command, picture: Path
+) -> None:
+    line = command("predict", "digits", picture).refusal
+    assert "digits is not a model directory: there is nothing; did you mean models:/digits?" in line
 
 
 @pytest.mark.parametrize("budget", ["0", "1.01", "50", "0.01", "2G", "half"])

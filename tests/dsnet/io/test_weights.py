@@ -80,7 +80,7 @@ def test_saving_replaces_what_was_there_whole(directory: Path, build: Build) -> 
 
 def test_a_save_that_fails_leaves_the_old_model(directory: Path, build: Build) -> None:
     model = build("resnet without gates")
-    model.metadata = dataclasses.replace(model.metadata, classes=(object(),))  # type: ignore[arg-type]
+    object.__setattr__(model.metadata, "classes", (object(),))  # nothing that JSON could say
     with pytest.raises(TypeError):
         dsnet.save(model, directory)
     assert dsnet.load(directory).architecture.name == "mbnet_1"
@@ -270,7 +270,7 @@ def test_a_tuned_gate_has_finite_numbers(field: str) -> None:
         ("NaN", r"model\.json is not a model description.*NaN is no number"),
         ("-Infinity", r"model\.json is not a model description.*-Infinity is no number"),
         ("1e999", r"model\.json: metadata\.price: expected finite numbers, found inf"),
-        ('"0"', r"model\.json: its metadata is not readable"),
+        ('"0"', r"model\.json: metadata\.price: expected finite numbers, found '0'"),
     ],
 )
 def test_a_description_with_a_number_that_is_none_is_refused(

@@ -15,7 +15,7 @@ from pipeline.chain import ChainResult
 from pipeline.config import Config
 from pipeline.data.dataset import ingest
 from pipeline.data.sources import open_source
-from pipeline.predict import open_model
+from pipeline.predict.model import open_model
 from pipeline.report import read_results, render
 from pipeline.runner.job import Job
 from pipeline.runner.supernet import gateless

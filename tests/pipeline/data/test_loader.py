@@ -16,12 +16,12 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 
 from dsnet.errors import InputError
+from dsnet.runtime.pictures import read_picture
 from pipeline.data.decoder import decode, random_crop, stream, uniform
 from pipeline.data.ffcv import MappedFile, OSCacheManager, Reader
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import Manifest, manifest_path
-from pipeline.data.pictures import read_picture
 from pipeline.data.random_bits import random_key
 from pipeline.data.recipes import RECIPES, get_recipe
 from pipeline.data.sources import open_source

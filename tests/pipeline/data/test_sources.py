@@ -13,12 +13,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from dsnet.errors import InputError
+from dsnet.runtime.pictures import read_picture
 from pipeline.config import Config, Data
 from pipeline.data import sources
 from pipeline.data.dataset import ingest
 from pipeline.data.ingest import ingest as ingest_source
 from pipeline.data.loader import Loader
-from pipeline.data.pictures import read_picture
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source
 from pipeline.data.sources.parquet import ParquetFiles

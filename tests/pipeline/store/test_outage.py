@@ -58,9 +58,9 @@ def test_a_server_that_is_killed_costs_no_metric_and_no_trained_work(
             tracking.chain_run(config) as chain,
             tracking.stage_run(chain, "calibrate", {"fingerprint": "g"}) as stage,
         ):
-            stage.log({"top1": 0.5}, step=1)
+            stage.log({"holdout": 0.5}, step=1)
             server.stop(signal.SIGKILL)
-            stage.log({"top1": 0.75}, step=2)
+            stage.log({"holdout": 0.75}, step=2)
             register(model, stage)
         assert time.monotonic() - started < 20
         said = str(caught.value)
@@ -77,10 +77,10 @@ def test_a_server_that_is_killed_costs_no_metric_and_no_trained_work(
             tracking.stage_run(chain, "calibrate", {"fingerprint": "g"}) as stage,
         ):
             for step, value in ((1, 0.5), (2, 0.75)):
-                stage.log({"top1": value}, step=step)
+                stage.log({"holdout": value}, step=step)
             version = register(model, stage)
         assert (version.version, version.run_id) == (1, stage.id)
-        history = tracking.client().get_metric_history(str(stage.id), "top1")
+        history = tracking.client().get_metric_history(str(stage.id), "holdout")
         assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.75)]
     finally:
         server.stop(signal.SIGKILL)

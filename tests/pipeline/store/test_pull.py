@@ -21,7 +21,7 @@ from dsnet.nn.gate import make_head
 from dsnet.routing.budget import calibrate_prices, price_for
 from dsnet.routing.tuned import TunedGate, fitted, put_heads
 from jobs import cli
-from pipeline.predict import open_model
+from pipeline.predict.model import open_model
 from pipeline.store import registry, tracking
 
 SHARES = {"target-30pct": 0.3, "target-50pct": 0.5, "target-80pct": 0.8}

@@ -17,7 +17,7 @@ import dsnet
 from dsnet.errors import InputError
 from dsnet.files import SUMS, sha256
 from dsnet.io import weights
-from pipeline.store import connection, outage, registry, tracking
+from pipeline.store import connection, logged_model, mlflow_model, outage, registry, tracking
 from pipeline.store.registry import Version
 
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
@@ -77,7 +77,8 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def rewrite_sums(directory: Path) -> None:
-    files = sorted(path for path in directory.iterdir() if path.name != SUMS)
+    others = {SUMS, *mlflow_model.ADDED}
+    files = sorted(path for path in directory.iterdir() if path.name not in others)
     lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.name}\n" for f in files]
     (directory / SUMS).write_text("".join(lines))
 
@@ -239,19 +240,26 @@ def test_an_alias_that_cannot_be_one_is_refused_before_anything_is_uploaded(
 # ---------------------------------------------------------------------- what never is a version
 
 
+def begun(name: str, directory: Path, run: str) -> Path:
+    """Where a registration before has begun to upload the same model."""
+    client = tracking.client()
+    tags = TAGS | {"stage": "gate", "content": sha256(directory / SUMS)}
+    return Path(logged_model.opened(client, name, run, tags).artifact_location)
+
+
 def test_an_upload_that_fails_half_way_leaves_no_version(
     embedded: Path, name: str, make_model: Make
 ) -> None:
     model = make_model(1)
     with tracking.stage_run(None, "gate") as run:
-        folder = Path(tracking.client().get_run(run.id).info.artifact_uri)
-        target = folder / "model" / sha256(model / SUMS)[:16]
+        target = begun(name, model, run.id)
         (target / weights.WEIGHTS).mkdir(parents=True)  # in the way of the file
-        with pytest.raises(RuntimeError, match="MLflow stored"):
+        with pytest.raises(RuntimeError, match=r"MLflow stored other files.*weights\.safetensors"):
             register(name, model, run_id=run.id)
         assert tracking.client().search_model_versions(f"name = '{name}'") == []
         shutil.rmtree(target / weights.WEIGHTS)
-        assert register(name, model, run_id=run.id).version == 1
+        version = register(name, model, run_id=run.id)
+        assert (version.version, version.source) == (1, str(target)), "what was begun is used"
 
 
 def test_files_left_in_the_place_of_an_upload_do_not_get_into_a_version(
@@ -259,8 +267,7 @@ def test_files_left_in_the_place_of_an_upload_do_not_get_into_a_version(
 ) -> None:
     model = make_model(1)
     with tracking.stage_run(None, "gate") as run:
-        folder = Path(tracking.client().get_run(run.id).info.artifact_uri)
-        target = folder / "model" / sha256(model / SUMS)[:16]
+        target = begun(name, model, run.id)
         target.mkdir(parents=True)
         (target / "evil.pkl").write_bytes(b"pickle")
         with pytest.raises(RuntimeError, match=r"evil\.pkl"):
@@ -298,8 +305,8 @@ def add_pickle(model: Path) -> None:
 
 
 def add_folder(model: Path) -> None:
-    (model / "code").mkdir()
-    (model / "code" / "run.py").write_text("print()")
+    (model / "more").mkdir()
+    (model / "more" / "run.py").write_text("print()")
 
 
 def add_unlisted(model: Path) -> None:

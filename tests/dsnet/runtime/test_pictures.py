@@ -5,9 +5,8 @@ import pytest
 from PIL import Image
 
 from dsnet.errors import InputError
-from pipeline.data.pictures import read_picture
-
-from .conftest import encoded, smooth_picture
+from dsnet.runtime.pictures import read_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], np.uint8)
 

@@ -22,7 +22,7 @@ def read_picture(data: bytes, path: str) -> np.ndarray:
             warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
             with Image.open(io.BytesIO(data)) as picture:
                 picture.load()
-                return _rgb(_upright(picture), path)
+                return to_rgb(_upright(picture), path)
     except InputError:
         raise
     # Pillow's decoders raise OSError, SyntaxError, struct.error and others on damaged files.
@@ -43,7 +43,11 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
 
 
-def _rgb(picture: Image.Image, path: str) -> np.ndarray:
+def to_rgb(picture: Image.Image, path: str) -> np.ndarray:
+    """A decoded picture of any mode as uint8 (H, W, 3).
+
+    Raises InputError, naming `path`, for pixels that have no 8 bits to become.
+    """
     if picture.mode == "F":
         raise InputError(
             f"{path}: expected whole-number pixels, found floating-point ones; convert it to 8 bits"

@@ -1,0 +1,136 @@
+"""A model directory as MLflow's python_function: images in, a table of answers out.
+
+MLflow imports this module, from the version's own `code` folder where this project is not
+installed, and calls `_load_pyfunc`. It runs on ONNX Runtime where that and a `model.onnx` are
+there, else on torch. Beside either it needs NumPy, Pillow, safetensors and what MLflow brings.
+"""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from dsnet.errors import InputError
+from dsnet.files import first_damaged
+from dsnet.routing.target import Target
+from dsnet.runtime.answers import classified, spent
+from dsnet.runtime.exported import Exported
+from dsnet.runtime.inputs import one_by_one, read
+from dsnet.runtime.pixels import prepare
+from dsnet.runtime.session import ONNX
+
+BATCH = 64  # images that are held decoded at a time
+
+
+class Runner(Protocol):
+    """What runs a model; see `Exported`."""
+
+    task: str
+    metadata: dict[str, Any]
+    madds: list[int]
+
+    def __call__(
+        self, images: np.ndarray, budget: Target | float | str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """images: uint8 (N, R, R, 3) -> logits, widths."""
+
+
+class InTorch:
+    """A model directory in torch, as `Exported`."""
+
+    def __init__(self, directory: Path):
+        from dsnet.io import weights
+
+        self._directory = directory
+        model = weights.load(directory)
+        self.task = model.task.name
+        self.metadata = asdict(model.metadata)
+        self.madds = [model.madds(width) for width in model.space]
+        self._predictor(None)  # what is wrong with it is said when it is loaded
+
+    def __call__(
+        self, images: np.ndarray, budget: Target | float | str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Exported`."""
+        logits, widths = self._predictor(budget)(images)
+        return logits.numpy(), widths.numpy()
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019  budgets come from outside: not without bound
+    def _predictor(self, budget: Target | float | str | None) -> Any:
+        from dsnet.inference.predictor import Predictor
+
+        return Predictor(self._directory, budget)
+
+
+class Model:
+    """What `mlflow.pyfunc.load_model` wraps."""
+
+    def __init__(self, runner: Runner):
+        self._runner = runner
+
+    def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """A pandas DataFrame with label, class, confidence, width and madds of every image.
+
+        model_input: see `dsnet.runtime.inputs.EXPECTED`. params: `budget`, a fraction of the widest
+        or a count of multiply-adds, and `top_k`, which adds the columns labels, classes and
+        confidences. A model of another task than classification answers with `output`, width and
+        madds. Raises MlflowException, which a server answers with 400, for a wrong input.
+        """
+        try:
+            return self._predicted(one_by_one(model_input), dict(params or {}))
+        except InputError as error:
+            from mlflow.exceptions import MlflowException
+
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+
+    def _predicted(self, images: list[Any], params: dict[str, Any]) -> Any:
+        import pandas as pd
+
+        # Text that strangers send names no file of ours.
+        files = os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "").lower() != "true"
+        budget, top_k = params.get("budget"), params.get("top_k")
+        parts = []
+        for start in range(0, len(images), BATCH) or [0]:
+            batch = images[start : start + BATCH]
+            pixels = [
+                self._prepared(image, f"image {start + index}", files)
+                for index, image in enumerate(batch)
+            ]
+            side = self._runner.metadata["resolution"]
+            stacked = np.stack(pixels) if pixels else np.zeros((0, side, side, 3), np.uint8)
+            parts.append(self._answers(stacked, budget, 1 if top_k is None else int(top_k)))
+        columns = {key: [item for part in parts for item in part[key]] for key in parts[0]}
+        return pd.DataFrame(columns)
+
+    def _prepared(self, image: Any, place: str, files: bool) -> np.ndarray:
+        side = self._runner.metadata["resolution"]
+        pixels = read(image, place, files=files)
+        if isinstance(image, np.ndarray) and pixels.shape == (side, side, 3):
+            return pixels  # prepared already, as `Predictor` takes it
+        return prepare(pixels[None], side, self._runner.metadata["crop"])[0]
+
+    def _answers(self, pixels: np.ndarray, budget: Any, top_k: int) -> dict[str, list[Any]]:
+        outputs, widths = self._runner(pixels, budget)
+        if self._runner.task != "classification":
+            return {"output": [*outputs], **spent(widths, self._runner.madds)}
+        classes = self._runner.metadata["classes"]
+        return classified(outputs, widths, classes, self._runner.madds, top_k)
+
+
+def _load_pyfunc(path: str) -> Model:
+    """The model in the folder `path`. Raises InputError for a damaged one, or without a runtime."""
+    directory = Path(path)
+    if (damaged := first_damaged(directory, ("model.json", "weights.safetensors"))) is not None:
+        raise InputError(f"{directory / damaged} is not as it was registered; fetch it again")
+    has_file = (directory / ONNX).is_file()
+    if has_file and importlib.util.find_spec("onnxruntime") is not None:
+        return Model(Exported(directory))
+    if importlib.util.find_spec("torch") is not None:
+        return Model(InTorch(directory))
+    wanted = "onnxruntime or torch" if has_file else f"torch (there is no {ONNX})"
+    raise InputError(f"{directory}: running this model needs {wanted}, which is not installed")

@@ -1,0 +1,80 @@
+"""A model directory run from its ONNX file: any budget, by any of its gates, without torch."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsnet.errors import InputError
+from dsnet.io.description import read_description
+from dsnet.routing.curve import nearest, price_at
+from dsnet.routing.target import Target, parse_target
+from dsnet.runtime.session import DESCRIPTION, HEAD, ONNX, Session
+
+BATCH = 16  # images at a time: enough to fill every branch, few enough for a cache
+
+
+class Exported:
+    """`model.onnx` and, for budgets, `model.json` and `gates.safetensors` beside it.
+
+    task: name of what it is for. metadata: as `dsnet.models.metadata.Metadata`, plain values.
+    madds: of each sub-network. Raises InputError where onnxruntime is missing.
+    """
+
+    def __init__(self, directory: Path):
+        self._directory = directory
+        self._session = Session(directory / ONNX)
+        about = json.loads(self._session.metadata[DESCRIPTION])
+        self.task: str = about.get("task", "classification")  # files of before there were tasks
+        self.metadata: dict[str, Any] = about["metadata"]
+        self.madds: list[int] = about["madds"]
+        self._routes: list[int] = about["routes"]
+        self._gates = read_description(directory)["gates"]
+
+    def __call__(
+        self, images: np.ndarray, budget: Target | float | str | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """images: uint8 (N, R, R, 3), R the model's resolution -> logits, widths int64 (N,).
+
+        budget: average multiply-adds to spend; None: as the model was tuned. Raises InputError for
+        one out of range.
+        """
+        price, gate = (None, None) if budget is None else self._price(parse_target(budget))
+        heads = {} if gate is None else self._heads(gate)
+        parts = [images[at : at + BATCH] for at in range(0, len(images), BATCH)] or [images]
+        results = [self._session(part, price, heads) for part in parts]
+        logits, widths = (np.concatenate(each) for each in zip(*results, strict=True))
+        return logits, widths
+
+    def _price(self, target: Target) -> tuple[float, int | None]:
+        """The price that meets a budget, and the gate to take; None: the one in place."""
+        madds = target.madds([self.madds[route] for route in self._routes])
+        if self._gates:
+            index, exactly = nearest([gate["target"] for gate in self._gates], madds)
+            gate = self._gates[index]
+            return gate["price"] if exactly else price_at(gate["prices"], madds), index
+        if not self.metadata["prices"]:
+            raise InputError(f"budget {target}: this model has no calibrated prices to meet one")
+        return price_at(self.metadata["prices"], madds), None
+
+    @functools.cache  # noqa: B019  as few as a model has gates
+    def _heads(self, gate: int) -> dict[str, np.ndarray]:
+        """The slimming heads of one gate, by input of the file."""
+        from safetensors.numpy import load_file
+
+        prefix = f"{gate}."
+        tensors = load_file(self._directory / "gates.safetensors")
+        heads = {
+            HEAD + name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        inputs = {k: shape for k, shape in self._session.inputs.items() if k.startswith(HEAD)}
+        if {name: value.shape for name, value in heads.items()} != inputs:
+            raise InputError(
+                f"{ONNX} does not take gate {gate}, which is of another kind than its own: this "
+                "budget needs torch (pip install torch)"
+            )
+        return heads

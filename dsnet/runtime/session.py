@@ -1,0 +1,69 @@
+"""An exported file in ONNX Runtime, NumPy in and out."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsnet.errors import InputError
+
+ONNX = "model.onnx"  # its name in a model directory
+IMAGES, PRICE, LOGITS, WIDTHS = "images", "price", "logits", "widths"
+HEAD = "head."  # what the names of the slimming heads' weights begin with
+DESCRIPTION = "dsnet.description"
+PROVIDERS = {"cuda": ["CUDAExecutionProvider"], "cpu": ["CPUExecutionProvider"]}
+
+
+def import_optional(name: str) -> Any:
+    """`onnx` or `onnxruntime`. Raises InputError, saying how to get it, where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise InputError(
+            f"this needs {name}, which is not installed: pip install 'dsnet[export]'"
+        ) from None
+
+
+class Session:
+    """Runs an exported file, or the bytes of one.
+
+    threads: of each operator; None: one per core. metadata: the file's own, text by name.
+    """
+
+    def __init__(self, model: Path | bytes, device: str = "cpu", threads: int | None = None):
+        runtime = import_optional("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # of a default it warns that it is not a constant
+        source = model if isinstance(model, bytes) else str(model)
+        self.session: Any = runtime.InferenceSession(
+            source, options, providers=PROVIDERS[device.split(":")[0]]
+        )
+        self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        # Files of before the price had a default list it among what has to be fed.
+        inputs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]
+        self.inputs = {value.name: tuple(value.shape) for value in inputs}
+
+    @property
+    def priced(self) -> bool:
+        """Whether it has a choice, which a price steers."""
+        return PRICE in self.inputs
+
+    def __call__(
+        self,
+        images: np.ndarray,
+        price: float | None = None,
+        heads: Mapping[str, np.ndarray] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """images: uint8 (N, size, size, 3) -> logits (N, classes), widths int64 (N,).
+
+        price, heads: None for the file's own defaults; heads by input, all of them.
+        """
+        feed = {IMAGES: images, **(heads or {})}
+        if self.priced and price is not None:
+            feed[PRICE] = np.array(price, np.float32)
+        logits, widths = self.session.run([LOGITS, WIDTHS], feed)
+        return logits, widths
