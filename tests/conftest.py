@@ -1,6 +1,7 @@
 """The real things that tests share: one Ray cluster and one MLflow server for the session."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 
 from tests.disk import small_disk
-from tests.mlflow_server import MLflowServer
+from tests.mlflow_server import USER, MLflowServer
 from tests.scheduler import Scheduler, scope
 
 # Read by PyTorch when it is imported, and by every process that a test starts. The networks are too
@@ -54,11 +55,18 @@ def ray_cluster() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An MLflow server that also serves artifacts; its URI."""
-    server = MLflowServer(tmp_path_factory.mktemp("mlflow_server"))
+    """An MLflow server that also serves artifacts, to those with a password; its URI.
+
+    The environment has the password until the session ends.
+    """
+    password = secrets.token_urlsafe()
+    server = MLflowServer(tmp_path_factory.mktemp("mlflow_server"), password)
     try:
         server.start()
-        yield server.uri
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_USERNAME", USER)
+            patch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+            yield server.uri
     finally:
         server.stop()
 

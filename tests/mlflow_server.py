@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -10,12 +11,15 @@ import time
 import urllib.request
 from pathlib import Path
 
+USER = "somebody"
+
 
 class MLflowServer:
     """Serves runs, the registry and artifacts from `folder`, always at one address."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, password: str | None = None) -> None:
+        """password: of the user `USER`, whom alone it lets in then; None: it lets in everybody."""
+        self._folder, self._password = folder, password
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self._port = probe.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self._port}"
@@ -32,6 +36,13 @@ class MLflowServer:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
+        if self._password is not None:
+            command += ["--app-name", "basic-auth"]
+            environment |= {
+                "MLFLOW_AUTH_CONFIG_PATH": str(self._users()),
+                "MLFLOW_AUTH_ADMIN_PASSWORD": self._password,
+                "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(),
+            }
         log = self._folder / "server.log"
         with log.open("w") as output:
             process = subprocess.Popen(
@@ -45,6 +56,20 @@ class MLflowServer:
                 return
             time.sleep(0.1)
         raise RuntimeError(f"MLflow did not start:\n{log.read_text()}")
+
+    def _users(self) -> Path:
+        """The file that says where the server keeps its users."""
+        file = self._folder / "auth.ini"
+        file.write_text(
+            "[mlflow]\n"
+            f"database_uri = sqlite:///{self._folder / 'users.db'}\n"
+            f"admin_username = {USER}\n"
+            "default_permission = NO_PERMISSIONS\n"
+            "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+            # A password is checked in a tenth of a second of computing, once a minute is enough.
+            "auth_cache_ttl_seconds = 60\n"
+        )
+        return file
 
     def stop(self, signum: int = signal.SIGTERM) -> None:
         """End it and its workers; SIGKILL as an outage does."""

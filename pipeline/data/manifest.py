@@ -9,10 +9,12 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.files import atomic_file
+from dsnet.text import line, shown
 from pipeline.data.digest import check_digest
 from pipeline.data.headers import LONGEST_SIDE, read_headers
 
 FORMAT = 1
+MOST_BYTES = 2**24  # a million class names
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,20 @@ def read_manifest(beton: str | Path) -> Manifest:
             f"{beton}: expected its manifest {path.name} beside it, found none, so the beton may "
             f"not be whole; {again}"
         )
+    if (length := path.stat().st_size) > MOST_BYTES:
+        raise InputError(
+            f"{path}: expected a manifest of up to {MOST_BYTES:,} bytes, found {length:,}; {again}"
+        )
     try:
         content = json.loads(path.read_text())
         found = content.pop("format")
         if found != FORMAT:
-            raise ValueError(f"format {found}")
+            raise ValueError(f"format {shown(found)}")
         manifest = Manifest(beton=beton, **_from_json(content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path}: expected a manifest of format {FORMAT}, found something else ({error}); "
-            f"{again}"
+            f"{path}: expected a manifest of format {FORMAT}, found something else "
+            f"({line(error)}); {again}"
         ) from error
     size = beton.stat().st_size
     if size != manifest.size:
@@ -137,9 +143,9 @@ def _from_json(content: dict[str, Any]) -> dict[str, Any]:
             good = isinstance(value, list) and len(value) == 3
             good = good and all(isinstance(x, int | float) and 0 <= x <= 1 for x in value)
         else:
-            raise ValueError(f"unknown field {name!r}")
+            raise ValueError(f"unknown field {shown(name)}")
         if not good:
-            raise ValueError(f"{name} is {value!r}")
+            raise ValueError(f"{name} is {shown(value)}")
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
     }

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from dsnet.errors import InputError
 from dsnet.files import atomic_file
 from dsnet.tasks import CLASSIFICATION, Measure, Task, find
+from dsnet.text import line, shown
 from pipeline.report.images import Images
 
 FORMAT = 2
@@ -139,7 +140,7 @@ def read_results(path: Path) -> Results:
         table = pq.read_table(path)
         about: dict[str, Any] = json.loads(table.schema.metadata[_META])
         if about["format"] not in _FORMATS:
-            raise ValueError(f"format {about['format']}")
+            raise ValueError(f"format {shown(about['format'])}")
         facts: dict[str, Any] = {"task": CLASSIFICATION.name} | {
             k: tuple(v) if isinstance(v, list) else v for k, v in about["about"].items()
         }
@@ -148,7 +149,7 @@ def read_results(path: Path) -> Results:
         return Results(About(**facts), tuple(rows), Images.from_dict(about["images"]))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: expected the results of a sweep, found something else ({error})"
+            f"{path}: expected the results of a sweep, found something else ({line(error)})"
         ) from error
 
 

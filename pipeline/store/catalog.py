@@ -1,7 +1,7 @@
 """What is registered, listed without MLflow where it lies in a file: its import takes seconds.
 
-The home of what is MLflow's own about that file: its tables. Whatever is unexpected about them is
-left to MLflow, which knows what to say.
+The home of what is MLflow's own about that file: its tables, as MLflow 3.17 has them. Whatever is
+unexpected about them is left to MLflow, which knows what to say.
 """
 
 import logging
@@ -17,6 +17,8 @@ from pipeline.store.version import OURS, Version, read_version
 
 logger = logging.getLogger(__name__)
 
+SCHEMA = "dc11669786a5"  # revision of the tables that are read here
+_REVISION = "SELECT version_num FROM alembic_version"
 _VERSIONS = """
     SELECT name, version, run_id, source FROM model_versions
     WHERE status = 'READY' AND current_stage != 'Deleted_Internal' ORDER BY name, version
@@ -67,6 +69,8 @@ def _in_file(file: Path) -> list[Version] | None:
     """The versions in an SQLite store; None where it cannot be read so."""
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as store:
+            if store.execute(_REVISION).fetchall() != [(SCHEMA,)]:
+                return None
             rows = store.execute(_VERSIONS).fetchall()
             tags: defaultdict[tuple[str, int], dict[str, str]] = defaultdict(dict)
             for name, number, key, value in store.execute(_TAGS):

@@ -73,9 +73,9 @@ waits = _Waits()
 def ask(address: str, call: Callable[[], T]) -> T:
     """What `call` gets from the store at `address`, asked again while the store is away.
 
-    Raises StoreError when patience has run out, DiskFullError where the store's disk is full,
-    InputError where its file is damaged, and what MLflow raises for all that asking again does not
-    mend.
+    Raises StoreError when patience has run out or credentials are refused, DiskFullError where the
+    store's disk is full, InputError where its file is damaged, and what MLflow raises for all that
+    asking again does not mend.
     """
     attempts, pause = 0, _FIRST_PAUSE
     while True:
@@ -116,7 +116,7 @@ def ask(address: str, call: Callable[[], T]) -> T:
 
 
 def translated(address: str, error: Exception) -> Exception | None:
-    """The one-line error for a full disk or a damaged file; None for anything else."""
+    """The one-line error for a full disk, a damaged file or refused credentials; else None."""
     file = embedded.database(address)
     if is_disk_full(error):
         if file is not None:
@@ -124,8 +124,18 @@ def translated(address: str, error: Exception) -> Exception | None:
         return StoreError(f"MLflow store {address}: its disk is full ({reason(error)})")
     if file is not None and embedded.is_damage(error):
         return embedded.damaged(file, error)
+    if isinstance(error, MlflowException) and error.error_code in _REFUSED:
+        return StoreError(f"MLflow store {address}: {_REFUSED[error.error_code]}, {_WHO_ASKS}")
     return None
 
+
+_REFUSED = {
+    "UNAUTHENTICATED": "it does not let in whoever asks",
+    "PERMISSION_DENIED": "whoever asks may not do this there",
+}
+_WHO_ASKS = (
+    "which MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD say, or MLFLOW_TRACKING_TOKEN"
+)
 
 _PERMANENT = frozenset(
     {

@@ -14,7 +14,7 @@ class Hidden(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Hidden())
-sys.argv = ["dsnet", "models"]
+sys.argv = ["dsnet", "promote", "digits", "1"]
 from jobs.entry import main
 main()
 """

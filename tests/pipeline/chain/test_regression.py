@@ -1,7 +1,9 @@
 """A task whose targets are pictures, on every stage: nothing on the way speaks of classes."""
 
 import logging
+import os
 import re
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -46,7 +48,15 @@ def words(page: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def swept(home: Path, workers: WorkerGroup) -> tuple[SweepResult, list[str]]:
+def server(home: Path, mlflow_server: str) -> Iterator[str]:
+    """An MLflow server in place of the embedded store; its URI."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+        yield tracking.configure()
+
+
+@pytest.fixture(scope="module")
+def swept(server: str, workers: WorkerGroup) -> tuple[SweepResult, list[str]]:
     """What a sweep over two targets found, and what was logged."""
     said: list[str] = []
     handler = logging.Handler()
@@ -115,6 +125,21 @@ def test_nothing_on_the_way_speaks_of_classes(swept: tuple[SweepResult, list[str
     run = tracking.client().get_run(version.run_id)
     assert not [name for name in run.data.metrics if CLASSES.search(name)]
     assert not [name for name in {**version.tags, **version.metrics} if CLASSES.search(name)]
+
+
+def test_the_servers_password_is_written_and_told_nowhere(
+    swept: tuple[SweepResult, list[str]], home: Path, server: str
+) -> None:
+    result, said = swept
+    assert all(version.source.startswith("mlflow-artifacts:") for version in result.versions)
+    password = os.environ["MLFLOW_TRACKING_PASSWORD"]
+    assert not [line for line in said if password in line]
+    client = tracking.client()
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert runs and not [run for run in runs if password in str(run.to_dictionary())]
+    assert not [version for version in registry.versions() if password in str(version)]
+    files = [each for each in home.rglob("*") if each.is_file() and each.suffix != ".beton"]
+    assert files and not [each for each in files if password.encode() in each.read_bytes()]
 
 
 def test_its_gate_is_trained_straight_through_too(

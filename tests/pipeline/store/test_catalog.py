@@ -1,9 +1,11 @@
 """What is registered, listed without MLflow; entries that make no sense are refused by name."""
 
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_the_file_is_read_as_mlflow_reads_it(home: Path) -> None:
+    with closing(sqlite3.connect(home / "mlflow.db")) as store:
+        found = store.execute("SELECT version_num FROM alembic_version").fetchall()
+    assert found == [(catalog.SCHEMA,)], "MLflow has other tables: see that they are read as before"
     assert catalog.versions() == registry.versions()
     assert [version.version for version in catalog.versions("digits")] == [1, 2, 3, 4]
     assert catalog.versions("digits")[1].aliases == ("best", "champion")
