@@ -10,10 +10,17 @@ RAY = (
     "tests/test_private.py",
 )
 
+# Tests of the session's MLflow server.
+MLFLOW = tuple(
+    f"tests/pipeline/store/test_{name}.py" for name in ("authentication", "registry", "tracking")
+)
+
 
 def scope(nodeid: str) -> str:
-    """What runs in one process: tests that share a cluster, or the fixtures of their file."""
-    return "ray" if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+    """What runs in one process: tests that share a cluster or server, or their file's fixtures."""
+    if nodeid.startswith(RAY):
+        return "ray"
+    return "mlflow" if nodeid.startswith(MLFLOW) else nodeid.partition("::")[0]
 
 
 class Scheduler(LoadScopeScheduling):

@@ -30,9 +30,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import DivergenceError
 from dsnet.files import root_cause
-from pipeline.cluster import ray_cluster, watch
+from pipeline.cluster import ray_cluster, ray_private, watch
 from pipeline.cluster.progress import Progress, clock
-from pipeline.cluster.ray_private import announcing
 from pipeline.config import Cluster, Config, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
@@ -276,7 +275,7 @@ def _sizes(cluster: Cluster) -> tuple[float, ...]:
 
 def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> DataParallelTrainer:
     resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    return DataParallelTrainer(
+    return ray_private.trainer(
         # Bound to the function and not given as train_loop_config: Ray Train's controller reads
         # that too, and would import for it what only the workers need.
         partial(stay, queue),
@@ -286,11 +285,11 @@ def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> D
             use_gpu=cluster.gpus_per_worker > 0,
             resources_per_worker={key: n for key, n in resources.items() if n},
         ),
-        run_config=RunConfig(  # type: ignore[arg-type]
+        run_config=RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=max_failures),
-            callbacks=[announcing(queue)],  # type: ignore[list-item]  # it takes its own kind too
+            callbacks=[ray_private.announcing(queue)],  # type: ignore[list-item]  # it takes its own kind too
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )

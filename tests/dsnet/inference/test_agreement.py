@@ -165,7 +165,10 @@ def test_half_precision_weights_halve_the_file_and_barely_move_the_logits() -> N
     assert 0 < difference < 0.01 * np.abs(runs[0]).max()
 
 
-def test_a_compiled_predictor_is_the_network() -> None:
+def test_a_compiled_predictor_is_the_network(request: pytest.FixtureRequest) -> None:
+    # Traced and run operator by operator: a C++ compiler would take a minute.
+    torch.compiler.set_default_backend("aot_eager")
+    request.addfinalizer(lambda: torch.compiler.set_default_backend(None))
     tiny = replace(EXAMPLE, stages=(Stage((8, 16), gated=True),))
     model = network(tiny, 0)
     images = pictures(model, 5)

@@ -249,7 +249,8 @@ def test_all_that_does_not_fit_is_named_at_once(state: State, saved: Save, tmp_p
 
 
 def test_no_key_may_be_missing(state: State) -> None:
-    for key in state:
+    kinds = {re.sub(r"\d+", "N", key): key for key in state}  # a key of each kind
+    for key in kinds.values():
         rest = {other: tensor for other, tensor in state.items() if other != key}
         slimming = key.endswith("gate.gate.0.weight")
         named = "expected a slimming head" if slimming else f"{re.escape(key)} is missing"

@@ -1,4 +1,4 @@
-"""A driver with a Ray cluster of its own that is killed, or loses it, or is told to stop."""
+"""A driver with a Ray cluster of its own that is killed, or told to stop, or loses it."""
 
 import signal
 from collections.abc import Callable
@@ -31,9 +31,10 @@ def dumped(lines: list[str]) -> list[str]:
     return [line for line in own if "Traceback" in line or "*** SIG" in line]
 
 
-def test_one_that_is_killed_and_one_whose_cluster_is_lose_nothing_and_leave_nothing(
+def test_one_that_is_killed_one_that_is_told_to_stop_and_one_whose_cluster_is_lost(
     undisturbed: Callable[[str], Version], workers: WorkerGroup, tmp_path: Path
 ) -> None:
+    """Each goes on where the one before was; nothing is lost, and no process left."""
     expected = undisturbed("adamw")
     config = short("lost")
     with Driver(config, Pause(tmp_path, step=8), tmp_path) as driver:
@@ -46,39 +47,31 @@ def test_one_that_is_killed_and_one_whose_cluster_is_lose_nothing_and_leave_noth
     newest = max(run_folder(config).glob("checkpoint_*")) / "optimizer.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1] + b"?")
 
-    with Driver(config, Pause(tmp_path, step=17), tmp_path) as driver:
+    with Driver(config, Pause(tmp_path, step=14), tmp_path) as driver:
+        driver.paused()
+        processes = driver.processes()
+        driver.signal(signal.SIGTERM)
+        status, lines = driver.ends(within=30)
+        none_left(processes)
+    assert (status, lines[-1]) == (128 + signal.SIGTERM, "dsnet: terminated")
+    assert not dumped(lines)
+    assert any("damaged and passed over" in line for line in lines)
+    runs = runs_called("lost")
+    assert len(runs) == 2  # the chain's and its stage's
+    assert {run.info.status for run in runs} == {"KILLED"}
+    assert not [v for v in registry.versions() if v.name.startswith("lost")]
+
+    with Driver(config, Pause(tmp_path, step=21), tmp_path) as driver:
         driver.paused()
         processes = driver.processes()
         (head,) = (each for each in processes if each.name() == "gcs_server")
         head.kill()
         status, lines = driver.ends(within=30)
-        assert status == 1
-        assert lines[-1].startswith("dsnet: the Ray cluster is gone")
-        assert not dumped(lines)
         none_left(processes)
-    assert any("damaged and passed over" in line for line in lines)
+    assert status == 1
+    assert lines[-1].startswith("dsnet: the Ray cluster is gone")
+    assert not dumped(lines)
 
-    version = supernet_of(config, workers)  # on a third cluster
+    version = supernet_of(config, workers)  # on another cluster
     assert same(version, expected)
     assert epochs_logged(version) == list(range(1, EPOCHS + 1))
-
-
-@pytest.mark.parametrize(
-    ("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
-)
-def test_one_that_is_told_to_stop_says_so_and_leaves_nothing_behind(
-    number: int, said: str, home: Path, tmp_path: Path
-) -> None:
-    with Driver(short(said), Pause(tmp_path, step=5), tmp_path) as driver:
-        driver.paused()
-        processes = driver.processes()
-        driver.signal(number)
-        status, lines = driver.ends(within=30)
-        none_left(processes)
-    assert status == 128 + number
-    assert lines[-1] == f"dsnet: {said}"
-    assert not dumped(lines)
-    runs = runs_called(said)
-    assert len(runs) == 2  # the chain's and its stage's
-    assert {run.info.status for run in runs} == {"KILLED"}
-    assert not [v for v in registry.versions() if v.name.startswith(said)]

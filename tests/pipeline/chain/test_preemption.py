@@ -17,6 +17,7 @@ from tests.pipeline.chain.faults import (
     epochs_logged,
     left_by_the_session,
     none_left,
+    runs_called,
     same,
     short,
 )
@@ -78,12 +79,14 @@ def test_it_saves_leaves_and_goes_on_elsewhere(
         while not (made := [v for v in registry.versions() if v.name == "preempted-supernet"]):
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        # The cluster was joined, and stays; what it ran for the driver does not.
+        # Ctrl-C. The cluster was joined, and stays; what it ran for the driver does not.
         ours = workers_of(two_nodes)
-        driver.signal(signal.SIGKILL)
-        _, lines = driver.ends(within=30)
+        driver.signal(signal.SIGINT)
+        status, lines = driver.ends(within=30)
         none_left(ours)
     assert ours
+    assert (status, lines[-1]) == (128 + signal.SIGINT, "dsnet: interrupted")
+    assert "KILLED" in {run.info.status for run in runs_called("preempted")}
     assert any("supernet: a node is being taken away" in line for line in lines)
     assert any("goes on from" in line for line in lines)
     assert same(made[0], expected)

@@ -40,6 +40,7 @@ def test_a_server_away_in_the_middle_and_then_at_the_end(
     workers: WorkerGroup,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     request: pytest.FixtureRequest,
 ) -> None:
     expected = undisturbed("adamw")
@@ -61,6 +62,7 @@ def test_a_server_away_in_the_middle_and_then_at_the_end(
         back.go_on()
         gone.reached(training.done)
         monkeypatch.setenv("DSNET_STORE_PATIENCE", "2")
+        caplog.clear()
         server.stop(signal.SIGKILL)
         gone.go_on()
         with pytest.raises(StoreError) as caught:
@@ -68,6 +70,8 @@ def test_a_server_away_in_the_middle_and_then_at_the_end(
         said = str(caught.value)
         assert f"{server.uri}: no answer in 2 s" in said and "run the same command again" in said
         assert "what was trained is kept in" in said and "\n" not in said
+        waits = [r.getMessage() for r in caplog.records if "waiting for it" in r.getMessage()]
+        assert len(waits) == 1, "said at once, and once"
 
         server.start()
         monkeypatch.setenv("DSNET_STORE_PATIENCE", "60")
