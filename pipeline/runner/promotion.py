@@ -24,15 +24,22 @@ newer version takes such an alias from an older one, which is told, and never th
 A version is settled once. The tag `promotion` says how and is written last: run again, a chain or a
 sweep that had ended changes nothing, and one that was killed before that is settled now. `promote`
 and `rollback` are for people: they follow no rule.
+
+Who changes the champion of a name holds its lock, in $DSNET_HOME: MLflow cannot set an alias only
+where it still is what was compared with. Processes with another home do not wait for each other.
 """
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from filelock import FileLock
 
 from dsnet.errors import InputError
 from dsnet.routing.target import Target
 from dsnet.tasks import Measure
+from pipeline.config import home
 from pipeline.store import registry
 from pipeline.store.aliases import target_alias
 from pipeline.store.registry import CHAMPION, Version
@@ -56,32 +63,35 @@ def settle(
     Where nobody asks, it runs at the middle one of its targets; its metrics are that one's, on so
     many test images. labels: their classes; None for a task without.
     """
-    if SETTLED in version.tags:
-        logger.info(
-            "%s is there already, no alias changes; when it was made: %s",
-            version.uri,
-            version.tags[SETTLED],
-        )
-        return version
-    target = str(targets[len(targets) // 2]) if targets else NO_TARGET
-    tags = {"target": target, "test_images": str(images)}
-    version = registry.annotate(version, tags, {})
-    _point_targets(version, targets)
-    present = champion(version.name)
-    promoted, line = verdict(present, version, labels)
-    if promoted:
-        _crown(version, present)
-    logger.log(logging.INFO if promoted else logging.WARNING, "%s", line)
-    return registry.annotate(version, {SETTLED: line}, {})
+    with _alone(version.name):
+        version = registry.resolve(version.uri)  # another process may have settled it
+        if SETTLED in version.tags:
+            logger.info(
+                "%s is there already, no alias changes; when it was made: %s",
+                version.uri,
+                version.tags[SETTLED],
+            )
+            return version
+        target = str(targets[len(targets) // 2]) if targets else NO_TARGET
+        tags = {"target": target, "test_images": str(images)}
+        version = registry.annotate(version, tags, {})
+        _point_targets(version, targets)
+        present = champion(version.name)
+        promoted, line = verdict(present, version, labels)
+        if promoted:
+            _crown(version, present)
+        logger.log(logging.INFO if promoted else logging.WARNING, "%s", line)
+        return registry.annotate(version, {SETTLED: line}, {})
 
 
 def promote(name: str, number: int) -> str:
     """Make a version champion by hand, and say so. Raises InputError for one that is not there."""
-    version = registry.resolve(f"models:/{name}/{number}")
-    present = champion(name)
-    if present is not None and present.version == number:
-        return f"{version.uri} is champion already, nothing changes"
-    _crown(version, present)
+    with _alone(name):
+        version = registry.resolve(f"models:/{name}/{number}")
+        present = champion(name)
+        if present is not None and present.version == number:
+            return f"{version.uri} is champion already, nothing changes"
+        _crown(version, present)
     line = f"champion of {name} is now {version.uri}"
     return f"{line}, after {present.uri}; back: dsnet rollback {name}" if present else line
 
@@ -91,20 +101,31 @@ def rollback(name: str) -> str:
 
     Raises InputError for a name that is not registered, or has no champion before the present one.
     """
-    holders = _holders(name)
-    present, before = holders.get(CHAMPION), holders.get(PREVIOUS)
-    if before is None or (present is not None and present.version == before.version):
-        now = present.uri if present is not None else "none"
-        raise InputError(
-            f"model {name}: expected a version with the alias {PREVIOUS}, the champion before this "
-            f"one ({now}), found none to go back to; choose one: dsnet promote {name} VERSION"
-        )
-    registry.set_alias(name, CHAMPION, before.version)
-    registry.remove_alias(name, PREVIOUS)
+    with _alone(name):
+        holders = _holders(name)
+        present, before = holders.get(CHAMPION), holders.get(PREVIOUS)
+        if before is None or (present is not None and present.version == before.version):
+            now = present.uri if present is not None else "none"
+            raise InputError(
+                f"model {name}: expected a version with the alias {PREVIOUS}, the champion before "
+                f"this one ({now}), found none to go back to; choose one: dsnet promote {name} "
+                "VERSION"
+            )
+        registry.set_alias(name, CHAMPION, before.version)
+        registry.remove_alias(name, PREVIOUS)
     line = f"champion of {name} is again {before.uri}"
     if present is None:
         return line
     return f"{line}, after {present.uri}; forward: dsnet promote {name} {present.version}"
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """While one process compares with the champion of a name and changes it, others wait."""
+    folder = home() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"champion-{name}.lock"):
+        yield
 
 
 def champion(name: str) -> Version | None:

@@ -2,6 +2,9 @@
 
 import itertools
 import logging
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -305,3 +308,48 @@ def test_people_promote_whatever_they_want_and_go_back_one_step(name: str, make:
 )
 def test_a_target_has_an_alias_without_dots(target: str, alias: str) -> None:
     assert target_alias(parse_target(target)) == alias
+
+
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+from dsnet.routing.target import parse_target
+from pipeline.runner.promotion import settle
+from pipeline.store import registry
+
+name, model, begin = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+tags = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
+metrics = {"top1": 0.9, "average_madds": 100.0}
+made = [
+    registry.register(name, model, stage="gate", run_id=None, tags=tags, metrics=metrics)
+    for _ in range(2)
+]
+begin.with_name(f"{begin.name}-{sys.argv[4]}").touch()
+while not begin.exists():
+    time.sleep(0.001)
+for version in reversed(made):
+    settle(version, [parse_target("0.5")], 400, None)
+"""
+
+
+@pytest.mark.slow
+def test_of_versions_settled_by_three_processes_at_once_the_newest_is_champion(
+    home: Path, name: str, make: Make, tmp_path: Path
+) -> None:
+    """Each is as good as the others: of two that came to it together the older gives way."""
+    settle(make(0.9), [HALF], 400, None)
+    begin = tmp_path / "begin"
+    command = [sys.executable, "-c", AT_ONCE, name, str(home / "model"), str(begin)]
+    processes = [subprocess.Popen([*command, str(each)]) for each in range(3)]
+    while len(list(tmp_path.iterdir())) < 3:
+        assert not any(process.poll() for process in processes)
+        time.sleep(0.01)
+    begin.touch()
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    versions = registry.versions(name)
+    assert [version.version for version in versions] == list(range(1, 8))
+    found = aliases(name)
+    assert (found["champion"], found["target-50pct"]) == (7, 7)
+    assert found["previous"] < 7
+    for version in versions:
+        assert {"promotion", "target", "test_images", "content"} <= version.tags.keys()
