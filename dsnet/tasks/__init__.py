@@ -1,10 +1,10 @@
 """The tasks: what a network of a family is for."""
 
 from dsnet.errors import InputError
-from dsnet.tasks.base import Measure, Measured, Task
+from dsnet.tasks.base import Measure, Measured, Tally, Task
 from dsnet.tasks.classification import Classification
 
-__all__ = ["CLASSIFICATION", "Measure", "Measured", "Task", "find", "register"]
+__all__ = ["CLASSIFICATION", "Measure", "Measured", "Tally", "Task", "find", "register"]
 
 TASKS: dict[str, Task] = {}
 RESERVED = frozenset(

@@ -1,17 +1,29 @@
 """What a network is for: the seam between slimming, which does not care, and what is learned."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from dsnet.measure import Measure
 
-__all__ = ["Measure", "Measured", "Task"]
+__all__ = ["Measure", "Measured", "Tally", "Task"]
 
 Measured = Mapping[str, Tensor]
 """By name of a `Measure`, its value for each sample: (N,), bool for a share, else float."""
+
+
+class Tally(ABC):
+    """What is counted of many answers that no measure of a single one tells."""
+
+    @abstractmethod
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Count a batch."""
+
+    @abstractmethod
+    def figures(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Plain values, for JSON. classes: the names of the labels, where there are any."""
 
 
 class Task(ABC):
@@ -64,4 +76,8 @@ class Task(ABC):
 
     def confidence(self, outputs: Tensor) -> Tensor | None:
         """How sure each answer is of itself, 0 to 1, (N,); None where outputs do not tell."""
+        return None
+
+    def tally(self, outputs: int) -> Tally | None:
+        """A new one for a network of so many outputs; None where measures tell all."""
         return None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dsnet.measure import CLASSIFICATION, TOP1, TOP5
 from dsnet.tasks.base import Measured, Task
+from dsnet.tasks.class_tally import ClassTally
 
 
 class Classification(Task):
@@ -54,6 +55,10 @@ class Classification(Task):
     def confidence(self, outputs: Tensor) -> Tensor:
         """The softmax probability of the first answer."""
         return outputs.softmax(1).amax(1)
+
+    def tally(self, outputs: int) -> ClassTally:
+        """Which classes are taken for which, and how far confidence can be trusted."""
+        return ClassTally(outputs)
 
 
 def _single(outputs: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pipeline.data.ingest import ingest as ingest_split
 from pipeline.data.manifest import Manifest
 from pipeline.data.recipes import get_recipe
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import other_classes
+from pipeline.data.sources.base import Source, other_classes
 
 SMALLEST_STD = 1e-3  # a channel that is the same everywhere must not be divided by zero
 
@@ -42,7 +42,6 @@ class Dataset:
 def ingest(config: Config) -> Dataset:
     """Write what is not there yet. Raises InputError for a source that is not as expected."""
     data = config.data
-    name = Path(data.source).stem
     train, test = (open_source(data.source, split) for split in (data.train_split, data.test_split))
     if train.classes != test.classes:
         differ = other_classes(train.classes, test.classes, data.train_split, data.test_split)
@@ -50,13 +49,14 @@ def ingest(config: Config) -> Dataset:
             f"data.source {data.source}: expected the same classes in {data.train_split} and "
             f"{data.test_split}, found {differ}"
         )
-    return Dataset(
-        *(
-            ingest_split(
-                source,
-                data_dir(config) / f"{name}-{source.split}.beton",
-                max_resolution=data.max_resolution,
-            )
-            for source in (train, test)
-        )
-    )
+    return Dataset(_written(config, train), _written(config, test))
+
+
+def ingest_test(config: Config) -> Manifest:
+    """The test images alone, written if they are not there yet; errors as `ingest`."""
+    return _written(config, open_source(config.data.source, config.data.test_split))
+
+
+def _written(config: Config, source: Source) -> Manifest:
+    name = f"{Path(config.data.source).stem}-{source.split}.beton"
+    return ingest_split(source, data_dir(config) / name, max_resolution=config.data.max_resolution)

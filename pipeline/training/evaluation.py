@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dsnet import DSNet
-from dsnet.tasks import Measure, Task
+from dsnet.tasks import Measure, Tally, Task
 from dsnet.training.distributed import total
 
 
@@ -132,11 +132,16 @@ def by_width(rows: Sequence[EvaluationRow]) -> dict[str, dict[str, float]]:
 
 @torch.inference_mode()
 def evaluate(
-    model: DSNet, batches: Iterable[tuple[Tensor, Tensor]], *, routed: bool = True
+    model: DSNet,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    routed: bool = True,
+    tallies: Sequence[Tally] = (),
 ) -> Evaluation:
     """Sum over `batches` of what the model's task pairs (inputs, targets), and over all workers.
 
-    routed: whether the gates run too; False before they are trained.
+    routed: whether the gates run too; False before they are trained. tallies: one for each
+    sub-network and for the dynamic network, which count this worker's answers.
     """
     n = len(model.space)
     device = next(model.parameters()).device
@@ -146,9 +151,13 @@ def evaluate(
         counts[0] += len(targets)
         for index, outputs in enumerate(_every_width(model, inputs)):
             sums.add(index, outputs, targets)
+            if tallies:
+                tallies[index].add(outputs, targets)
         if routed:
             outputs, widths = model.dynamic(inputs)
             sums.add(n, outputs, targets)
+            if tallies:
+                tallies[n].add(outputs, targets)
             counts[1:] += torch.bincount(widths, minlength=n)
     images, *picked = total(counts).tolist()
     sums.over_workers()

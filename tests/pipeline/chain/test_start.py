@@ -15,8 +15,9 @@ from tests.pipeline.chain.conftest import configured
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 RUN = """
-import json, sys
+import json, logging, sys
 from jobs import cli
+logging.basicConfig(level=logging.INFO)
 status = cli.run(sys.argv[1:])
 print(json.dumps({"status": status, "modules": sorted(sys.modules)}))
 """
