@@ -1,7 +1,9 @@
 """--config FILE and one flag for every field of the configuration, with the field's own help."""
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +18,19 @@ def config_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--config", "config_file", required=True, metavar="FILE", help="The configuration, as YAML."
     )(field_flags(function))
+
+
+def config_or_version_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, or --from-version in place of --config."""
+    of_version = click.option(
+        "--from-version",
+        metavar="NAME/3",
+        help="The configuration that made this version (or NAME@ALIAS), in place of --config.",
+    )
+    of_file = click.option(
+        "--config", "config_file", metavar="FILE", help="The configuration, as YAML."
+    )
+    return of_file(of_version(field_flags(function)))
 
 
 def field_flags(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,6 +54,25 @@ def given(flags: Mapping[str, str | None]) -> dict[str, str]:
 def configuration(config_file: str, flags: Mapping[str, str | None]) -> Config:
     """The configuration in the file as the flags change it. Raises InputError as load_config."""
     return load_config(config_file, given(flags))
+
+
+def configuration_of(
+    config_file: str | None, version: str | None, flags: Mapping[str, str | None]
+) -> Config:
+    """The configuration in the file, or that which made a version, as the flags change it.
+
+    Raises InputError as load_config, and where the version or its configuration is not there.
+    """
+    if (config_file is None) == (version is None):
+        raise click.UsageError("expected --config FILE or --from-version NAME/3, one of them")
+    if config_file is not None:
+        return configuration(config_file, flags)
+    from pipeline.store import registry, tracking
+
+    tracking.configure(make=False)
+    found = registry.resolve(f"models:/{str(version).removeprefix('models:/')}")
+    with tempfile.TemporaryDirectory() as folder:
+        return load_config(tracking.configuration_of(found, Path(folder)), given(flags))
 
 
 class ConfigCommand(click.Command):

@@ -41,7 +41,7 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
     with working():
         versions = catalog.versions(*names)
     if as_json:
-        print_json([_as_json(version) for version in versions])
+        print_json([version_as_json(version) for version in versions])
         return
     print_versions(versions)
 
@@ -50,7 +50,8 @@ def _uri(name: str) -> str:
     return name if name.startswith("models:/") else f"models:/{name}"
 
 
-def _as_json(version: "Version") -> dict[str, Any]:
+def version_as_json(version: "Version") -> dict[str, Any]:
+    """A version by the keys that every command has for one."""
     keys = ("name", "version", "aliases", "stage", "tags", "metrics")
     values = {key: getattr(version, key) for key in keys}
     return {**values, "tags": {**version.tags, "run_id": version.run_id}}

@@ -1,12 +1,12 @@
 """dsnet run: the whole chain of a configuration."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.commands.models import print_versions
-from jobs.config_flags import ConfigCommand, config_flags, configuration
-from jobs.output import print_table, program, working
+from jobs.commands.models import print_versions, version_as_json
+from jobs.config_flags import ConfigCommand, config_or_version_flags, configuration_of
+from jobs.output import print_json, print_table, program, working
 from pipeline.runner.force import STAGES, Force
 
 if TYPE_CHECKING:
@@ -24,9 +24,16 @@ force_flag = click.option(
 
 
 @click.command("run", cls=ConfigCommand)
-@config_flags
+@config_or_version_flags
 @force_flag
-def command(config_file: str, forced: tuple[str, ...], **flags: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(
+    config_file: str | None,
+    from_version: str | None,
+    forced: tuple[str, ...],
+    as_json: bool,
+    **flags: str | None,
+) -> None:
     """Run the whole chain: ingest, supernet, calibrate, gate, evaluate, register.
 
     It says first, stage by stage, what is there already and what will be run, and why: a stage is
@@ -43,15 +50,30 @@ def command(config_file: str, forced: tuple[str, ...], **flags: str | None) -> N
       dsnet run --config jobs/configs/digits.yaml
       dsnet run --config jobs/configs/digits.yaml --gate.target 0.4 --supernet.epochs 20
       dsnet run --config FILE --force gate
+      dsnet run --from-version digits/3 --gate.target 0.3
       dsnet run --config FILE --supernet.from models:/digits-supernet/2 --supernet.trunk_lr 0.1
       dsnet run --config FILE --supernet.from ./official --supernet.freeze stem,stages.0
     """
-    config, force = configuration(config_file, flags), Force.of(forced)
+    force = Force.of(forced)
     with working():
+        config = configuration_of(config_file, from_version, flags)
         from pipeline import chain  # Ray and MLflow take seconds that a wrong flag need not wait
 
         result = chain.run(config, force=force)
-    print_result(result)
+    if as_json:
+        print_json(_as_json(result))
+    else:
+        print_result(result)
+
+
+def _as_json(result: "ChainResult") -> dict[str, Any]:
+    """What `print_result` prints, by the keys that `dsnet evaluate` has for a row."""
+    return {
+        "version": version_as_json(result.version),
+        "images": result.images,
+        "rows": [row.to_dict() for row in result.rows],
+        "versions": [version_as_json(version) for version in result.versions],
+    }
 
 
 def print_result(result: "ChainResult") -> None:

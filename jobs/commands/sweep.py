@@ -2,13 +2,14 @@
 
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.commands.models import print_versions
+from jobs.commands.models import print_versions, version_as_json
 from jobs.config_flags import ConfigCommand, config_flags, configuration
-from jobs.output import print_table, program, working
+from jobs.output import print_json, print_table, program, working
 
 if TYPE_CHECKING:
     from dsnet.routing.target import Target
@@ -34,7 +35,8 @@ def parse_targets(text: str) -> "list[Target]":
 @click.command("sweep", cls=ConfigCommand)
 @config_flags
 @targets_flag
-def command(config_file: str, targets: str, **flags: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(config_file: str, targets: str, as_json: bool, **flags: str | None) -> None:
     """Train a gate for every target on one routing table, register the best, draw the frontier.
 
     The supernet and its table are made once, whatever the number of targets. With
@@ -52,7 +54,24 @@ def command(config_file: str, targets: str, **flags: str | None) -> None:
         from pipeline.sweep.run import sweep
 
         result = sweep(config, wanted, shlex.join(["dsnet", *sys.argv[1:]]))
-    print_sweep(result)
+    for row in result.results.rows:
+        if row.error:
+            click.echo(f"trial {row.label} failed: {row.error}", err=True)
+    if as_json:
+        print_json(_as_json(result))
+    else:
+        print_sweep(result)
+
+
+def _as_json(result: "SweepResult") -> dict[str, Any]:
+    """The best gate of each target, what was registered, and where the report is."""
+    return {
+        "chosen": [asdict(row) for row in result.results.chosen],
+        "versions": [version_as_json(version) for version in result.versions],
+        "seconds": result.results.about.seconds,
+        "page": str(result.page),
+        "parquet": str(result.parquet),
+    }
 
 
 def print_sweep(result: "SweepResult") -> None:
@@ -74,9 +93,6 @@ def print_sweep(result: "SweepResult") -> None:
     columns = ("target", headline.title, "standard error", "multiply-adds", "off target", "gate")
     print_table(columns, rows, title)
     print_versions(result.versions)
-    failed = [row for row in result.results.rows if row.error]
-    for row in failed:
-        click.echo(f"trial {row.label} failed: {row.error}", err=True)
     click.echo(
         f"{about.seconds:.0f} s in all\n"
         "Look further:\n"

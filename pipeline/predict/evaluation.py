@@ -42,14 +42,7 @@ class Measured:
             "digest": self.data.digest,
             "images": self.data.samples,
             "rows": [
-                {
-                    "name": row.name,
-                    "measures": row.measures,
-                    "stderr": row.stderr,
-                    "madds": row.madds,
-                    "share": row.share,
-                    **figures,
-                }
+                {**row.to_dict(), **figures}
                 for row, figures in zip(self.rows, counted, strict=True)
             ],
         }

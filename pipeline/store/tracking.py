@@ -21,12 +21,13 @@ from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from dsnet.errors import OutageError
+from dsnet.errors import InputError, OutageError
 from pipeline.config import Config, storage_dir
 from pipeline.store import driver
 from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
 from pipeline.store.metric_log import MetricLog
 from pipeline.store.outage import ask, reason, waits
+from pipeline.store.version import Version
 
 __all__ = [
     "Answer",
@@ -35,6 +36,7 @@ __all__ = [
     "answers",
     "chain_run",
     "client",
+    "configuration_of",
     "configure",
     "parameters_of",
     "stage_run",
@@ -45,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 _PARAMS_PER_CALL = 100  # MLflow's own limit
 _CHAIN = "chain"  # tag of a stage's run: the name of the chain that it is part of
+_CONFIG = "config.yaml"  # of a chain's run
 _BRIEFLY = 2.0  # seconds that a run which has failed waits for its metrics
 
 
@@ -132,7 +135,7 @@ def chain_run(config: Config, tags: Mapping[str, str] | None = None) -> Iterator
     ask(run.uri, run.opened)
     with _ending(run):
         run.params(dict(_dotted(config.as_dict())))
-        run.text(config.yaml(), "config.yaml")
+        run.text(config.yaml(), _CONFIG)
         try:
             yield run
         except OutageError as error:
@@ -153,6 +156,26 @@ def parameters_of(stage_run: str | None) -> dict[str, str]:
         logger.warning("run %s: %s", stage_run, reason(error))
         return {}
     return dict(parent.data.params)
+
+
+def configuration_of(version: Version, folder: Path) -> Path:
+    """The configuration file of the chain or sweep that made a version, written into `folder`.
+
+    Raises InputError where its run is gone, or has none.
+    """
+
+    def download() -> Path:
+        tags = client().get_run(version.run_id).data.tags
+        run = tags.get(MLFLOW_PARENT_RUN_ID, version.run_id)
+        return Path(client().download_artifacts(run, _CONFIG, str(folder)))
+
+    try:
+        return ask(uri(), download)
+    except (MlflowException, OSError) as error:
+        raise InputError(
+            f"{version.uri}: expected the configuration that made it in its MLflow run "
+            f"{version.run_id}, found: {reason(error)}"
+        ) from error
 
 
 @contextmanager

@@ -29,6 +29,10 @@ class EvaluationRow:
     share: float
     """`madds` over the widest routable sub-network's."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; the headline is among the measures."""
+        return {name: value for name, value in asdict(self).items() if name != "value"}
+
 
 @dataclass(frozen=True)
 class Sums:

@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.chain import ChainResult
 from pipeline.store import tracking
-from tests.pipeline.chain.conftest import configured
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -18,29 +17,29 @@ RUN = """
 import json, logging, sys
 from jobs import cli
 logging.basicConfig(level=logging.INFO)
-status = cli.run(sys.argv[1:])
-print(json.dumps({"status": status, "modules": sorted(sys.modules)}))
+status = cli.run(sys.argv[2:])
+open(sys.argv[1], "w").write(json.dumps({"status": status, "modules": sorted(sys.modules)}))
 """
 
 
 def test_a_finished_chain_does_without_ray_ffcv_and_numba_and_makes_no_mlflow_run(
     result: ChainResult, home: Path, tmp_path: Path
 ) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(configured().yaml())
     client = tracking.client()
     experiments = [each.experiment_id for each in client.search_experiments()]
     before = len(client.search_runs(experiments))
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, "run", "--config", str(config)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = json.loads(done.stdout.splitlines()[-1])
+    told = tmp_path / "told.json"
+    made = f"{result.version.name}/{result.version.version}"
+    command = [sys.executable, "-c", RUN, str(told), "run", "--from-version", made, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(told.read_text())
     assert found["status"] == 0
     for version in result.versions:
         assert version.uri in done.stderr
+    document = json.loads(done.stdout)
+    assert document["version"]["name"] == result.version.name
+    assert [row["name"] for row in document["rows"]] == [row.name for row in result.rows]
+    assert [v["version"] for v in document["versions"]] == [v.version for v in result.versions]
     assert not {"ray", "ffcv", "numba", "cv2", "sklearn"} & set(found["modules"])
     assert len(client.search_runs(experiments)) == before
 
