@@ -13,9 +13,31 @@ if TYPE_CHECKING:
 
 @click.command("models")
 @click.argument("names", metavar="[NAME | diff A B]", nargs=-1)
+@click.option("--stage", metavar="STAGE", help="Those of one stage alone, such as gate.")
+@click.option(
+    "--min", "least", multiple=True, metavar="METRIC=X", help="Those with at least X: top1=0.9."
+)
+@click.option(
+    "--max",
+    "most",
+    multiple=True,
+    metavar="METRIC=X",
+    help="Those with at most X: average_madds=2e8.",
+)
+@click.option(
+    "--sort", metavar="METRIC", help="The smallest first; -METRIC: the largest first, as in -top1."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.pass_context
-def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> None:
+def command(
+    context: click.Context,
+    names: tuple[str, ...],
+    stage: str | None,
+    least: tuple[str, ...],
+    most: tuple[str, ...],
+    sort: str | None,
+    as_json: bool,
+) -> None:
     """List the registered models, the versions of the model NAME, or what differs between two.
 
     The registry is the MLflow server in MLFLOW_TRACKING_URI, or a file in DSNET_HOME. In JSON, the
@@ -27,9 +49,11 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
     Examples:
       dsnet models
       dsnet models digits --json
+      dsnet models --stage gate --min top1=0.9 --sort average_madds
       dsnet models diff digits/1 digits@champion
     """
     from pipeline.store import catalog
+    from pipeline.store.listing import select
 
     if len(names) == 3 and names[0] == "diff":
         with working():
@@ -39,11 +63,14 @@ def command(context: click.Context, names: tuple[str, ...], as_json: bool) -> No
     if len(names) > 1:
         raise click.UsageError("expected one NAME, or diff A B", context)
     with working():
-        versions = catalog.versions(*names)
+        registered = catalog.versions(*names)
+    versions = select(registered, stage=stage, least=least, most=most, sort=sort)
     if as_json:
         print_json([version_as_json(version) for version in versions])
-        return
-    print_versions(versions)
+    elif registered and not versions:
+        click.echo(f"none of {len(registered):,} versions is such")
+    else:
+        print_versions(versions)
 
 
 def _uri(name: str) -> str:

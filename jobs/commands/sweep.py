@@ -58,15 +58,15 @@ def command(config_file: str, targets: str, as_json: bool, **flags: str | None) 
         if row.error:
             click.echo(f"trial {row.label} failed: {row.error}", err=True)
     if as_json:
-        print_json(_as_json(result))
+        print_json(sweep_as_json(result))
     else:
         print_sweep(result)
 
 
-def _as_json(result: "SweepResult") -> dict[str, Any]:
+def sweep_as_json(result: "SweepResult") -> dict[str, Any]:
     """The best gate of each target, what was registered, and where the report is."""
     return {
-        "chosen": [asdict(row) for row in result.results.chosen],
+        "targets": [asdict(row) for row in result.results.chosen],
         "versions": [version_as_json(version) for version in result.versions],
         "seconds": result.results.about.seconds,
         "page": str(result.page),

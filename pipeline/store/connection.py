@@ -77,7 +77,9 @@ def experiment(mlflow: MlflowClient) -> str:
     found = mlflow.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(mlflow.create_experiment(name, artifact_location=location))
+            return str(
+                mlflow.create_experiment(name, artifact_location=location, tags=embedded.KIND)
+            )
         except MlflowException:  # somebody else was first
             found = mlflow.get_experiment_by_name(name)
             if found is None:

@@ -11,6 +11,7 @@ import dsnet
 from dsnet import InputError
 from dsnet.io.weights import load_gates
 from dsnet.routing.target import parse_target
+from jobs.commands.sweep import sweep_as_json
 from pipeline.chain import ChainResult
 from pipeline.config import Config
 from pipeline.data.dataset import ingest
@@ -50,6 +51,16 @@ def tables(swept: SweepResult, result: ChainResult) -> Tables:
         job = Job(config, ingest(config), run, WorkerGroup())
         supernet = result.versions[1]
         return make_tables(job, supernet, gateless(job, supernet))
+
+
+def test_it_is_told_in_json(swept: SweepResult) -> None:
+    told = json.loads(json.dumps(sweep_as_json(swept), allow_nan=False))
+    assert [row["target"] for row in told["targets"]] == list(TARGETS)
+    uris = {f"models:/{each['name']}/{each['version']}" for each in told["versions"]}
+    for row, chosen in zip(told["targets"], swept.results.chosen, strict=True):
+        assert row["uri"] in uris
+        assert (row["madds"], row["value"]) == (chosen.madds, chosen.value)
+    assert Path(told["page"]).is_file() and Path(told["parquet"]).is_file()
 
 
 def test_every_target_is_met_on_held_out_images(swept: SweepResult) -> None:
