@@ -56,6 +56,8 @@ def command(
     from pipeline.store.listing import select
 
     if len(names) == 3 and names[0] == "diff":
+        if stage or least or most or sort:
+            raise click.UsageError("diff A B takes no --stage, --min, --max or --sort", context)
         with working():
             a, b = (catalog.find(_uri(name)) for name in names[1:])
         _print_difference(a, b, as_json)
