@@ -5,7 +5,6 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from dsnet.runtime.answers import classified
 from pipeline.predict.serve.batches import Batches
 from pipeline.predict.serve.metrics import Metrics
 from pipeline.predict.serve.network import steadily
-from pipeline.predict.serve.policy import Goal, Policy
+from pipeline.predict.serve.policy import Policy
+from pipeline.predict.serve.prepare import About
 from pipeline.predict.serve.requests import (
     MOST_HELD,
     MOST_WAITING,
@@ -32,33 +32,6 @@ from pipeline.predict.serve.requests import (
 
 BUDGET_HEADER = "dsnet-budget"
 DECODERS = 2  # threads, of which each may hold one large picture
-
-
-@dataclass(frozen=True)
-class About:
-    """
-    model: as it was named. classes: names; outputs: how many classes there are. madds: of each
-    sub-network; routes: those that the gate may pick. budget: multiply-adds to spend; None for as
-    the model was tuned, which is `average`. unspendable: why no budget can be met; None where any
-    can.
-    """
-
-    model: str
-    classes: tuple[str, ...]
-    outputs: int
-    madds: tuple[int, ...]
-    routes: tuple[int, ...]
-    resolution: int
-    crop: float
-    budget: float | None
-    average: float
-    unspendable: str | None
-    replicas: int
-    goal: Goal | None
-
-    def route_madds(self) -> list[int]:
-        """Multiply-adds of the sub-networks that the gate may pick."""
-        return [self.madds[route] for route in self.routes]
 
 
 _ROW = {
@@ -107,7 +80,8 @@ _BODY = {
 app = FastAPI(title="dsnet serve", version="1", docs_url=None, redoc_url=None)
 
 
-@app.exception_handler(HTTPException)
+@app.exception_handler(404)
+@app.exception_handler(405)
 async def _not_found(_: Request, error: HTTPException) -> Response:
     return _answer({"error": str(error.detail)}, error.status_code)
 
@@ -135,9 +109,8 @@ class Front:
     def __init__(self, network: DeploymentHandle[Any], about: About):
         self._about = about
         policy = Policy(about.goal) if about.goal else None
-        self._batches = Batches(
-            steadily(network), about.replicas, about.budget, policy, self._note_batch
-        )
+        self._run = steadily(network)
+        self._batches = Batches(self._run, about.replicas, about.budget, policy, self._note_batch)
         self._metrics = Metrics(lambda: len(self._batches), self._spending, len(about.madds))
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
         self._held = self._active = 0
@@ -191,6 +164,15 @@ class Front:
     async def metrics(self) -> Response:
         """In Prometheus' text format."""
         return Response(self._metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def warm(self) -> None:
+        """Return when every replica has run; what a first batch takes is no measure of others."""
+        side = self._about.resolution
+        nothing = np.zeros((1, side, side, 3), np.uint8)
+        for _ in range(3):
+            await asyncio.gather(
+                *(self._run(nothing, self._about.budget) for _ in range(self._about.replicas))
+            )
 
     async def drain(self) -> None:
         """Refuse what comes from now on; return when all that came before is answered."""

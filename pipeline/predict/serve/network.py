@@ -1,8 +1,6 @@
 """A replica: the model's ONNX file on one core, a batch at a time."""
 
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +9,8 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from dsnet.routing.target import Target
-from dsnet.runtime.exported import Exported
 from pipeline.predict.serve.batches import Run
+from pipeline.predict.serve.prepare import exported
 
 ATTEMPTS = 3  # at a batch whose replica died
 
@@ -20,7 +18,7 @@ ATTEMPTS = 3  # at a batch whose replica died
 class Network:
     """files: what `exported` reads, in Ray's object store, so that any node can run a replica."""
 
-    def __init__(self, files: "ray.ObjectRef[Mapping[str, bytes]]"):
+    def __init__(self, files: "ray.ObjectRef[dict[str, bytes]]"):
         # For as long as the replica lives: gates of other budgets are read when they are asked for.
         self._folder = tempfile.TemporaryDirectory(prefix="dsnet-serve-")
         self._exported = exported(ray.get(files), self._folder.name, threads=1)
@@ -29,15 +27,6 @@ class Network:
         """pixels: uint8 (n, R, R, 3), budget: multiply-adds -> logits (n, classes), widths (n,)."""
         target = None if budget is None else Target(count=round(budget))
         return self._exported(pixels, target)
-
-
-def exported(
-    files: Mapping[str, bytes], folder: str | Path, threads: int | None = None
-) -> Exported:
-    """The model in the files of its directory, by name, which are written to `folder`."""
-    for name, content in files.items():
-        Path(folder, name).write_bytes(content)
-    return Exported(Path(folder), threads)
 
 
 def steadily(network: DeploymentHandle[Any]) -> Run:
