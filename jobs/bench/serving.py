@@ -1,15 +1,15 @@
 """Serving under load: at a fixed budget, and with one that falls to hold a 99th percentile.
 
 Both servers run on one Ray Serve, in turns under the same load, which arrives by itself (open loop)
-from another process: shares of what the full budget can serve, measured first. A DS-MBNet with
-random weights: what it answers is noise, what it costs is not. Dropped is what got no answer.
+from another process: multiples of what the full budget can serve, measured first. A DS-MBNet with
+random weights: what it answers is noise, what it costs is not.
 """
 
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -40,6 +40,9 @@ BURST = (400.0, 1.0)  # requests per second, seconds: more than any budget serve
 FIXED, ADAPTIVE = "fixed", "adaptive"
 PORT = 8471
 
+Send = Callable[[str, Sequence[tuple[float, float]]], list[Sent]]
+"""(server, schedule) -> what became of each request"""
+
 
 def bench(options: Options) -> list[Record]:
     """Throughput, latency and budget at each load; and whether the budget returns after it."""
@@ -62,13 +65,13 @@ def bench(options: Options) -> list[Record]:
         }
         measures["0.5x, 3x, 0.5x adaptive"] = partial(_returning, send, full, seconds)
         records = compare(
-            "serving:",
+            "serving",
             measures,
             against={f"{load:g}x {ADAPTIVE}": f"{load:g}x {FIXED}" for load in LOADS},
             runs=options.runs,
             warmups=0,
         )
-    return [Record("serving: full budget", "images/s", full, (full, full), 1), *records]
+    return [Record("serving full budget", "images/s", full, (full, full), 1), *records]
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
@@ -103,9 +106,7 @@ def _sent(
     return [Sent(**each) for each in json.loads(output.stdout)]
 
 
-def _measured(
-    send: "partial[list[Sent]]", server: str, rate: float, seconds: float
-) -> list[Figure]:
+def _measured(send: Send, server: str, rate: float, seconds: float) -> list[Figure]:
     return _figures(send(server, [(rate, seconds)]), seconds)
 
 
@@ -114,16 +115,16 @@ def _figures(sent: Sequence[Sent], seconds: float) -> list[Figure]:
     took = [1000 * each.seconds for each in answered]
     within = sum(each.due + each.seconds <= seconds for each in answered)
     return [
-        Figure(within / seconds, "images/s", "answered in time"),
+        Figure(within / seconds, "images/s", "throughput"),
         Figure(median(took), "ms", "median"),
         Figure(quantiles(took, n=100)[98], "ms", "p99"),
         Figure(mean(each.budget for each in answered), "of the widest", "budget"),
         Figure(mean(each.madds for each in answered) / 1e6, "M MAdds/image", "spent"),
-        Figure(len(sent) - len(answered), "images", "dropped"),
+        Figure(100 * len(answered) / len(sent), "%", "answered"),
     ]
 
 
-def _returning(send: "partial[list[Sent]]", full: float, seconds: float) -> list[Figure]:
+def _returning(send: Send, full: float, seconds: float) -> list[Figure]:
     """The budget at the end of each part of a load that rises to three times and falls again."""
     parts = (0.5, 3.0, 0.5)
     lengths = (seconds / 2, seconds, 2 * seconds)
@@ -131,7 +132,7 @@ def _returning(send: "partial[list[Sent]]", full: float, seconds: float) -> list
     took = [1000 * each.seconds for each in sent if each.status == 200]
     figures = [
         Figure(quantiles(took, n=100)[98], "ms", "p99"),
-        Figure(sum(each.status != 200 for each in sent), "images", "dropped"),
+        Figure(100 * mean(each.status == 200 for each in sent), "%", "answered"),
     ]
     end = 0.0
     for when, length in zip(("before", "during", "after"), lengths, strict=True):

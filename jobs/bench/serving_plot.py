@@ -9,7 +9,7 @@ from jobs.bench.svg import svg_figure
 COLOURS = ("#7f7f7f", "#d62728")
 PANELS = {
     "p99": "99th percentile, ms",
-    "answered in time": "answered while the load lasts, images/s",
+    "throughput": "answered while the load lasts, images/s",
     "budget": "mean budget, of the widest route",
 }
 
@@ -26,7 +26,7 @@ def draw(
     with svg_figure(path, 1, len(PANELS), figsize=(13, 4)) as (figure, grid):
         for axes, (what, label) in zip(grid[0], PANELS.items(), strict=True):
             for server, colour in zip(servers, COLOURS, strict=True):
-                shown = [by_name[f"serving: {load:g}x {server} {what}"] for load in loads]
+                shown = [by_name[f"serving {load:g}x {server} {what}"] for load in loads]
                 values = [record.value for record in shown]
                 below = [record.value - record.spread[0] for record in shown]
                 above = [record.spread[1] - record.value for record in shown]
