@@ -7,6 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 RAY = (
     "tests/pipeline/chain/",
     "tests/pipeline/cluster/test_interrupts.py",
+    "tests/pipeline/serve/test_server.py",
     "tests/test_private.py",
 )
 

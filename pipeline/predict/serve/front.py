@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from dsnet.errors import InputError
 from dsnet.routing.target import parse_target
 from dsnet.runtime.answers import classified
-from pipeline.predict.serve.batches import Batches
+from pipeline.predict.serve.batches import Answer, Batches
 from pipeline.predict.serve.metrics import Metrics
 from pipeline.predict.serve.network import steadily
 from pipeline.predict.serve.policy import Policy
@@ -102,6 +103,10 @@ def _answer(document: Any, status: int = 200, headers: Mapping[str, str] | None 
     )
 
 
+def _full() -> Refusal:
+    return Refusal(503, "too many requests wait for an answer; try again later")
+
+
 @serve.ingress(app)
 class Front:
     """network: the replicas."""
@@ -113,7 +118,7 @@ class Front:
         self._batches = Batches(self._run, about.replicas, about.budget, policy, self._note_batch)
         self._metrics = Metrics(lambda: len(self._batches), self._spending, len(about.madds))
         self._decoders = ThreadPoolExecutor(DECODERS, "decode")
-        self._held = self._active = 0
+        self._held = self._images = self._active = 0
         self._closing = False
 
     @app.post(
@@ -185,20 +190,17 @@ class Front:
         if self._closing:
             raise Refusal(503, "the server is ending")
         length = declared_length(request.headers.get("content-length"))
-        if self._held + length > MOST_HELD or len(self._batches) >= MOST_WAITING:
-            raise Refusal(503, "too many requests wait for an answer; try again later")
+        if self._held + length > MOST_HELD:
+            raise _full()
         self._held += length
         try:
             body = await request.body()
             asked = read_body(body, request.headers.get("content-type", ""))
             budget = asked.budget if budget is None else budget
             spend, top_k = self._spend(budget), self._top_k(asked.top_k if top_k is None else top_k)
-            pixels = await asyncio.gather(
-                *(self._decoded(image, index) for index, image in enumerate(asked.images))
-            )
+            answers = await self._answers(asked.images, spend)
         finally:
             self._held -= length
-        answers = await asyncio.gather(*(self._batches(each, spend) for each in pixels))
         logits = np.concatenate([answer.logits for answer in answers])
         widths = np.concatenate([answer.widths for answer in answers])
         for width in widths.tolist():
@@ -207,6 +209,16 @@ class Front:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         spent = self._spending(answers[-1].budget) / max(self._about.route_madds())
         return _answer(rows, headers={BUDGET_HEADER: f"{spent:.4f}"})
+
+    async def _answers(self, images: list[bytes], spend: float | None) -> list[Answer]:
+        if self._images + len(images) > MOST_WAITING:
+            raise _full()
+        self._images += len(images)
+        try:
+            pixels = await asyncio.gather(*map(self._decoded, images, count()))
+            return await asyncio.gather(*(self._batches(each, spend) for each in pixels))
+        finally:
+            self._images -= len(images)
 
     async def _decoded(self, image: bytes, index: int) -> np.ndarray:
         about = self._about
@@ -226,12 +238,12 @@ class Front:
         return wanted
 
     def _top_k(self, top_k: Any) -> int:
-        count = self._about.outputs
+        classes = self._about.outputs
         if top_k is None:
             return 1
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= count:
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= classes:
             raise InputError(
-                f"top_k: expected 1 to {count}, the number of classes, found {str(top_k)[:40]}"
+                f"top_k: expected 1 to {classes}, the number of classes, found {str(top_k)[:40]}"
             )
         return top_k
 

@@ -13,10 +13,10 @@ from dsnet.runtime.pictures import read_picture
 from dsnet.runtime.pixels import prepare
 
 MOST_BODY = 2**24  # bytes of a request
-MOST_HELD = 2**28  # bytes of all requests that are read and not yet decoded
+MOST_HELD = 2**28  # bytes of all requests that are not answered yet
 MOST_IMAGES = 64  # of a request
 MOST_PIXELS = 2**25  # that an image may declare
-MOST_WAITING = 2048  # images that wait for a replica
+MOST_WAITING = 2048  # images that are not answered yet
 
 
 class Refusal(Exception):

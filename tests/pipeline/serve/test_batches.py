@@ -1,4 +1,4 @@
-"""The queue before the replicas: what waits shares a batch, by budget, and nothing waits for more."""
+"""The queue before the replicas: what waits shares a batch, by budget, and waits for no more."""
 
 import asyncio
 
@@ -40,8 +40,7 @@ async def asked(
     network.may_run.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     return [
-        str(each) if isinstance(each, BaseException) else int(each.logits[0, 0])
-        for each in results
+        str(each) if isinstance(each, BaseException) else int(each.logits[0, 0]) for each in results
     ]
 
 
