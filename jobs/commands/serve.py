@@ -72,14 +72,11 @@ def command(
     if least is not None and p99 is None:
         raise click.UsageError("--budget-min: expected --p99 MS with it, found none")
     with working():
-        from pipeline.cluster import ray_cluster
-        from pipeline.cluster.interrupts import interruptible
         from pipeline.predict.serve.launch import deployed, http
         from pipeline.predict.serve.prepare import prepare
 
         seconds = None if p99 is None else p99 / 1000
         prepared = prepare(model, budget=budget, replicas=replicas, p99=seconds, least=least)
-        ray_cluster.join_or_start()
-        with interruptible(), http(host, port) as url, deployed(prepared):
+        with http(host, port) as url, deployed(prepared):
             click.echo(f"serving {model} at {url}; Ctrl-C ends it", err=True)
             threading.Event().wait()

@@ -1,9 +1,10 @@
 """A server on the Ray cluster of this process, from its start to its last answer."""
 
 import logging
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import ray
@@ -12,6 +13,7 @@ from ray.serve.schema import LoggingConfig
 
 from dsnet.errors import InputError
 from pipeline.cluster import ray_cluster
+from pipeline.cluster.interrupts import interruptible
 from pipeline.predict.serve.front import Front
 from pipeline.predict.serve.network import Network
 from pipeline.predict.serve.prepare import Prepared
@@ -25,21 +27,27 @@ _QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 @contextmanager
 def http(host: str, port: int) -> Iterator[str]:
-    """Ray Serve on this process's cluster, listening; its URL. Raises InputError for a port taken.
+    """Ray Serve listening, on the cluster in RAY_ADDRESS or one of its own; the URL.
 
-    Needs Ray (`ray_cluster.join_or_start`).
+    Within, Ctrl-C and SIGTERM are exceptions (`interruptible`). At the end this process leaves the
+    cluster. Raises InputError where it cannot listen.
     """
     _check_free(host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    try:
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port},
-            logging_config=_QUIET,
-        )
-        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    finally:
-        serve.shutdown()
+    ray_cluster.join_or_start()
+    with interruptible():
+        try:
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": host, "port": port},
+                logging_config=_QUIET,
+            )
+            yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        finally:
+            # That calls to what it ends are lost, Ray prints as if it were an error.
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+                serve.shutdown()
+                ray.shutdown()
 
 
 @contextmanager
