@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-HIGH = 0.5  # of the latency to hold: from here on the budget falls
-LOW = 0.25  # below it for a while, the budget may rise; between the two it stays
+HIGH = 0.6  # of the latency to hold: from here on the budget falls
+LOW = 0.4  # below it for a while, the budget may rise; between the two it stays
 ROOM = 0.85  # of the replicas' time, which the next higher budget may take at most
 STEP = 1.15  # by which it rises
 CUT = 0.4  # to which it falls at most in one look
-CALM_S = 0.5  # of low pressure before a rise, and at least as long as the latency to hold
+CALM_S = 0.5  # of low pressure before a rise, and at least half of the latency to hold
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Policy:
             # What was answered since the last cut may have waited before it: hence the pause.
             self._cut = now
             self.budget = max(goal.least, self.budget * max(CUT, HIGH / pressure / STEP))
-        elif now - self._calm >= max(CALM_S, goal.p99):
+        elif now - self._calm >= max(CALM_S, goal.p99 / 2):
             higher = min(goal.most, self.budget * STEP)
             # Time per image grows by less than multiply-adds do: part of it is no network.
             if load.arrivals * load.seconds * higher / self.budget <= ROOM:
