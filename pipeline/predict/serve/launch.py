@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.schema import LoggingConfig
 
 from dsnet.errors import InputError
@@ -18,6 +19,8 @@ from pipeline.predict.serve.front import Front
 from pipeline.predict.serve.network import Network
 from pipeline.predict.serve.prepare import Prepared
 from pipeline.predict.serve.requests import MOST_WAITING
+
+logger = logging.getLogger(__name__)
 
 DRAIN_S = 30.0  # for what is in flight when a server ends
 # Of one deployment: more than Front lets wait, which refuses in words of its own.
@@ -71,7 +74,10 @@ def deployed(prepared: Prepared, name: str = "dsnet", prefix: str = "/") -> Iter
     try:
         yield
     finally:
-        handle.drain.remote().result(timeout_s=DRAIN_S)
+        try:
+            handle.drain.remote().result(timeout_s=DRAIN_S)
+        except (RayError, TimeoutError) as error:
+            logger.warning("the server ends before all are answered: %s", error)
 
 
 def _deployment(what: type, replicas: int, cores: int) -> Any:
@@ -93,5 +99,5 @@ def _check_free(host: str, port: int) -> None:
     except OSError as error:
         raise InputError(
             f"--host, --port: expected an address to listen at, found {host}:{port} "
-            f"({error.strerror or error})"
+            f"({os.strerror(error.errno) if error.errno else error})"
         ) from None

@@ -110,11 +110,11 @@ def _about(
     if unspendable and (budget is not None or p99 is not None):
         raise InputError(f"{model}: {unspendable}")
     routes = [runner.madds[route] for route in runner.routes]
-    spend = None if budget is None else parse_target(budget).madds(routes)
+    spend = None if budget is None else _madds("--budget", budget, routes)
     average = spend or runner.average or float(max(routes))
     goal = None
     if p99 is not None:
-        lowest = float(min(routes)) if least is None else parse_target(least).madds(routes)
+        lowest = float(min(routes)) if least is None else _madds("--budget-min", least, routes)
         if lowest > average:
             raise InputError(
                 f"--budget-min: expected at most the budget, {average:,.0f} multiply-adds, "
@@ -135,6 +135,13 @@ def _about(
         replicas=replicas,
         goal=goal,
     )
+
+
+def _madds(flag: str, budget: Target | str, routes: list[int]) -> float:
+    try:
+        return parse_target(budget).madds(routes)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
 
 
 def _unspendable(runner: Exported) -> str | None:
