@@ -27,6 +27,7 @@ from PIL import Image
 import dsnet
 from dsnet.inference.export import write_onnx
 from dsnet.routing.budget import calibrate_prices
+from dsnet.training import recalibrate
 from pipeline.predict.model import open_runner
 from pipeline.predict.serve.requests import MOST_BODY
 from pipeline.predict.stream import predict
@@ -86,8 +87,10 @@ def server(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def _model(folder: Path, pixels: torch.Tensor) -> Path:
     """A network for digits whose gate, of random weights, sends these pictures to all widths."""
-    model = dsnet.create_model("ds_mbnet_digits", num_classes=10).eval()
+    model = dsnet.create_model("ds_mbnet_digits", num_classes=10)
     x = dsnet.normalize(pixels, model.metadata.mean, model.metadata.std)
+    recalibrate(model, [x])  # without, every answer is a tie
+    model.eval()
     head = model.gates[0].slimming
     assert isinstance(head, torch.nn.Linear)
     torch.nn.init.normal_(head.weight, std=50.0)
