@@ -87,8 +87,10 @@ def _model(directory: Path) -> Path:
     model = routed(MIX).model
     images = torch.from_numpy(np.stack(_scenes()))
     x = dsnet.normalize(images, model.metadata.mean, model.metadata.std)
+    # First the resolution: prices are of the multiply-adds that it makes.
+    model.metadata = replace(model.metadata, resolution=RESOLUTION)
     prices = calibrate_prices(model, x.split(16))
-    model.metadata = replace(model.metadata, resolution=RESOLUTION, prices=prices)
+    model.metadata = replace(model.metadata, prices=prices)
     dsnet.save(model, directory)
     write_onnx(model, directory)
     return directory

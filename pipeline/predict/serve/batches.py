@@ -68,11 +68,11 @@ class Batches:
 
     @property
     def budget(self) -> float | None:
-        """Multiply-adds per image, at most, at this moment; None for as the model was tuned."""
-        return self._policy.budget if self._policy else self._budget
+        """Multiply-adds for who asks for none, at this moment; None for as the model was tuned."""
+        return self._policy.cut(self._budget) if self._policy else self._budget
 
     async def __call__(self, pixels: np.ndarray, asked: float | None = None) -> Answer:
-        """pixels: uint8 (R, R, 3). asked: a budget; under load at most the policy's is spent."""
+        """pixels: uint8 (R, R, 3). asked: a budget, of which the policy may cut its share."""
         if self._policy and self._looker is None:
             self._looker = asyncio.create_task(self._look(self._policy))
         waiting = Waiting(pixels, asked, asyncio.get_running_loop().create_future())
@@ -107,9 +107,8 @@ class Batches:
         return taken
 
     def _spend(self, waiting: Waiting) -> float | None:
-        if waiting.asked is None or self._policy is None:
-            return self.budget if waiting.asked is None else waiting.asked
-        return min(waiting.asked, self._policy.budget)
+        asked = self._budget if waiting.asked is None else waiting.asked
+        return self._policy.cut(asked) if self._policy else asked
 
     def _most(self) -> int:
         """Images of a batch: with a latency to hold, as many as take a quarter of it."""

@@ -54,6 +54,17 @@ class Policy:
         self.budget = goal.most
         self._cut = self._calm = float("-inf")  # when it last fell; since when it is calm
 
+    def cut(self, asked: float | None) -> float | None:
+        """What to spend where `asked` is wanted (None: `goal.most`): the same share for everyone.
+
+        At least `goal.least`, unless less is wanted; all of it where the budget is at its most.
+        """
+        goal = self.goal
+        if self.budget >= goal.most:
+            return asked
+        wanted = goal.most if asked is None else asked
+        return min(wanted, max(goal.least, wanted * self.budget / goal.most))
+
     def look(self, now: float, load: Load) -> float:
         """The budget from `now` on, seconds of a steady clock. Several looks per `p99`."""
         goal = self.goal

@@ -65,12 +65,15 @@ def test_a_batch_has_one_budget_and_the_one_that_waits_longest_goes_first() -> N
     asyncio.run(run())
 
 
-def test_under_a_policy_a_request_may_ask_for_less_and_never_gets_more() -> None:
+def test_a_policy_cuts_the_same_share_of_every_budget_down_to_the_least() -> None:
     async def run() -> None:
-        network = Network()
-        batches = Batches(network, policy=Policy(Goal(1.0, most=8e6, least=2e6)))
-        await asked(batches, network, [(0, None), (1, 9e6), (2, 3e6)])
-        assert network.batches == [([0], 8e6), ([1], 8e6), ([2], 3e6)]
+        network, policy = Network(), Policy(Goal(1.0, most=8e6, least=2e6))
+        asks = [(0, None), (1, 12e6), (2, 3e6), (3, 1e6)]
+        await asked(Batches(network, policy=policy), network, asks)
+        assert [budget for _, budget in network.batches] == [None, 12e6, 3e6, 1e6]
+        policy.budget = 4e6
+        await asked(Batches(network, policy=policy), network, asks)
+        assert [budget for _, budget in network.batches[4:]] == [4e6, 6e6, 2e6, 1e6]
 
     asyncio.run(run())
 
