@@ -33,6 +33,7 @@ COMMANDS = {
     "rollback": "Make the champion before this one champion again.",
     "pull": "Copy a registered model into a folder.",
     "predict": "Classify image files.",
+    "serve": "Answer over HTTP, at a budget that can fall under load.",
     "export": "Write a model as one ONNX file with the routing inside.",
     "madds": "Print the multiply-adds of every sub-network of an architecture.",
     "import-official": "Convert a checkpoint of the official code into a model directory.",

@@ -2,25 +2,33 @@
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Tests of the session's Ray cluster, which is started once. Searches start one of their own beside
-# it: they would make these the longest by far.
-RAY = (
-    "tests/pipeline/chain/",
-    "tests/pipeline/cluster/test_interrupts.py",
-    "tests/test_private.py",
-)
-
-# Tests of the session's MLflow server.
-MLFLOW = tuple(
-    f"tests/pipeline/store/test_{name}.py" for name in ("authentication", "registry", "tracking")
-)
+SHARED = {
+    # Tests of a Ray cluster, which a process starts once.
+    "ray": (
+        "tests/pipeline/chain/",
+        "tests/pipeline/cluster/test_interrupts.py",
+        "tests/test_private.py",
+    ),
+    # Of another one beside it: these would make the first process's the longest by far.
+    "ray beside": (
+        "tests/pipeline/predict/serve/test_server.py",
+        "tests/pipeline/sweep/test_search.py",
+    ),
+    # Of an MLflow server.
+    "mlflow": (
+        "tests/pipeline/store/test_authentication.py",
+        "tests/pipeline/store/test_registry.py",
+        "tests/pipeline/store/test_tracking.py",
+    ),
+}
 
 
 def scope(nodeid: str) -> str:
     """What runs in one process: tests that share a cluster or server, or their file's fixtures."""
-    if nodeid.startswith(RAY):
-        return "ray"
-    return "mlflow" if nodeid.startswith(MLFLOW) else nodeid.partition("::")[0]
+    for name, tests in SHARED.items():
+        if nodeid.startswith(tests):
+            return name
+    return nodeid.partition("::")[0]
 
 
 class Scheduler(LoadScopeScheduling):

@@ -20,18 +20,22 @@ class Exported:
     """`model.onnx` and, for budgets, `model.json` and `gates.safetensors` beside it.
 
     task: name of what it is for. metadata: as `dsnet.models.metadata.Metadata`, plain values.
-    madds: of each sub-network. Raises InputError where onnxruntime is missing.
+    madds: of each sub-network; routes: those that the gate may pick. average: multiply-adds per
+    image without a budget, where that is known. threads: of each operator; None: one per core.
+    Raises InputError where onnxruntime is missing.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, threads: int | None = None):
         self._directory = directory
-        self._session = Session(directory / ONNX)
+        self._session = Session(directory / ONNX, threads=threads)
         about = json.loads(self._session.metadata[DESCRIPTION])
         self.task: str = about.get("task", "classification")  # files of before there were tasks
         self.metadata: dict[str, Any] = about["metadata"]
         self.madds: list[int] = about["madds"]
-        self._routes: list[int] = about["routes"]
-        self._gates = read_description(directory)["gates"]
+        self.routes: list[int] = about["routes"]
+        description = read_description(directory)
+        self.average: float | None = description["runs_at"].get("average_madds")
+        self._gates = description["gates"]
 
     def __call__(
         self, images: np.ndarray, budget: Target | float | str | None = None
@@ -50,7 +54,7 @@ class Exported:
 
     def _price(self, target: Target) -> tuple[float, int | None]:
         """The price that meets a budget, and the gate to take; None: the one in place."""
-        madds = target.madds([self.madds[route] for route in self._routes])
+        madds = target.madds([self.madds[route] for route in self.routes])
         if self._gates:
             index, exactly = nearest([gate["target"] for gate in self._gates], madds)
             gate = self._gates[index]

@@ -9,8 +9,10 @@ from PIL import Image, ImageOps
 from dsnet.errors import InputError
 
 
-def read_picture(data: bytes, path: str) -> np.ndarray:
+def read_picture(data: bytes, path: str, most_pixels: int | None = None) -> np.ndarray:
     """Decode a picture file to uint8 (H, W, 3) RGB.
+
+    most_pixels: that it may declare; None for Pillow's own bound.
 
     The EXIF orientation is applied; grey, palette and CMYK pictures are converted, 16-bit ones
     scaled to 8 bits, and transparent ones laid on white.
@@ -21,6 +23,11 @@ def read_picture(data: bytes, path: str) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
             with Image.open(io.BytesIO(data)) as picture:
+                if most_pixels is not None and picture.width * picture.height > most_pixels:
+                    raise InputError(
+                        f"{path}: expected a picture of up to {most_pixels:,} pixels, found "
+                        f"{picture.width} x {picture.height}"
+                    )
                 picture.load()
                 return to_rgb(_upright(picture), path)
     except InputError:

@@ -69,7 +69,7 @@ def routed(mix: Mix) -> Routed:
     x = dsnet.normalize(pool[:16], model.metadata.mean, model.metadata.std)
     recalibrate(model, [x])
     model.eval()
-    _undecided(model, pool)
+    undecided(model, pool)
     found = [Predictor(model, backend=backend)(pool)[1] for backend in ("torch", "onnxruntime")]
     # Where rounding decides, the backends may differ: such images are left out.
     images = {route: pool[(found[0] == route) & (found[1] == route)] for route in mix.routes}
@@ -86,7 +86,7 @@ def blotches(count: int) -> Tensor:
 
 
 @torch.no_grad()
-def _undecided(model: DSNet, pool: Tensor) -> None:
+def undecided(model: DSNet, pool: Tensor) -> None:
     """A random slimming head in which no route is ahead on average."""
     x = dsnet.normalize(pool[:64], model.metadata.mean, model.metadata.std)
     reduced = model.segment(0, x, model.space[0])[1]

@@ -44,6 +44,7 @@ BENCHMARKS = {
     "loader": Benchmark(
         "pictures into batches: this loader, FFCV's own, torchvision's", ("source",)
     ),
+    "serving": Benchmark("serving over HTTP under load: a fixed budget, and one that can fall"),
     "overhead": Benchmark("what surrounds a training: starts, imports, reports, ends"),
 }
 CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"

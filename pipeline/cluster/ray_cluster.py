@@ -24,6 +24,12 @@ def connect(cluster: Cluster) -> None:
     Raises InputError, before any work is done, if the workers need more CPUs or GPUs than the
     cluster has now or, where it grows by itself, may ever have.
     """
+    join_or_start()
+    check_capacity(cluster, most_resources())
+
+
+def join_or_start() -> None:
+    """Be part of the cluster in RAY_ADDRESS, or start one on this machine, if this is of none."""
     if not ray.is_initialized():
         with handlers_kept():  # ray.init has an answer of its own to SIGTERM
             if address := os.environ.get("RAY_ADDRESS"):
@@ -33,7 +39,6 @@ def connect(cluster: Cluster) -> None:
             else:
                 start()
                 watch(OWN_S)
-    check_capacity(cluster, most_resources())
 
 
 def join(address: str) -> None:

@@ -48,10 +48,19 @@ def open_runner(
     backend: one of BACKENDS; None: ONNX Runtime where that and the model's own `model.onnx` are
     there, which starts in a fifth of the time that importing PyTorch takes, else PyTorch.
     """
+    with open_directory(model, budget) as (directory, budget):
+        yield _runner(directory, backend), budget
+
+
+@contextmanager
+def open_directory(
+    model: str, budget: Target | str | None = None
+) -> Iterator[tuple[Path, Target | str | None]]:
+    """The model's directory, held to its checksums, and the budget; errors as `open_model`."""
     with _directory(model, budget) as (directory, budget):
         verify(directory)
         _warn_of_untrained_gates(model, directory)
-        yield _runner(directory, backend), budget
+        yield directory, budget
 
 
 def _runner(directory: Path, backend: str | None) -> "Runner":

@@ -1,0 +1,87 @@
+"""What comes in over HTTP, within bounds: refused before it takes memory, in one sentence."""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dsnet.errors import InputError
+from dsnet.runtime.pictures import read_picture
+from dsnet.runtime.pixels import prepare
+
+MOST_BODY = 2**24  # bytes of a request
+MOST_HELD = 2**28  # bytes of all requests that are not answered yet
+MOST_IMAGES = 64  # of a request
+MOST_PIXELS = 2**25  # that an image may declare
+MOST_WAITING = 2048  # images that are not answered yet
+
+
+class Refusal(Exception):
+    """status: of HTTP. The text is one sentence."""
+
+    def __init__(self, status: int, text: str):
+        super().__init__(text)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Asked:
+    """images: encoded. budget, top_k: as they were given, or None."""
+
+    images: list[bytes]
+    budget: Any = None
+    top_k: Any = None
+
+
+def declared_length(header: str | None) -> int:
+    """The bytes that a request says it has. Raises Refusal where it does not, or for too many."""
+    if header is None or not header.isascii() or not header.isdigit():
+        raise Refusal(411, "expected a Content-Length header, which bounds what is read")
+    if len(header) > 12 or int(header) > MOST_BODY:
+        raise Refusal(413, f"expected a request of up to {MOST_BODY:,} bytes, found {header[:20]}")
+    return int(header)
+
+
+def read_body(body: bytes, content_type: str) -> Asked:
+    """A request's body: one encoded image, or JSON with several as base64 text.
+
+    Raises Refusal or InputError for anything else.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind.startswith("multipart/"):
+        raise Refusal(
+            415, "expected an image's bytes as the body, or JSON with base64 images, found a form"
+        )
+    if kind != "application/json":
+        return Asked([body])
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InputError("body: expected JSON, found none that parses") from None
+    if not isinstance(document, dict) or not isinstance(document.get("images"), list):
+        raise InputError('body: expected {"images": [base64 text, …], "budget": …, "top_k": …}')
+    if unknown := sorted(document.keys() - {"images", "budget", "top_k"}):
+        raise InputError(f"body: expected images, budget and top_k, found {unknown[0][:40]!r}")
+    texts = document["images"]
+    if not 1 <= len(texts) <= MOST_IMAGES:
+        raise InputError(f"images: expected 1 to {MOST_IMAGES}, found {len(texts):,}")
+    images = [_decoded(text, f"images[{index}]") for index, text in enumerate(texts)]
+    return Asked(images, document.get("budget"), document.get("top_k"))
+
+
+def _decoded(text: object, place: str) -> bytes:
+    try:
+        if isinstance(text, str):
+            return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass
+    raise InputError(f"{place}: expected base64 text, found {str(text)[:40]!r}")
+
+
+def pixels_of(image: bytes, place: str, resolution: int, crop: float) -> np.ndarray:
+    """An encoded image as the model takes it: uint8 (R, R, 3). Raises InputError if it is none."""
+    picture = read_picture(image, place, most_pixels=MOST_PIXELS)
+    return prepare(picture[None], resolution, crop)[0]

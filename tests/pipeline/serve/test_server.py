@@ -1,0 +1,268 @@
+"""`dsnet serve` as its users meet it: one server, over HTTP, until it is told to end."""
+
+import base64
+import io
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import requests
+import torch
+from PIL import Image
+
+import dsnet
+from dsnet.inference.export import write_onnx
+from dsnet.routing.budget import calibrate_prices
+from dsnet.training import recalibrate
+from pipeline.predict.model import open_runner
+from pipeline.predict.serve.requests import MOST_BODY
+from pipeline.predict.stream import predict
+
+COUNT = 32
+KEYS = {"label", "class", "confidence", "width", "madds"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """model: its directory. files: pictures. process: the command, on the session's cluster."""
+
+    url: str
+    model: Path
+    files: list[Path]
+    process: "subprocess.Popen[str]"
+
+    def post(self, body: bytes, **query: Any) -> requests.Response:
+        return requests.post(f"{self.url}/predict", data=body, params=query, timeout=60)
+
+    def expected(self, budget: str | None = None, top_k: int = 1) -> list[dict[str, Any]]:
+        """What `dsnet predict` says of the files."""
+        with open_runner(str(self.model), budget) as (runner, spend):
+            batches = predict(runner, [str(file) for file in self.files], spend, top_k)
+            rows = [row for batch in batches for row in batch]
+        return [{key: row[key] for key in row if key != "path"} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def server(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("serve")
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (COUNT, 8, 8, 3), dtype=torch.uint8)
+    files = [folder / f"{index:02}.png" for index in range(COUNT)]
+    for file, each in zip(files, pixels, strict=True):
+        Image.fromarray(each.numpy()).save(file)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "jobs.cli", "serve", str(_model(folder, pixels))]
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--p99", "60000"],  # no machine is that slow
+        env={**os.environ, "RAY_ADDRESS": ray_cluster},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        lines = []
+        while "Ctrl-C ends it" not in (line := process.stderr.readline()):
+            lines.append(line)
+            assert line, "".join(lines)
+        yield Server(f"http://127.0.0.1:{port}", folder / "model", files, process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _model(folder: Path, pixels: torch.Tensor) -> Path:
+    """A network for digits whose gate, of random weights, sends these pictures to all widths."""
+    model = dsnet.create_model("ds_mbnet_digits", num_classes=10)
+    x = dsnet.normalize(pixels, model.metadata.mean, model.metadata.std)
+    recalibrate(model, [x])  # without, every answer is a tie
+    model.eval()
+    head = model.gates[0].slimming
+    assert isinstance(head, torch.nn.Linear)
+    torch.nn.init.normal_(head.weight, std=50.0)
+    prices, classes = calibrate_prices(model, [x]), tuple(f"digit {i}" for i in range(10))
+    model.metadata = replace(model.metadata, prices=prices, classes=classes)
+    dsnet.save(model, folder / "model")
+    write_onnx(model, folder / "model")
+    return folder / "model"
+
+
+def same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
+    """Equal but for the last digits of probabilities, which depend on the batch."""
+
+    def equal(key: str, one: Any, other: Any) -> bool:
+        return one == (pytest.approx(other, rel=1e-4) if "confidence" in key else other)
+
+    return all(
+        row.keys() == wanted.keys() and all(equal(key, row[key], wanted[key]) for key in row)
+        for row, wanted in zip(found, expected, strict=True)
+    )
+
+
+def test_an_images_bytes_are_answered_as_dsnet_predict_does(server: Server) -> None:
+    response = server.post(server.files[0].read_bytes())
+    assert response.status_code == 200
+    assert set(response.json()[0]) == KEYS
+    assert same(response.json(), server.expected()[:1])
+
+
+def test_several_in_json_with_a_budget_and_the_likeliest_classes(server: Server) -> None:
+    images = [base64.b64encode(file.read_bytes()).decode() for file in server.files]
+    document = {"images": images, "budget": 0.5, "top_k": 3}
+    response = requests.post(f"{server.url}/predict", json=document, timeout=60)
+    expected = server.expected("0.5", 3)
+    assert len({row["width"] for row in expected}) > 1
+    assert same(response.json(), expected)
+    assert response.headers["dsnet-budget"] == "0.5000"
+
+
+def test_many_at_once_share_batches_and_each_gets_its_own_answer(server: Server) -> None:
+    def counted(name: str) -> float:
+        text = requests.get(f"{server.url}/metrics", timeout=60).text
+        return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
+
+    images, batches = counted("dsnet_batch_images_sum"), counted("dsnet_batch_images_count")
+    with ThreadPoolExecutor(COUNT) as pool:
+        answers = list(pool.map(server.post, [file.read_bytes() for file in server.files]))
+    assert same([answer.json()[0] for answer in answers], server.expected())
+    assert counted("dsnet_batch_images_sum") == images + COUNT
+    assert counted("dsnet_batch_images_count") < batches + COUNT
+    assert counted("dsnet_waiting_images") == 0
+    assert counted("dsnet_width_count") >= COUNT
+
+
+def bomb() -> bytes:
+    """A PNG of 70 bytes that declares ten thousand million pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", 10**5, 10**5, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def large() -> bytes:
+    """A picture of more pixels than are decoded, below what Pillow itself refuses."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((6000, 6000), np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "said"),
+    [
+        (b"hello", {}, "image 0: expected a picture that decodes"),
+        (b"", {}, "image 0: .*the file is empty"),
+        (bomb(), {}, "image 0: "),
+        (large(), {}, "image 0: expected a picture of up to 33,554,432 pixels, found 6000 x 6000"),
+        (b"", {"budget": "2"}, "budget: expected a fraction above 0 and up to 1"),
+        (b"", {"budget": "0.01"}, r"budget: target 0\.01: expected 63,776 to 298,064"),
+        (b"", {"top_k": "11"}, "top_k: expected 1 to 10, the number of classes, found 11"),
+        (b"", {"top_k": "x"}, "top_k: .* found 'x'"),
+    ],
+)
+def test_wrong_input_is_answered_with_a_sentence(
+    body: bytes, query: dict[str, str], said: str, server: Server
+) -> None:
+    response = server.post(body, **query)
+    assert response.status_code == 400
+    assert re.match(said, response.json()["error"])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{", "body: expected JSON"),
+        ("[" * 100_000, "body: expected JSON"),
+        ("[1]", 'body: expected {"images"'),
+        ('{"images": []}', "images: expected 1 to 64, found 0"),
+        ('{"images": ["?"]}', r"images\[0\]: expected base64 text, found '\?'"),
+        ('{"images": ["AAAA"], "budgets": 1}', "body: expected images, budget and top_k"),
+        ('{"images": ["AAAA"], "budget": true}', "budget: expected a fraction"),
+        ('{"images": ["AAAA"], "top_k": true}', "top_k: expected 1 to 10"),
+    ],
+)
+def test_wrong_json_is_answered_with_a_sentence(body: str, said: str, server: Server) -> None:
+    headers = {"content-type": "application/json"}
+    response = requests.post(f"{server.url}/predict", data=body, headers=headers, timeout=60)
+    assert response.status_code == 400
+    assert re.match(said, response.json()["error"])
+
+
+def test_a_body_that_is_too_large_or_of_no_known_size_is_not_read(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {MOST_BODY + 1}\r\n\r\n"
+        connection.sendall(head.encode())  # and nothing of the body
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+    response = requests.post(f"{server.url}/predict", data=iter([b"x"]), timeout=60)
+    assert response.status_code == 411
+    assert "Content-Length" in response.json()["error"]
+    form = requests.post(f"{server.url}/predict", files={"image": b"x"}, timeout=60)
+    assert form.status_code == 415
+
+
+def test_it_says_what_it_answers_and_how_it_is(server: Server) -> None:
+    document = requests.get(f"{server.url}/openapi.json", timeout=60).json()
+    assert set(document["paths"]) == {"/predict", "/health", "/metrics"}
+    post = document["paths"]["/predict"]["post"]
+    assert {each["name"] for each in post["parameters"]} == {"budget", "top_k"}
+    assert set(post["requestBody"]["content"]) == {"image/*", "application/json"}
+    row = post["responses"]["200"]["content"]["application/json"]["schema"]["items"]
+    assert set(row["required"]) == KEYS
+    health = requests.get(f"{server.url}/health", timeout=60)
+    assert (health.status_code, health.json()["status"]) == (200, "ok")
+    metrics = requests.get(f"{server.url}/metrics", timeout=60)
+    assert metrics.headers["content-type"].startswith("text/plain")
+    assert 'dsnet_requests_total{status="200"}' in metrics.text
+    missing = requests.get(f"{server.url}/nothing", timeout=60)
+    assert (missing.status_code, missing.json()) == (404, {"error": "Not Found"})
+
+
+def test_another_server_at_the_same_address_is_refused_in_a_line(server: Server) -> None:
+    from jobs import cli
+
+    port = server.url.rpartition(":")[2]
+    assert cli.run(["serve", str(server.model), "--port", port]) == 2
+
+
+def test_at_sigterm_what_has_come_is_answered_and_nothing_is_left(server: Server) -> None:
+    images = [base64.b64encode(file.read_bytes()).decode() for file in server.files] * 2
+    with ThreadPoolExecutor(16) as pool:
+        answers = [
+            pool.submit(requests.post, f"{server.url}/predict", json={"images": images}, timeout=60)
+            for _ in range(16)
+        ]
+        while requests.get(f"{server.url}/health", timeout=60).json()["waiting"] == 0:
+            assert not all(answer.done() for answer in answers)
+        server.process.send_signal(signal.SIGTERM)
+        statuses = [answer.result().status_code for answer in answers]
+    assert set(statuses) <= {200, 503}
+    assert statuses.count(200) > 0
+    assert server.process.wait(timeout=60) == 143
+    assert server.process.stderr is not None
+    assert server.process.stderr.read().splitlines()[-1] == "dsnet: terminated"
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{server.url}/health", timeout=60)
+    deadline = time.monotonic() + 30
+    while left := [
+        actor
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if actor["namespace"] == "serve"
+    ]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
