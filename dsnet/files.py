@@ -18,6 +18,7 @@ from dsnet.errors import DiskFullError, DivergenceError, InputError, OutageError
 from dsnet.text import shown
 
 SUMS = "SHA256SUMS"
+_LONGEST_NAME = 500  # characters
 _MOST_SUMS = 2**20  # bytes: more than 10,000 files
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -41,8 +42,9 @@ def write_sums(folder: Path) -> None:
 def read_sums(folder: Path) -> dict[str, str]:
     """What a folder's SHA256SUMS says: path in the folder to digest.
 
-    Raises InputError for a file that is far too long to be one, and where it names what lies
-    outside its folder: reading that would tell whoever wrote it what is there.
+    Raises InputError for a file that is far too long to be one, for names that nobody could read,
+    and where it names what lies outside its folder: reading that would tell whoever wrote it what
+    is there.
     """
     path = folder / SUMS
     if (size := path.stat().st_size) > _MOST_SUMS:
@@ -53,7 +55,8 @@ def read_sums(folder: Path) -> dict[str, str]:
     for line in path.read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or "\0" in name:
+        readable = name.isprintable() and len(name) <= _LONGEST_NAME
+        if parts.is_absolute() or ".." in parts.parts or not readable:
             raise InputError(f"{path}: expected files of its own folder, found {shown(name)}")
         sums[name] = digest
     return sums
