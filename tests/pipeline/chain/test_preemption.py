@@ -64,6 +64,13 @@ def workers_of(cluster: Cluster) -> list[psutil.Process]:
     return [each for each in below if each.name().startswith("ray::RayTrain")]
 
 
+@pytest.fixture(autouse=True)
+def asked_for(request: pytest.FixtureRequest) -> None:
+    """Two nodes and two starts of workers take minutes of a small machine."""
+    if not request.config.getoption("drain"):
+        pytest.skip("takes minutes: --drain runs it")
+
+
 def test_it_saves_leaves_and_goes_on_elsewhere(
     undisturbed: Callable[[str], Version], home: Path, two_nodes: Cluster, tmp_path: Path
 ) -> None:
@@ -75,7 +82,7 @@ def test_it_saves_leaves_and_goes_on_elsewhere(
         notify(two_nodes, there.node)
         time.sleep(10)  # until Ray Train has told its workers
         driver.pause.go_on()
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (made := [v for v in registry.versions() if v.name == "preempted-supernet"]):
             assert time.monotonic() < deadline
             time.sleep(0.2)

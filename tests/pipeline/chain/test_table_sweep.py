@@ -56,7 +56,7 @@ def tables(swept: SweepResult, result: ChainResult) -> Tables:
 def test_it_is_told_in_json(swept: SweepResult) -> None:
     told = json.loads(json.dumps(sweep_as_json(swept), allow_nan=False))
     assert [row["target"] for row in told["targets"]] == list(TARGETS)
-    uris = {f"models:/{each['name']}/{each['version']}" for each in told["versions"]}
+    uris = {f"models:/{v['name']}@{alias}" for v in told["versions"] for alias in v["aliases"]}
     for row, chosen in zip(told["targets"], swept.results.chosen, strict=True):
         assert row["uri"] in uris
         assert (row["madds"], row["value"]) == (chosen.madds, chosen.value)

@@ -1,4 +1,7 @@
-"""What a chain starts and imports: no more than it has use for."""
+"""What a chain starts and imports: no more than it has use for.
+
+The first tests of these: later ones register more, and let the workers go.
+"""
 
 import json
 import subprocess
@@ -39,7 +42,8 @@ def test_a_finished_chain_does_without_ray_ffcv_and_numba_and_makes_no_mlflow_ru
     document = json.loads(done.stdout)
     assert document["version"]["name"] == result.version.name
     assert [row["name"] for row in document["rows"]] == [row.name for row in result.rows]
-    assert [v["version"] for v in document["versions"]] == [v.version for v in result.versions]
+    listed = {(v["name"], v["version"]) for v in document["versions"]}
+    assert listed >= {(v.name, v.version) for v in result.versions}
     assert not {"ray", "ffcv", "numba", "cv2", "sklearn"} & set(found["modules"])
     assert len(client.search_runs(experiments)) == before
 
