@@ -150,8 +150,7 @@ def parameters_of(stage_run: str | None) -> dict[str, str]:
     if stage_run is None:
         return {}
     try:
-        tags = client().get_run(stage_run).data.tags
-        parent = client().get_run(tags.get(MLFLOW_PARENT_RUN_ID, stage_run))
+        parent = client().get_run(_chain_of(stage_run))
     except MlflowException as error:
         logger.warning("run %s: %s", stage_run, reason(error))
         return {}
@@ -165,8 +164,7 @@ def configuration_of(version: Version, folder: Path) -> Path:
     """
 
     def download() -> Path:
-        tags = client().get_run(version.run_id).data.tags
-        run = tags.get(MLFLOW_PARENT_RUN_ID, version.run_id)
+        run = _chain_of(version.run_id)
         return Path(client().download_artifacts(run, _CONFIG, str(folder)))
 
     try:
@@ -176,6 +174,11 @@ def configuration_of(version: Version, folder: Path) -> Path:
             f"{version.uri}: expected the configuration that made it in its MLflow run "
             f"{version.run_id}, found: {reason(error)}"
         ) from error
+
+
+def _chain_of(stage_run: str) -> str:
+    """The run that a stage's is part of; its own, where it is part of none."""
+    return client().get_run(stage_run).data.tags.get(MLFLOW_PARENT_RUN_ID, stage_run)
 
 
 @contextmanager
