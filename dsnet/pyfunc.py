@@ -22,7 +22,7 @@ from dsnet.runtime.answers import classified, spent
 from dsnet.runtime.exported import Exported
 from dsnet.runtime.inputs import one_by_one, read
 from dsnet.runtime.pixels import prepare
-from dsnet.runtime.session import ONNX
+from dsnet.runtime.session import ONNX, Outputs
 
 BATCH = 64  # images that are held decoded at a time
 
@@ -32,12 +32,9 @@ class Runner(Protocol):
 
     task: str
     metadata: dict[str, Any]
-    madds: list[int]
 
-    def __call__(
-        self, images: np.ndarray, budget: Target | float | str | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """images: uint8 (N, R, R, 3) -> logits, widths."""
+    def __call__(self, images: np.ndarray, budget: Target | float | str | None = None) -> Outputs:
+        """images: uint8 (N, R, R, 3) -> what they are answered."""
 
 
 class InTorch:
@@ -50,15 +47,12 @@ class InTorch:
         model = weights.load(directory)
         self.task = model.task.name
         self.metadata = asdict(model.metadata)
-        self.madds = [model.madds(width) for width in model.space]
         self._predictor(None)  # what is wrong with it is said when it is loaded
 
-    def __call__(
-        self, images: np.ndarray, budget: Target | float | str | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: np.ndarray, budget: Target | float | str | None = None) -> Outputs:
         """As `Exported`."""
-        logits, widths = self._predictor(budget)(images)
-        return logits.numpy(), widths.numpy()
+        outputs, widths, madds = self._predictor(budget).routed(images)
+        return outputs.numpy(), widths.numpy(), madds.numpy()
 
     @functools.lru_cache(maxsize=4)  # noqa: B019  budgets come from outside: not without bound
     def _predictor(self, budget: Target | float | str | None) -> Any:
@@ -115,11 +109,10 @@ class Model:
         return prepare(pixels[None], side, self._runner.metadata["crop"])[0]
 
     def _answers(self, pixels: np.ndarray, budget: Any, top_k: int) -> dict[str, list[Any]]:
-        outputs, widths = self._runner(pixels, budget)
+        outputs, widths, madds = self._runner(pixels, budget)
         if self._runner.task != "classification":
-            return {"output": [*outputs], **spent(widths, self._runner.madds)}
-        classes = self._runner.metadata["classes"]
-        return classified(outputs, widths, classes, self._runner.madds, top_k)
+            return {"output": [*outputs], **spent(widths, madds)}
+        return classified(outputs, widths, madds, self._runner.metadata["classes"], top_k)
 
 
 def _load_pyfunc(path: str) -> Model:

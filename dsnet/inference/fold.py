@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from dsnet.errors import InputError
 from dsnet.models.network import DSNet
 from dsnet.models.width import Width
-from dsnet.nn.plan import Attention, Conv, Layer, Linear, plain_attention, plain_linear
+from dsnet.nn.plan import (
+    Attention,
+    Conv,
+    Layer,
+    Linear,
+    Ranked,
+    plain_attention,
+    plain_linear,
+)
 
 MAX_PATHS = 64  # joint paths of several gates: each is a copy of every segment behind its gate
 
@@ -28,18 +36,38 @@ class End:
     width: int
 
 
+Scorer = tuple[Linear, ...]
+"""A slimming head: linear layers with ReLU between them."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Where a network looks again: what decides after each branch but the widest.
+
+    evidence: of a branch's outputs. heads: over the evidence. cost: (branches, branches), see
+    `DSNet.look_costs`. prefix, tails: multiply-adds of what is before the fork and of each branch.
+    """
+
+    evidence: Ranked
+    heads: tuple[Scorer, ...]
+    cost: Tensor
+    prefix: int
+    tails: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Fork:
     """A gate: attention on what comes in, then each image to the branch its slimming head picks.
 
-    head: linear layers over the reduced feature with ReLU between them. cost: (branches,), see
-    `DSNet.gate_costs`.
+    head: over the reduced feature. cost: (branches,), see `DSNet.gate_costs`. looks: whether an
+    image may go on to a wider branch, with what came in; None: each runs one.
     """
 
     attention: Attention
-    head: tuple[Linear, ...]
+    head: Scorer
     cost: Tensor
     branches: tuple["Trunk", ...]
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True)
@@ -55,13 +83,15 @@ class Folded:
     """A whole network for uint8 images: `trunk` runs on float(pixels) - mean.
 
     mean: (3,), in units of pixels. size: side of the images in pixels. outputs: shape of the output
-    for one of them, (classes,).
+    for one of them, (classes,). madds: multiply-adds of each sub-network by its number, the last of
+    what has none (-1).
     """
 
     trunk: Trunk
     mean: Tensor
     size: int
     outputs: tuple[int, ...]
+    madds: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -81,12 +111,12 @@ def fold(model: DSNet, width: int | Width | None = None) -> Folded:
                 f"routing among {paths} joint paths: expected at most {MAX_PATHS}, for each is a "
                 "copy of the weights behind its gates; restrict the routes of the model"
             )
-        trunk = _trunk(model, ())
+        trunk, last = _trunk(model, ()), model.space.largest
     else:
         chosen = model.space.resolve(width)
         # The widest everywhere is no sub-network where gates keep the first segment slim.
         index = model.space.index(chosen) if chosen in model.space else -1
-        trunk = _static(model, chosen, index)
+        trunk, last = _static(model, chosen, index), chosen
     std = torch.tensor(model.metadata.std, device=device_of(model)) * 255
     stem, *rest = trunk.layers
     assert isinstance(stem, Conv)
@@ -98,6 +128,7 @@ def fold(model: DSNet, width: int | Width | None = None) -> Folded:
         mean=torch.tensor(model.metadata.mean, device=device_of(model)) * 255,
         size=(size := model.metadata.resolution),
         outputs=model.head.shape((size, size)),
+        madds=(*map(model.madds, range(len(model.space))), model.madds(last)),
     )
 
 
@@ -115,19 +146,36 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
         return Trunk(layers, _end(model, channels, model.space.index_of(path)))
     block = model.block(gates[segment], 0)
     assert block.gate is not None and block.gate.slimming is not None
-    head = block.gate.slimming
-    linears = [head] if isinstance(head, nn.Linear) else head.children()
     fork = Fork(
         attention=plain_attention(block.gate, channels),
-        head=tuple(
-            plain_linear(m.weight, m.bias, tuple(m.weight.shape))
-            for m in linears
-            if isinstance(m, nn.Linear)
-        ),
+        head=_scorer(block.gate.slimming),
         cost=model.gate_costs(device_of(model))[segment],
         branches=tuple(_trunk(model, (*path, entry)) for entry in model.space.choices[segment]),
+        looks=_looks(model),
     )
     return Trunk(layers, fork)
+
+
+def _scorer(head: nn.Module) -> Scorer:
+    return tuple(
+        plain_linear(layer.weight, layer.bias, tuple(layer.weight.shape))
+        for layer in head.modules()
+        if isinstance(layer, nn.Linear)
+    )
+
+
+def _looks(model: DSNet) -> Looks | None:
+    if model.looks is None:
+        return None
+    evidence = model.task.evidence()
+    assert evidence is not None
+    return Looks(
+        evidence=evidence,
+        heads=tuple(map(_scorer, model.looks)),
+        cost=model.look_costs(device_of(model)),
+        prefix=model.prefix_madds(),
+        tails=tuple(map(model.tail_madds, model.space.routes)),
+    )
 
 
 def _static(model: DSNet, width: Width, index: int) -> Trunk:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dsnet.models.second_look import Routed
 from dsnet.runtime.session import Session
 
 
@@ -19,10 +20,9 @@ class OnnxBackend:
         self._opened, self.session = opened, opened.session
         self.metadata, self.priced = opened.metadata, opened.priced
 
-    def __call__(self, images: Tensor, price: float | None = None) -> tuple[Tensor, Tensor]:
-        """images: uint8 (N, size, size, 3) -> logits (N, classes), widths int64 (N,), on CPU.
+    def __call__(self, images: Tensor, price: float | None = None) -> Routed:
+        """images: uint8 (N, size, size, 3) -> what is answered, on the CPU.
 
         price: None for the file's own default.
         """
-        logits, widths = self._opened(images.cpu().numpy(), price)
-        return torch.from_numpy(logits), torch.from_numpy(widths)
+        return Routed(*map(torch.from_numpy, self._opened(images.cpu().numpy(), price)))

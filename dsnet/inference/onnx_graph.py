@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dsnet.inference.fold import End, Folded, Fork, Trunk
+from dsnet.inference.fold import End, Folded, Fork, Looks, Scorer, Trunk
+from dsnet.nn.look import NEVER
 from dsnet.nn.plan import (
     Activation,
     Attention,
@@ -28,7 +29,7 @@ from dsnet.nn.plan import (
     Residual,
     Weight,
 )
-from dsnet.runtime.session import HEAD, IMAGES, LOGITS, PRICE, WIDTHS, import_optional
+from dsnet.runtime.session import HEAD, IMAGES, LOGITS, MADDS, PRICE, WIDTHS, import_optional
 
 
 def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
@@ -36,8 +37,9 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
 
     Inputs: images, uint8 (N, size, size, 3), and where there is a choice, price, one float, and the
     weights of the slimming heads, named as `dsnet.nn.gate.heads_to_tensors` does (`head.0.weight`);
-    left out, they are `price` and the network's own. Outputs: logits, float (N, classes), and
-    widths, int64 (N,). float16: weights are stored in half precision, and computed with in single.
+    left out, they are `price` and the network's own. Outputs: logits, float (N, classes), widths,
+    int64 (N,), and madds, int64 (N,). float16: weights are stored in half precision, and computed
+    with in single.
     """
     onnx: Any = import_optional("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
@@ -55,7 +57,9 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
         batch = graph.op("Shape", IMAGES, start=0, end=1)
         width = graph.op("Expand", graph.constant(np.array([end.width])), batch)
         outputs = _layers(graph, end.layers, x), width
-    for name, value in zip((LOGITS, WIDTHS), outputs, strict=True):
+    if len(outputs) == 2:  # each image has run one branch
+        outputs = *outputs, graph.op("Gather", graph.constant(np.array(folded.madds)), outputs[1])
+    for name, value in zip((LOGITS, WIDTHS, MADDS), outputs, strict=True):
         graph.nodes.append(helper.make_node("Identity", [value], [name]))
     inputs = [
         helper.make_tensor_value_info(IMAGES, kinds.UINT8, ["batch", folded.size, folded.size, 3])
@@ -75,6 +79,7 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
         [
             helper.make_tensor_value_info(LOGITS, kinds.FLOAT, ["batch", *folded.outputs]),
             helper.make_tensor_value_info(WIDTHS, kinds.INT64, ["batch"]),
+            helper.make_tensor_value_info(MADDS, kinds.INT64, ["batch"]),
         ],
         graph.initializers,
     )
@@ -229,19 +234,16 @@ def _linear(graph: _Graph, linear: Linear, x: str) -> str:
     return graph.op("Gemm", x, weight, *map(graph.constant, bias), transB=1)
 
 
-def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...], gate: int) -> tuple[str, str]:
-    """Outputs and widths of every row of x; shape: of one output. gate: its number."""
+def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...], gate: int) -> tuple[str, ...]:
+    """Outputs and widths of every row of x, and with looks madds; shape: of one output.
+
+    gate: its number.
+    """
     x, feature = _attend(graph, fork.attention, x)
     graph.role = "gate"
-    scores = graph.op("Flatten", feature, axis=1)
-    for index in range(len(fork.head)):
-        if index:
-            scores = graph.op("Relu", scores)
-        # Small, and what it decides hangs on small differences: stored whole, always.
-        scores = graph.op("Gemm", scores, *_head(graph, fork, index, gate), transB=1)
-    cost = graph.constant(fork.cost.cpu().numpy()[None])
-    scores = graph.op("Sub", scores, graph.op("Mul", cost, PRICE))
-    choice = graph.op("ArgMax", scores, axis=1, keepdims=0, select_last_index=1)
+    choice = _choose(graph, graph.op("Flatten", feature, axis=1), fork.head, fork.cost, gate)
+    if fork.looks is not None:
+        return _look_again(graph, fork, fork.looks, x, choice, shape)
     # Rows by rising choice, and how many there are of each.
     graph.role = "group"
     count = graph.op("Shape", choice)
@@ -269,15 +271,106 @@ def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...], gate: int) 
     return logits, graph.op("Gather", graph.constant(np.array(ends)), choice, axis=0)
 
 
-def _head(graph: _Graph, fork: Fork, index: int, gate: int) -> Iterator[str]:
+def _choose(
+    graph: _Graph, feature: str, scorer: Scorer, cost: Tensor, head: int, first: int = 0
+) -> str:
+    """What a slimming head picks for each row. head: its number. first: what may be picked."""
+    scores = feature
+    for index in range(len(scorer)):
+        if index:
+            scores = graph.op("Relu", scores)
+        # Small, and what it decides hangs on small differences: stored whole, always.
+        scores = graph.op("Gemm", scores, *_head(graph, scorer, index, head), transB=1)
+    paid = graph.op("Mul", graph.constant(cost.cpu().numpy()[None]), PRICE)
+    scores = graph.op("Sub", scores, paid)
+    if first:
+        blocked = np.where(np.arange(len(cost)) < first, NEVER, 0).astype(np.float32)
+        scores = graph.op("Add", scores, graph.constant(blocked[None]))
+    return graph.op("ArgMax", scores, axis=1, keepdims=0, select_last_index=1)
+
+
+def _head(graph: _Graph, scorer: Scorer, index: int, head: int) -> Iterator[str]:
     """Inputs of the graph that hold one layer of a slimming head."""
-    linear = fork.head[index]
-    layer = f"{2 * index}." if len(fork.head) > 1 else ""  # between them is a ReLU
+    linear = scorer[index]
+    layer = f"{2 * index}." if len(scorer) > 1 else ""  # between them is a ReLU
     for name, tensor in (("weight", linear.weight.tensor()), ("bias", linear.bias)):
         if tensor is not None:
-            key = f"{HEAD}{gate}.{layer}{name}"
+            key = f"{HEAD}{head}.{layer}{name}"
             graph.heads[key] = tensor.cpu().numpy()
             yield key
+
+
+def _look_again(
+    graph: _Graph, fork: Fork, looks: Looks, x: str, following: str, shape: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Outputs, widths and madds of every row of x; following: the branch that each runs first.
+
+    Branch after branch, each on the rows that have come to it, inside an `If` on their being any.
+    """
+    graph.role = "look"
+    count = graph.op("Shape", following)
+    size = graph.op("Concat", count, graph.constant(np.array(shape)), axis=0)
+    zero = graph.onnx.numpy_helper.from_array(np.zeros(1, np.float32))
+    state = [
+        graph.op("ConstantOfShape", size, value=zero),
+        graph.op("Expand", graph.constant(np.array([looks.prefix])), count),
+        following,
+    ]
+    for position in range(len(fork.branches)):
+        here = graph.op("Equal", state[2], graph.constant(np.array(position)))
+        rows = graph.op("Reshape", graph.op("NonZero", here), graph.constant(np.array([-1])))
+        some = graph.op("Cast", graph.op("Size", rows), to=graph.onnx.TensorProto.BOOL)
+        state = _look(graph, fork, looks, position, x, rows, some, state, shape)
+    ends = [branch.end.width for branch in fork.branches if isinstance(branch.end, End)]
+    widths = graph.op("Gather", graph.constant(np.array(ends)), state[2], axis=0)
+    return state[0], widths, state[1]
+
+
+def _look(
+    graph: _Graph,
+    fork: Fork,
+    looks: Looks,
+    position: int,
+    x: str,
+    rows: str,
+    condition: str,
+    state: Sequence[str],
+    shape: tuple[int, ...],
+) -> list[str]:
+    """One branch on the rows of x that have come to it, (n,): outputs, madds and what follows."""
+    branch = fork.branches[position]
+    assert isinstance(branch.end, End)
+    taken, passed = graph.branch(), graph.branch()
+    taken.role = "look"
+    inputs = taken.op("Gather", x, rows, axis=0)
+    taken.role = "layer"
+    answers = _layers(taken, branch.end.layers, _layers(taken, branch.layers, inputs))
+    taken.role = "look"
+    outputs, madds, following = state
+    tail = taken.constant(np.array([looks.tails[position]]))
+    paid = taken.op("Add", taken.op("Gather", madds, rows, axis=0), tail)
+    places = taken.op("Unsqueeze", rows, taken.constant(np.array([1])))
+    after = [
+        taken.op("ScatterND", outputs, places, answers),
+        taken.op("ScatterND", madds, places, paid),
+    ]
+    if position < len(looks.heads):
+        logs = taken.op("LogSoftmax", answers, axis=1)
+        best = taken.constant(np.array([looks.evidence.size(shape[0])]))
+        evidence = taken.ops("TopK", [logs, best], 2, axis=1)[0]
+        scorer, cost = looks.heads[position], looks.cost[position]
+        # The gate's head is number 0.
+        chosen = _choose(taken, evidence, scorer, cost, 1 + position, first=position)
+        after.append(taken.op("ScatterND", following, places, chosen))
+    else:
+        after.append(taken.op("Identity", following))
+    return graph.ops(
+        "If",
+        [condition],
+        3,
+        then_branch=_subgraph(taken, after, shape),
+        else_branch=_subgraph(passed, [passed.op("Identity", each) for each in state], shape),
+    )
 
 
 def _branch(
@@ -317,8 +410,9 @@ def _branch(
 
 
 def _subgraph(graph: _Graph, outputs: Sequence[str], shape: tuple[int, ...]) -> Any:
+    """Outputs: floats of `shape`, then whole numbers."""
     helper, kinds = graph.onnx.helper, graph.onnx.TensorProto
-    types = ((kinds.FLOAT, [None, *shape]), (kinds.INT64, [None]))
+    types = ((kinds.FLOAT, [None, *shape]), (kinds.INT64, [None]), (kinds.INT64, [None]))
     return helper.make_graph(
         graph.nodes,
         f"branch_{graph.names[0]}",

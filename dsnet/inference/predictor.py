@@ -16,6 +16,7 @@ from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.torch_backend import TorchBackend
 from dsnet.io import weights
 from dsnet.models.network import DSNet
+from dsnet.models.second_look import Routed
 from dsnet.models.width import Width
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import at_budget
@@ -87,6 +88,11 @@ class Predictor:
         resized, as in evaluation. Widths are indices into the model's routing space, -1 for the
         widest of everything. Tensors on the backend's device; ONNX Runtime's are on the CPU.
         """
+        logits, widths, _ = self.routed(images)
+        return logits, widths
+
+    def routed(self, images: Tensor | np.ndarray) -> Routed:
+        """As by a call, with the multiply-adds of all that ran for each image."""
         images = torch.as_tensor(images)
         check_images(images)
         size = self.metadata.resolution
@@ -95,14 +101,13 @@ class Predictor:
             images = torch.from_numpy(pixels)
         if not len(images):
             device = self.device if isinstance(self.backend, TorchBackend) else "cpu"
-            logits = torch.empty(0, *self.outputs, device=device)
-            return logits, torch.empty(0, dtype=torch.int64, device=device)
+            nothing = torch.empty(0, dtype=torch.int64, device=device)
+            return Routed(torch.empty(0, *self.outputs, device=device), nothing, nothing)
         if self.device != "cpu" or len(images) <= CPU_BATCH:
-            logits, widths = self.backend(images, self.price)
-            return logits, widths
+            routed: Routed = self.backend(images, self.price)
+            return routed
         results = [self.backend(part, self.price) for part in images.split(CPU_BATCH)]
-        logits, widths = (torch.cat(parts) for parts in zip(*results, strict=True))
-        return logits, widths
+        return Routed(*(torch.cat(parts) for parts in zip(*results, strict=True)))
 
 
 def _refuse_both(

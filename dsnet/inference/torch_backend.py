@@ -6,8 +6,10 @@ from torch import Tensor, nn
 
 from dsnet.inference import fold
 from dsnet.inference.fold import Folded
+from dsnet.models.second_look import Routed
 from dsnet.nn import plan
 from dsnet.nn.gate import pick
+from dsnet.nn.look import forbid
 
 
 class TorchBackend(nn.Module):
@@ -20,18 +22,23 @@ class TorchBackend(nn.Module):
     def __init__(self, folded: Folded, compile: bool = False):
         super().__init__()
         self.register_buffer("mean", folded.mean)
+        self.register_buffer("madds", torch.tensor(folded.madds, device=folded.mean.device))
         self.trunk = _Trunk(folded.trunk, compile)
         self.requires_grad_(False)
 
     mean: Tensor
+    madds: Tensor
 
     @torch.inference_mode()
-    def forward(self, images: Tensor, price: float) -> tuple[Tensor, Tensor]:
-        """images: uint8 (N, size, size, 3), N > 0 -> outputs (N, …), widths int64 (N,)."""
+    def forward(self, images: Tensor, price: float) -> Routed:
+        """images: uint8 (N, size, size, 3), N > 0."""
         # NHWC viewed as NCHW is channels_last already: no pixel moves.
         pixels = (images.to(self.mean.device, non_blocking=True) - self.mean).permute(0, 3, 1, 2)
-        logits, widths = self.trunk(pixels, price)
-        return logits, widths
+        if isinstance(self.trunk.end, _LookingFork):
+            outputs, widths, madds = self.trunk(pixels, price)
+            return Routed(outputs, widths, madds)
+        outputs, widths = self.trunk(pixels, price)
+        return Routed(outputs, widths, self.madds[widths])
 
 
 class _Trunk(nn.Module):
@@ -40,12 +47,22 @@ class _Trunk(nn.Module):
         self.layers = nn.Sequential(*(_layer(layer) for layer in trunk.layers))
         if compile:
             self.layers.compile(dynamic=True)
-        end = trunk.end
-        self.end = _Fork(end, compile) if isinstance(end, fold.Fork) else _End(end)
+        self.end = _end(trunk.end, compile)
 
-    def forward(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
-        logits, widths = self.end(self.layers(x), price)
-        return logits, widths
+    def forward(self, x: Tensor, price: float) -> tuple[Tensor, ...]:
+        answer: tuple[Tensor, ...] = self.end(self.layers(x), price)
+        return answer
+
+
+class _Scorer(nn.Module):
+    def __init__(self, scorer: fold.Scorer):
+        super().__init__()
+        self.layers = nn.ModuleList(_Linear(linear) for linear in scorer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index, linear in enumerate(self.layers):
+            x = linear(F.relu(x) if index else x)
+        return x
 
 
 class _Fork(nn.Module):
@@ -54,7 +71,7 @@ class _Fork(nn.Module):
     def __init__(self, fork: fold.Fork, compile: bool):
         super().__init__()
         self.attention = _Attention(fork.attention)
-        self.head = nn.ModuleList(_Linear(linear) for linear in fork.head)
+        self.head = _Scorer(fork.head)
         self.register_buffer("cost", fork.cost)
         self.register_buffer("routes", torch.arange(len(fork.branches), device=fork.cost.device))
         self.branches = nn.ModuleList(_Trunk(branch, compile) for branch in fork.branches)
@@ -62,11 +79,13 @@ class _Fork(nn.Module):
     cost: Tensor
     routes: Tensor
 
-    def forward(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
-        x, scores = self.attention.weigh(x)
-        for index, linear in enumerate(self.head):
-            scores = linear(F.relu(scores) if index else scores)
-        choice = pick(scores - price * self.cost)
+    def choose(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
+        """What the branches see, and the branch of each image."""
+        x, reduced = self.attention.weigh(x)
+        return x, pick(self.head(reduced) - price * self.cost)
+
+    def forward(self, x: Tensor, price: float) -> tuple[Tensor, ...]:
+        x, choice = self.choose(x, price)
         order = choice.argsort(stable=True)
         # How large each group is: the one thing that the host has to wait for. (On a GPU bincount
         # would wait twice more, to look for the largest value.)
@@ -85,14 +104,60 @@ class _Fork(nn.Module):
         return logits.index_select(0, back), widths.index_select(0, back)
 
 
+class _LookingFork(_Fork):
+    """After each branch a head over what it concludes says whether to stop, or what runs next.
+
+    Branches run in the order of their widths, each once, on all images that have come to it.
+    """
+
+    def __init__(self, fork: fold.Fork, looks: fold.Looks, compile: bool):
+        super().__init__(fork, compile)
+        self.evidence = looks.evidence
+        self.heads = nn.ModuleList(_Scorer(head) for head in looks.heads)
+        self.register_buffer("look_cost", looks.cost)
+        self.prefix, self.tails = looks.prefix, looks.tails
+
+    look_cost: Tensor
+
+    def forward(self, x: Tensor, price: float) -> tuple[Tensor, ...]:
+        x, following = self.choose(x, price)
+        outputs: Tensor | None = None
+        widths = torch.empty_like(following)
+        madds = torch.full_like(following, self.prefix)
+        for position, branch in enumerate(self.branches):
+            rows = (following == position).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            answers, here = branch(x if len(rows) == len(x) else x.index_select(0, rows), price)
+            if outputs is None:
+                outputs = answers.new_empty(len(x), *answers.shape[1:])
+            outputs[rows], widths[rows] = answers, here
+            madds[rows] += self.tails[position]
+            if position < len(self.heads):
+                scores = forbid(self.heads[position](self.evidence(answers)), position)
+                following[rows] = pick(scores - price * self.look_cost[position])
+        assert outputs is not None
+        return outputs, widths, madds
+
+
 class _End(nn.Module):
     def __init__(self, end: fold.End):
         super().__init__()
         self.layers = nn.Sequential(*(_layer(layer) for layer in end.layers))
         self.width = end.width
 
-    def forward(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, price: float) -> tuple[Tensor, ...]:
         return self.layers(x), torch.full((len(x),), self.width, device=x.device)
+
+
+def _end(end: fold.Fork | fold.End, compile: bool) -> nn.Module:
+    match end:
+        case fold.Fork(looks=fold.Looks() as looks):
+            return _LookingFork(end, looks, compile)
+        case fold.Fork():
+            return _Fork(end, compile)
+        case fold.End():
+            return _End(end)
 
 
 class _Conv(nn.Module):

@@ -1,6 +1,7 @@
 """A model as a folder: weights.safetensors, model.json and the checksums of both; no pickle."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,6 +32,8 @@ from dsnet.routing.budget import average_of
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import TunedGate, at_budget, from_parts, put_heads, to_facts, to_tensors
 from dsnet.text import line
+
+_LOOK = re.compile(r"looks\.[0-9]{1,3}\.")
 
 __all__ = [
     "GATES",
@@ -209,12 +212,14 @@ def _fitting(path: Path) -> Iterator[None]:
 
 
 def _heads(architecture: Architecture, state: Mapping[str, Tensor]) -> list[nn.Module]:
-    heads = []
-    for stage in architecture.gates:
-        prefix = f"stages.{stage}.0.gate.slimming."
-        names = [name for name in state if name.startswith(prefix)]
-        heads.append(head_from({name.removeprefix(prefix): state[name] for name in names}))
-    return heads
+    """The slimming heads of the gates, and of the looks that there are weights of."""
+    prefixes = [f"stages.{stage}.0.gate.slimming." for stage in architecture.gates]
+    looks = {int(name.split(".")[1]) for name in state if _LOOK.match(name)}
+    prefixes += [f"looks.{index}." for index in range(len(looks))]
+    return [
+        head_from({n.removeprefix(prefix): state[n] for n in state if n.startswith(prefix)})
+        for prefix in prefixes
+    ]
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

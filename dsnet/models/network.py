@@ -11,9 +11,11 @@ from dsnet.models.block import Block
 from dsnet.models.head import Head
 from dsnet.models.metadata import Metadata
 from dsnet.models.registry import family
+from dsnet.models.second_look import Routed, look_again
 from dsnet.models.width import RoutingSpace, Width
 from dsnet.nn.gate import Gate, is_trained, pick
 from dsnet.nn.layers import Shape
+from dsnet.nn.plan import convolutions_madds
 from dsnet.tasks import Task
 
 Branch = tuple[int, Tensor | None]
@@ -29,7 +31,8 @@ class DSNet(nn.Module):
     gates choose for each image. The gates cut the network into segments: segment 0 is everything
     up to the first gate, segment g everything from gate g's choice to the next gate or the head.
 
-    task: what it is for; its family's.
+    task: what it is for; its family's. looks: heads of the look after each route's tail but the
+    widest's, evidence (n, E) -> logits (n, routes); None where an image runs one tail.
     """
 
     def __init__(self, architecture: Architecture, metadata: Metadata | None = None):
@@ -50,6 +53,7 @@ class DSNet(nn.Module):
                 blocks.append(parts.block(inputs, stage.channels, stage, stride, routes))
                 inputs = stage.channels
             self.stages.append(blocks)
+        self.looks: nn.ModuleList | None = None
         self._madds: dict[tuple[Width, Shape], int] = {}
         self.task: Task = parts.task
         head = parts.head(inputs, architecture)
@@ -186,29 +190,35 @@ class DSNet(nn.Module):
         The choice of a gate is argmax(logits - price * cost), where a route's cost is its
         multiply-adds as a fraction of the widest routable sub-network's; of equals it is the
         widest, so a network whose gates are not trained runs at its widest. Price 0 is the plain
-        argmax; None is the price that the model was calibrated to, `metadata.price`.
+        argmax; None is the price that the model was calibrated to, `metadata.price`. With looks it
+        is the width that answers.
         """
-        return self._route(images, price, answer=False)[1]
+        return self._routed(images, price, answer=self.looks is not None).widths
+
+    def spends(self, images: Tensor, price: float | None = None) -> Tensor:
+        """Multiply-adds of each image where the gates choose, int64 (N,)."""
+        return self._routed(images, price, answer=self.looks is not None).madds
 
     def dynamic(self, images: Tensor, price: float | None = None) -> tuple[Tensor, Tensor]:
         """(outputs (N, …), widths int64 (N,)): each image run at its own width, sliced."""
-        outputs, widths = self._route(images, price, answer=True)
-        assert outputs is not None
+        outputs, widths, _ = self.routed(images, price)
         return outputs, widths
 
-    def _route(
-        self, images: Tensor, price: float | None, answer: bool
-    ) -> tuple[Tensor | None, Tensor]:
+    def routed(self, images: Tensor, price: float | None = None) -> Routed:
+        """As `dynamic`, with the multiply-adds of all that ran for each image."""
+        return self._routed(images, price, answer=True)
+
+    def _routed(self, images: Tensor, price: float | None, answer: bool) -> Routed:
         if not self.architecture.gates:
             raise InputError(f"{self.architecture.name} has no gate: pass width=")
         if self.training:
             raise InputError("routing is for eval mode: call model.eval() or pass width=")
         price = self.metadata.price if price is None else price
-        n = images.shape[0]
-        outputs = None
-        if answer:
-            outputs = images.new_empty(n, *self.head.shape((images.shape[2], images.shape[3])))
-        widths = torch.empty(n, dtype=torch.int64, device=images.device)
+        n = len(images) if answer else 0
+        outputs = images.new_empty(n, *self.head.shape((images.shape[2], images.shape[3])))
+        if self.looks is not None:
+            return look_again(self, images, price, outputs)
+        widths = torch.empty(len(images), dtype=torch.int64, device=images.device)
         gates = self.gates
         costs = [cost * price for cost in self.gate_costs(images.device)] if price else None
 
@@ -227,12 +237,12 @@ class DSNet(nn.Module):
                         continue
                 yield entry, picked
 
-        if n:
+        if len(images):
             for width, features, rows in self.walk(images, split):
-                assert outputs is not None
                 there = images if len(rows) == n else images[rows]
                 outputs[rows] = self.answer(features, there, width).to(outputs.dtype)
-        return outputs, widths
+        madds = torch.tensor([self.madds(i) for i in range(len(self.space))], device=widths.device)
+        return Routed(outputs, widths, madds[widths])
 
     def gate_costs(self, device: torch.device | None = None) -> list[Tensor]:
         """Per gate, the cost of each of its routes: float (routes,).
@@ -244,6 +254,16 @@ class DSNet(nn.Module):
         grid = (madds / madds.max()).reshape([len(c) for c in self.space.choices])
         axes = range(grid.dim())
         return [grid.mean([a for a in axes if a != g]) if grid.dim() > 1 else grid for g in axes]
+
+    def look_costs(self, device: torch.device | None = None) -> Tensor:
+        """What each look's choices cost: float (routes, routes), in the units of `gate_costs`.
+
+        Row r: after the tail of route r nothing to stop there, in column r, and for each other
+        route its tail.
+        """
+        widest = self.madds(self.space.routes[-1])
+        tails = [self.tail_madds(route) / widest for route in self.space.routes]
+        return torch.tensor(tails, device=device).repeat(len(tails), 1).fill_diagonal_(0)
 
     # Counting ------------------------------------------------------------------------------------
 
@@ -261,6 +281,28 @@ class DSNet(nn.Module):
         if (width, size) not in self._madds:
             self._madds[width, size] = self._count(width, size)
         return self._madds[width, size]
+
+    def tail_madds(self, width: int | Width, resolution: int | Shape | None = None) -> int:
+        """Those of `madds` that come after the first gate, which every look runs anew."""
+        side = self.metadata.resolution if resolution is None else resolution
+        return self.madds(width, side) - self.prefix_madds(side)
+
+    def prefix_madds(self, resolution: int | Shape | None = None) -> int:
+        """Multiply-adds of what all widths share: everything up to the first gate, and itself."""
+        side = self.metadata.resolution if resolution is None else resolution
+        size = (side, side) if isinstance(side, int) else side
+        gated = self.architecture.gates[0]
+        channels = self.space[0].channels
+        count, size = self.stem.madds(channels[0], size)
+        blocks = ((s, b) for s in range(gated) for b in range(self.architecture.stages[s].blocks))
+        inputs = channels[0]
+        for stage, index in blocks:
+            more, size = self.block(stage, index).madds(inputs, channels[stage + 1], size)
+            count, inputs = count + more, channels[stage + 1]
+        block = self.block(gated, 0)
+        assert block.gate is not None
+        half, size = convolutions_madds(block.plan_before(inputs), size)
+        return count + half + block.gate.madds(inputs, size)
 
     def _count(self, width: Width, size: Shape) -> int:
         inputs = width.channels[0]

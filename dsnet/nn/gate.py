@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnet.nn.layers import Shape, area, global_average
+from dsnet.nn.look import NEVER
 
 REDUCTION = 0.25  # of the widest input, as in squeeze-and-excitation
 
@@ -80,6 +81,15 @@ def make_head(
     return nn.Sequential(first, nn.ReLU(), last)
 
 
+def make_constant(reduced: int, routes: int, route: int) -> nn.Module:
+    """A slimming head that picks `route` whatever it sees, at any price; nothing in it learns."""
+    head = nn.Linear(reduced, routes).requires_grad_(False)
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias, NEVER)
+    head.bias[route] = 0.0
+    return head
+
+
 def head_from(state: Mapping[str, Tensor]) -> nn.Module:
     """The slimming head that has this state dict; its shapes say which kind it is.
 
@@ -87,7 +97,8 @@ def head_from(state: Mapping[str, Tensor]) -> nn.Module:
     """
     if "weight" in state:
         routes, reduced = state["weight"].shape
-        head = make_head(reduced, routes)
+        # Only a head that always picks the same has a bias and no hidden layer.
+        head = nn.Linear(reduced, routes) if "bias" in state else make_head(reduced, routes)
     else:
         (hidden, reduced), routes = state["0.weight"].shape, state["2.weight"].shape[0]
         head = make_head(reduced, routes, hidden)

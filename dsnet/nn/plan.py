@@ -5,6 +5,8 @@ backend cuts it out once, before the first image, so that running does arithmeti
 nothing else; a file can store what the widths share once.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +14,14 @@ import torch
 from torch import Tensor
 
 from dsnet.nn.gate import Gate
-from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d, SlimDepthwiseConv2d
+from dsnet.nn.layers import (
+    Shape,
+    SlimBatchNorm2d,
+    SlimConv2d,
+    SlimDepthwiseConv2d,
+    area,
+    strided,
+)
 
 Activation = Literal["none", "relu", "silu"]
 
@@ -84,6 +93,25 @@ class Residual:
     shortcut: tuple["Layer", ...]
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """What a classifier's answer tells of itself: its greatest log-probabilities, falling.
+
+    Logits (N, K) -> (N, min(count, K)).
+    """
+
+    count: int
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """In single precision."""
+        logs = logits.float().log_softmax(1)
+        return logs.topk(self.size(logs.shape[1])).values
+
+    def size(self, classes: int) -> int:
+        """How many they are of that many classes."""
+        return min(self.count, classes)
+
+
 Layer = Conv | Attention | MaxPool | Residual | GlobalAverage | Linear
 
 
@@ -119,6 +147,20 @@ def plain_attention(gate: Gate, channels: int) -> Attention:
 def plain_linear(weight: Tensor, bias: Tensor | None, shape: tuple[int, ...]) -> Linear:
     """The first `shape` (o, i) of a weight, and as much of its bias."""
     return Linear(Weight(weight.detach(), shape), None if bias is None else _own(bias[: shape[0]]))
+
+
+def convolutions_madds(layers: Iterable[Layer], size: Shape) -> tuple[int, Shape]:
+    """Multiply-adds of plain convolutions for one image of this height and width.
+
+    And the size of what comes out. Raises TypeError for another kind of layer.
+    """
+    count = 0
+    for layer in layers:
+        if not isinstance(layer, Conv):
+            raise TypeError(f"expected convolutions, found {type(layer).__name__}")
+        size = strided(size, layer.stride)
+        count += math.prod(layer.weight.shape) * area(size)
+    return count, size
 
 
 def _scaled(weight: Tensor, scale: Tensor) -> Tensor:

@@ -85,12 +85,13 @@ def prices_from_logits(model: DSNet, logits: Tensor) -> Prices:
     """The curve of a network with one gate, from the gate's logits (N, routes) of held-out images.
 
     What workers gathered can be calibrated in one place. Raises InputError for a network with
-    several gates, where later logits depend on earlier choices: use `calibrate_prices`.
+    several gates or looks, where later logits depend on earlier choices: use `calibrate_prices`.
     """
-    if len(model.architecture.gates) != 1 or not logits.numel():
+    if len(model.architecture.gates) != 1 or model.looks is not None or not logits.numel():
         raise InputError(
-            "prices_from_logits expects one gate and at least one image, found "
-            f"{len(model.architecture.gates)} gates and logits of shape {tuple(logits.shape)}"
+            "prices_from_logits expects one gate without looks and at least one image, found "
+            f"{len(model.architecture.gates)} gates, {len(model.looks or ())} looks and logits of "
+            f"shape {tuple(logits.shape)}"
         )
     madds = _route_madds(model, logits.device)
     (cost,) = model.gate_costs(logits.device)
@@ -105,18 +106,17 @@ def prices_from_logits(model: DSNet, logits: Tensor) -> Prices:
 def calibrate_prices(model: DSNet, batches: Collection[Tensor]) -> Prices:
     """The curve of `model`, in eval mode, on `batches`: normalised images, float (N, 3, H, W).
 
-    One pass with one gate. With several, one routed pass for each point of the curve, so `batches`
-    is read many times over. Store the result with
+    One pass with one gate. With several, or with looks, one routed pass for each point of the
+    curve, so `batches` is read many times over. Store the result with
     `model.metadata = dataclasses.replace(model.metadata, prices=...)`.
     """
     if not batches:
         raise InputError("calibrate_prices needs at least one batch of held-out images")
-    if len(model.architecture.gates) <= 1:
+    if len(model.architecture.gates) <= 1 and model.looks is None:
         return prices_from_logits(model, torch.cat([gate_logits(model, x) for x in batches]))
-    madds = torch.tensor([float(model.madds(i)) for i in range(len(model.space))]).double()
 
     def average(price: float) -> float:
-        return float(_mean(madds[model.route(x, price).cpu()] for x in batches))
+        return float(_mean(model.spends(x, price).double() for x in batches))
 
     routable = _route_madds(model)
     low, high = float(routable.min()), float(routable.max())

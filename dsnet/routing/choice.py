@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dsnet.nn.gate import pick
-from dsnet.routing.table import Paths, RoutingTable
-
-Head = Callable[[Tensor], Tensor]
-"""A slimming head: features (…, r) -> logits (…, routes)."""
+from dsnet.routing.table import Head, Paths, RoutingTable
 
 _STEPS = 20  # halvings of the bracket, to a millionth of it
 _FARTHEST = 2.0**20
@@ -22,7 +18,7 @@ class Outcome:
     """What a choice of paths comes to, over a table.
 
     madds: average multiply-adds per image. loss: mean loss. measures: by name, the mean of what
-    the task measures. shares: share of the images on each path.
+    the task measures. shares: share of the images that each route answers.
     """
 
     madds: float
@@ -34,30 +30,20 @@ class Outcome:
 def gate_logits(table: RoutingTable, heads: Sequence[Head]) -> list[Tensor]:
     """Per gate, its logits after each prefix: float32 (N, prefixes, routes)."""
     with torch.no_grad():
-        return [
-            head(features.float()) for head, features in zip(heads, table.features, strict=True)
-        ]
+        return table.paths.logits(heads, [features.float() for features in table.features])
 
 
 def log_probabilities(logits: Sequence[Tensor], paths: Paths, price: Tensor | float) -> Tensor:
-    """Log-probability of every joint path, (N, P), where each gate draws from its softmax."""
-    joint = logits[0].new_zeros(len(logits[0]), 1)
-    for gate, cost in zip(logits, paths.costs, strict=True):
-        each = (gate - cost * price).log_softmax(-1)
-        joint = (joint[:, :, None] + each).flatten(1)
-    return joint
+    """Log-probability of every path, (N, P), where each gate draws from its softmax."""
+    return paths.log_probabilities(logits, price)
 
 
 def choose(logits: Sequence[Tensor], paths: Paths, price: float = 0.0) -> Tensor:
     """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate in turn.
 
-    The same decisions as `DSNet.route`, which counts sub-networks: `space.routes[path]`.
+    The same decisions as `DSNet.route`.
     """
-    path = pick(logits[0][:, 0] - paths.costs[0] * price)
-    for gate, cost in zip(logits[1:], paths.costs[1:], strict=True):
-        here = gate[torch.arange(len(path)), path]
-        path = path * gate.shape[2] + pick(here - cost * price)
-    return path
+    return paths.choose(logits, price)
 
 
 def outcome(table: RoutingTable, path: Tensor) -> Outcome:
@@ -66,7 +52,8 @@ def outcome(table: RoutingTable, path: Tensor) -> Outcome:
     def mean(values: Tensor) -> float:
         return float(values.gather(1, path[:, None]).double().mean())
 
-    shares = torch.bincount(path, minlength=len(table.paths)).double() / len(path)
+    ends = table.paths.ends(path)
+    shares = torch.bincount(ends, minlength=math.prod(table.paths.routes)).double() / len(path)
     return Outcome(
         madds=average_madds(table.paths, path),
         loss=mean(table.losses),

@@ -6,14 +6,15 @@ widths becomes an exact sum over a row.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dsnet.errors import InputError
 from dsnet.models.network import Branch, DSNet
+from dsnet.nn.gate import make_head, pick
 from dsnet.tasks import Task
 
 MAX_PATHS = 64
@@ -37,11 +38,53 @@ class Paths:
     costs: tuple[Tensor, ...]
 
     def __len__(self) -> int:
-        return math.prod(self.routes)
+        return len(self.madds)
+
+    @property
+    def widest(self) -> int:
+        """The path that runs the widest of everything, and nothing else."""
+        return len(self) - 1
 
     def prefixes(self, gate: int) -> int:
         """Joint choices of the gates before `gate`."""
         return math.prod(self.routes[:gate])
+
+    def heads(
+        self, features: Sequence[Tensor], hidden: int, generator: torch.Generator
+    ) -> list[nn.Module]:
+        """Untrained slimming heads for the features of a table."""
+        return [
+            make_head(each.shape[2], routes, hidden, generator)
+            for each, routes in zip(features, self.routes, strict=True)
+        ]
+
+    def logits(self, heads: "Sequence[Head]", features: Sequence[Tensor]) -> list[Tensor]:
+        """Per gate, its logits after each prefix: (N, prefixes, routes)."""
+        return [head(each) for head, each in zip(heads, features, strict=True)]
+
+    def log_probabilities(self, logits: Sequence[Tensor], price: Tensor | float) -> Tensor:
+        """Log-probability of every path, (N, P), where each gate draws from its softmax."""
+        joint = logits[0].new_zeros(len(logits[0]), 1)
+        for gate, cost in zip(logits, self.costs, strict=True):
+            each = (gate - cost * price).log_softmax(-1)
+            joint = (joint[:, :, None] + each).flatten(1)
+        return joint
+
+    def choose(self, logits: Sequence[Tensor], price: float) -> Tensor:
+        """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate."""
+        path = pick(logits[0][:, 0] - self.costs[0] * price)
+        for gate, cost in zip(logits[1:], self.costs[1:], strict=True):
+            here = gate[torch.arange(len(path)), path]
+            path = path * gate.shape[2] + pick(here - cost * price)
+        return path
+
+    def ends(self, path: Tensor) -> Tensor:
+        """Which of the routes answers on each of these paths, as a position among them."""
+        return path
+
+
+Head = Callable[[Tensor], Tensor]
+"""A slimming head: features (…, r) -> logits (…, routes)."""
 
 
 def paths_of(model: DSNet) -> Paths:
@@ -69,6 +112,8 @@ class RoutingTable:
     measures: by name, what the task measures of each path: bool (N, P) for a share, else float32.
     confidences: how sure each path is of its answer, float16 or float32 (N, P); None where the
         task does not tell.
+    evidence: what each path's answer tells of itself (`Task.evidence`), float16 or float32
+        (N, P, E); None where the task has none, or the table was made without.
     labels, samples, views: the class label, the image's number in its data set, and which of its
         augmented versions this is: int64 (N,).
     """
@@ -82,6 +127,7 @@ class RoutingTable:
     labels: Tensor
     samples: Tensor
     views: Tensor
+    evidence: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -112,7 +158,8 @@ def build_rows(
         raise InputError("a routing table is made in eval mode: call model.eval()")
     task, paths = model.task, paths_of(model)
     features: list[list[Tensor]] = [[] for _ in paths.routes]
-    losses, confidences = [], []
+    losses, confidences, evidence = [], [], []
+    look = task.evidence()
     measures: dict[str, list[Tensor]] = {measure.name: [] for measure in task.measures}
 
     def every_route(path: tuple[int, ...], reduced: Tensor, rows: Tensor) -> list[Branch]:
@@ -126,6 +173,8 @@ def build_rows(
             measures[name].append(values)
         if (sure := task.confidence(outputs)) is not None:
             confidences.append(sure)
+        if look is not None:
+            evidence.append(look(outputs))
 
     if labels is None:
         labels = targets if task.labelled else torch.zeros(len(images), dtype=torch.int64)
@@ -139,6 +188,7 @@ def build_rows(
         labels=labels,
         samples=torch.arange(len(images)) if samples is None else samples,
         views=torch.full((len(images),), view),
+        evidence=torch.stack(evidence, 1) if evidence else None,
     )
 
 
@@ -147,11 +197,13 @@ def join(tables: Sequence[RoutingTable]) -> RoutingTable:
     first = tables[0]
     columns = ("losses", "labels", "samples", "views")
     sure = [table.confidences for table in tables if table.confidences is not None]
+    told = [table.evidence for table in tables if table.evidence is not None]
     return RoutingTable(
         task=first.task,
         paths=first.paths,
         features=tuple(torch.cat(rows) for rows in zip(*(t.features for t in tables), strict=True)),
         measures={name: torch.cat([t.measures[name] for t in tables]) for name in first.measures},
         confidences=torch.cat(sure) if sure else None,
+        evidence=torch.cat(told) if told else None,
         **{name: torch.cat([getattr(t, name) for t in tables]) for name in columns},
     )

@@ -19,6 +19,7 @@ from dsnet.models.network import DSNet
 from dsnet.nn.gate import heads_from_tensors, heads_to_tensors
 from dsnet.routing.budget import price_for
 from dsnet.routing.curve import nearest
+from dsnet.routing.looks import check_looks, evidence_size
 from dsnet.routing.target import Target, parse_target
 
 
@@ -26,9 +27,9 @@ from dsnet.routing.target import Target, parse_target
 class TunedGate:
     """Slimming heads with the prices that held-out images gave them.
 
-    heads: one for each gate of the network. target: average multiply-adds per image that they were
-    trained for. price: what meets it. prices: see `Metadata`. Raises InputError for a number that
-    is not finite.
+    heads: one for each gate of the network, then those of its looks. target: average multiply-adds
+    per image that they were trained for. price: what meets it. prices: see `Metadata`. Raises
+    InputError for a number that is not finite.
     """
 
     heads: tuple[nn.Module, ...]
@@ -72,19 +73,38 @@ def fitted(model: DSNet, gate: TunedGate) -> DSNet:
 
 
 def put_heads(model: DSNet, heads: Sequence[nn.Module]) -> None:
-    """Give `model` these slimming heads. Raises InputError for heads that do not fit it."""
+    """Give `model` these slimming heads: one for each gate, then those of its looks, if any.
+
+    Raises InputError for heads that do not fit it.
+    """
     gates = model.gates
-    if len(heads) != len(gates):
-        raise InputError(f"expected slimming heads for {len(gates)} gates, found {len(heads)}")
-    for gate, head, entries in zip(gates, heads, model.space.choices, strict=True):
-        layers = [m for m in head.modules() if isinstance(m, nn.Linear)]
-        found = layers[0].in_features, layers[-1].out_features
-        if found != (wanted := (gate.reduce.out_features, len(entries))):
-            raise InputError(
-                f"expected a slimming head from {wanted[0]} features to {wanted[1]} routes, "
-                f"found one from {found[0]} to {found[1]}"
-            )
+    first, looks = heads[: len(gates)], heads[len(gates) :]
+    if len(first) < len(gates) or len(looks) not in (0, len(model.space.routes) - 1):
+        raise InputError(
+            f"expected slimming heads for {len(gates)} gates and for no look or "
+            f"{len(model.space.routes) - 1}, found {len(heads)}"
+        )
+    for gate, head, entries in zip(gates, first, model.space.choices, strict=True):
+        _check(head, gate.reduce.out_features, len(entries))
+    if looks:
+        check_looks(model)
+        wanted = evidence_size(model)
+        for head in looks:
+            _check(head, wanted, len(model.space.routes))
+    for gate, head in zip(gates, first, strict=True):
         gate.slimming = head.to(gate.reduce.weight.device)
+    device = next(model.parameters()).device
+    model.looks = nn.ModuleList(looks).to(device) if looks else None
+
+
+def _check(head: nn.Module, features: int, routes: int) -> None:
+    layers = [m for m in head.modules() if isinstance(m, nn.Linear)]
+    found = layers[0].in_features, layers[-1].out_features
+    if found != (features, routes):
+        raise InputError(
+            f"expected a slimming head from {features} features to {routes} routes, "
+            f"found one from {found[0]} to {found[1]}"
+        )
 
 
 # In a model directory -----------------------------------------------------------------------------

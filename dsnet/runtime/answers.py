@@ -11,14 +11,14 @@ from dsnet.errors import InputError
 def classified(
     logits: np.ndarray,
     widths: np.ndarray,
+    madds: np.ndarray,
     classes: Sequence[str],
-    madds: Sequence[int],
     top_k: int = 1,
 ) -> dict[str, list[Any]]:
-    """logits (N, classes), widths int64 (N,) -> columns of N answers.
+    """logits (N, classes), widths and madds, int64 (N,) -> columns of N answers.
 
     label, class (None where the model knows no names), confidence (softmax probability), width (an
-    index into the routing space), madds (multiply-adds of that sub-network). With top_k above 1
+    index into the routing space), madds (multiply-adds of all that ran). With top_k above 1
     also labels, classes, confidences: the most likely ones first. Raises InputError for a top_k out
     of range.
     """
@@ -45,6 +45,6 @@ def classified(
     )
 
 
-def spent(widths: np.ndarray, madds: Sequence[int]) -> dict[str, list[int]]:
+def spent(widths: np.ndarray, madds: np.ndarray) -> dict[str, list[int]]:
     """Columns width and madds."""
-    return {"width": widths.tolist(), "madds": [madds[width] for width in widths.tolist()]}
+    return {"width": widths.tolist(), "madds": madds.tolist()}

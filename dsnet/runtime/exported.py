@@ -11,7 +11,7 @@ from dsnet.errors import InputError
 from dsnet.io.description import read_description
 from dsnet.routing.curve import nearest, price_at
 from dsnet.routing.target import Target, parse_target
-from dsnet.runtime.session import DESCRIPTION, HEAD, ONNX, Session
+from dsnet.runtime.session import DESCRIPTION, HEAD, ONNX, Outputs, Session
 
 BATCH = 16  # images at a time: enough to fill every branch, few enough for a cache
 
@@ -37,10 +37,8 @@ class Exported:
         self.average: float | None = description["runs_at"].get("average_madds")
         self._gates = description["gates"]
 
-    def __call__(
-        self, images: np.ndarray, budget: Target | float | str | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """images: uint8 (N, R, R, 3), R the model's resolution -> logits, widths int64 (N,).
+    def __call__(self, images: np.ndarray, budget: Target | float | str | None = None) -> Outputs:
+        """images: uint8 (N, R, R, 3), R the model's resolution -> what they are answered.
 
         budget: average multiply-adds to spend; None: as the model was tuned. Raises InputError for
         one out of range.
@@ -49,8 +47,8 @@ class Exported:
         heads = {} if gate is None else self._heads(gate)
         parts = [images[at : at + BATCH] for at in range(0, len(images), BATCH)] or [images]
         results = [self._session(part, price, heads) for part in parts]
-        logits, widths = (np.concatenate(each) for each in zip(*results, strict=True))
-        return logits, widths
+        logits, widths, madds = (np.concatenate(each) for each in zip(*results, strict=True))
+        return logits, widths, madds
 
     def _price(self, target: Target) -> tuple[float, int | None]:
         """The price that meets a budget, and the gate to take; None: the one in place."""

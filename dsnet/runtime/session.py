@@ -1,6 +1,7 @@
 """An exported file in ONNX Runtime, NumPy in and out."""
 
 import importlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ import numpy as np
 from dsnet.errors import InputError
 
 ONNX = "model.onnx"  # its name in a model directory
-IMAGES, PRICE, LOGITS, WIDTHS = "images", "price", "logits", "widths"
+IMAGES, PRICE = "images", "price"
+LOGITS, WIDTHS, MADDS = "logits", "widths", "madds"
+Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Logits (N, classes); of the sub-network that answered widths, int64 (N,); and madds, int64 (N,),
+the multiply-adds of all that ran."""
 HEAD = "head."  # what the names of the slimming heads' weights begin with
 DESCRIPTION = "dsnet.description"
 PROVIDERS = {"cuda": ["CUDAExecutionProvider"], "cpu": ["CPUExecutionProvider"]}
@@ -43,6 +48,8 @@ class Session:
             source, options, providers=PROVIDERS[device.split(":")[0]]
         )
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        # Files of before there were looks do not count: each image ran one sub-network.
+        self._counts = MADDS in {value.name for value in self.session.get_outputs()}
         # Files of before the price had a default list it among what has to be fed.
         inputs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]
         self.inputs = {value.name: tuple(value.shape) for value in inputs}
@@ -57,13 +64,17 @@ class Session:
         images: np.ndarray,
         price: float | None = None,
         heads: Mapping[str, np.ndarray] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """images: uint8 (N, size, size, 3) -> logits (N, classes), widths int64 (N,).
+    ) -> Outputs:
+        """images: uint8 (N, size, size, 3) -> what they are answered.
 
         price, heads: None for the file's own defaults; heads by input, all of them.
         """
         feed = {IMAGES: images, **(heads or {})}
         if self.priced and price is not None:
             feed[PRICE] = np.array(price, np.float32)
-        logits, widths = self.session.run([LOGITS, WIDTHS], feed)
-        return logits, widths
+        if self._counts:
+            logits, widths, madds = self.session.run([LOGITS, WIDTHS, MADDS], feed)
+        else:
+            logits, widths = self.session.run([LOGITS, WIDTHS], feed)
+            madds = np.array(json.loads(self.metadata[DESCRIPTION])["madds"])[widths]
+        return logits, widths, madds

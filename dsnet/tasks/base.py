@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from dsnet.measure import Measure
+from dsnet.nn.plan import Ranked
 
 __all__ = ["Measure", "Measured", "Tally", "Task"]
 
@@ -76,6 +77,10 @@ class Task(ABC):
 
     def confidence(self, outputs: Tensor) -> Tensor | None:
         """How sure each answer is of itself, 0 to 1, (N,); None where outputs do not tell."""
+        return None
+
+    def evidence(self) -> Ranked | None:
+        """What of an answer a second look decides by; None where outputs tell nothing."""
         return None
 
     def tally(self, outputs: int) -> Tally | None:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.measure import CLASSIFICATION, TOP1, TOP5
+from dsnet.nn.plan import Ranked
 from dsnet.tasks.base import Measured, Task
 from dsnet.tasks.class_tally import ClassTally
 
@@ -55,6 +56,10 @@ class Classification(Task):
     def confidence(self, outputs: Tensor) -> Tensor:
         """The softmax probability of the first answer."""
         return outputs.softmax(1).amax(1)
+
+    def evidence(self) -> Ranked:
+        """The five greatest log-probabilities: how sure it is, and of what is next."""
+        return Ranked(5)
 
     def tally(self, outputs: int) -> ClassTally:
         """Which classes are taken for which, and how far confidence can be trusted."""

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnet.errors import InputError
-from dsnet.nn.gate import make_head
 from dsnet.routing.choice import (
     Outcome,
     choose,
@@ -68,9 +67,10 @@ class GateOptions:
 class TrainedGate:
     """Slimming heads with a price for each target, and what they reach on the held-out table.
 
-    heads: one for each gate. targets: average multiply-adds asked for. prices, outcomes: for each
-    target; without targets one of each, the price 0. loss: what early stopping looks at, the mean
-    of the outcomes' losses. step: where the heads are from. steps, seconds: what it took.
+    heads: one for each gate, then those of the looks. targets: average multiply-adds asked for.
+    prices, outcomes: for each target; without targets one of each, the price 0. loss: what early
+    stopping looks at, the mean of the outcomes' losses. step: where the heads are from. steps,
+    seconds: what it took.
     """
 
     heads: tuple[nn.Module, ...]
@@ -102,10 +102,7 @@ def train_gate(
     _check_targets(targets, paths)
     generator = torch.Generator().manual_seed(options.seed)
     scales = [_scale(features) for features in train.features]
-    heads = [
-        make_head(features.shape[2], routes, options.hidden, generator)
-        for features, routes in zip(train.features, paths.routes, strict=True)
-    ]
+    heads = paths.heads(train.features, options.hidden, generator)
     parameters = [p for head in heads for p in head.parameters()]
     optimizer = torch.optim.Adam(parameters, options.lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
@@ -113,7 +110,7 @@ def train_gate(
     best: TrainedGate | None = None
     for step in range(1, options.steps + 1):
         batch = _Rows(train, scales, options, generator)
-        logits = [head(x) for head, x in zip(heads, batch.features, strict=True)]
+        logits = paths.logits(heads, batch.features)
         if targets:
             for index, target in enumerate(targets):
                 prices[index] = _meet(logits, paths, target, prices[index])
@@ -160,7 +157,7 @@ class _Rows:
         self.taught = None
         if options.sgs_weight:
             measured = {name: values[rows] for name, values in table.measures.items()}
-            self.taught = sgs_paths(table.task, measured, options.sgs)
+            self.taught = sgs_paths(table.task, measured, options.sgs, table.paths.widest)
 
     def loss(self, joint: Tensor, gates: int) -> Tensor:
         """Classification and SGS terms of joint log-probabilities (N, P)."""
@@ -170,22 +167,24 @@ class _Rows:
         return total
 
 
-def sgs_paths(task: Task, measures: Mapping[str, Tensor], strategy: Strategy) -> Tensor | None:
+def sgs_paths(
+    task: Task, measures: Mapping[str, Tensor], strategy: Strategy, widest: int = -1
+) -> Tensor | None:
     """The path that sandwich gate sparsification teaches each row, int64 (N,); None for "off".
 
-    measures: by name, of each path, (N, P). Easy rows (`Task.easy`) go to the smallest path; the
-    others to the widest, except that "give_up" sends hopeless ones (`Task.hopeless`) to the
-    smallest too.
+    measures: by name, of each path, (N, P). widest: which path that is; the last. Easy rows
+    (`Task.easy`) go to the smallest path; the others to the widest, except that "give_up" sends
+    hopeless ones (`Task.hopeless`) to the smallest too.
     """
     if strategy == "off":
         return None
     slim = {name: values[:, 0] for name, values in measures.items()}
-    wide = {name: values[:, -1] for name, values in measures.items()}
+    wide = {name: values[:, widest] for name, values in measures.items()}
     hard = ~task.easy(slim, lambda: wide)
     if strategy == "give_up":
         hard &= ~task.hopeless(wide)
     paths = measures[task.headline.name].shape[1]
-    return hard * (paths - 1)
+    return hard * (widest % paths)
 
 
 def _held(batch: _Rows, logits: Sequence[Tensor], paths: Paths, price: float) -> Tensor:
@@ -247,7 +246,9 @@ def _look(
     seconds: float,
 ) -> TrainedGate:
     """The heads as they are now, with prices that meet the targets on the held-out table."""
-    final = tuple(_unscaled(head, scale) for head, scale in zip(heads, scales, strict=True))
+    # The heads of all looks come after the gate's, and share what they look at.
+    last = len(scales) - 1
+    final = tuple(_unscaled(head, scales[min(n, last)]) for n, head in enumerate(heads))
     logits = gate_logits(holdout, final)
     prices = [price_for_average(logits, holdout.paths, target) for target in targets] or [0.0]
     choices = [choose(logits, holdout.paths, price) for price in prices]

@@ -39,7 +39,7 @@ from dsnet.routing import (
     price_for_average,
     random_errors,
 )
-from dsnet.routing.choice import Head
+from dsnet.routing.table import Head
 from dsnet.tasks import Measure
 from dsnet.training.table_gate import train_gate
 from jobs.bench.gate_cost import spread_targets

@@ -157,7 +157,7 @@ def _rows(
         title = f"{backend} DS-MBNet {name}"
         yield Row(title, dynamic, case.mixed(), case.madds(), floors)
     images = mixes[EVEN.name].mixed()[:ALONE]
-    yield Row(f"{backend} {RIVAL}", run(RIVAL), images, rivals.madds(rivals.mobilenet_v1()))
+    yield Row(f"{backend} {RIVAL}", run(RIVAL), images, rivals.mobilenet_v1().madds[0])
     for name in rivals.TORCHVISION:
         madds = float(rivals.torchvision_madds(name))
         yield Row(f"{backend} {name}", run(name), images, madds)

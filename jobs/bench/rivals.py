@@ -11,7 +11,7 @@ from torch.fx.experimental.optimization import fuse
 
 from dsnet.inference.fold import End, Folded, Trunk
 from dsnet.models.metadata import IMAGENET_MEAN, IMAGENET_STD
-from dsnet.nn.plan import Conv, GlobalAverage, Linear, Weight
+from dsnet.nn.plan import Conv, GlobalAverage, Linear, Weight, convolutions_madds
 
 # MobileNetV1 (arXiv 1704.04861, table 1): output channels and stride of each separable block.
 MOBILENET_V1: tuple[tuple[int, int], ...] = (
@@ -44,19 +44,9 @@ def mobilenet_v1(size: int = 224, classes: int = 1000) -> Folded:
         Weight(torch.randn(classes, channels), (classes, channels)), torch.zeros(classes)
     )
     trunk = Trunk(tuple(layers), End((GlobalAverage(), linear), 0))
-    return Folded(trunk, 255 * torch.tensor(IMAGENET_MEAN), size, (classes,))
-
-
-def madds(folded: Folded) -> int:
-    """Multiply-adds of convolutions and the linear layer of a network without residuals."""
-    size, count = folded.size, 0
-    for layer in folded.trunk.layers:
-        assert isinstance(layer, Conv)
-        size = -(-size // layer.stride)
-        count += layer.weight.tensor().numel() * size**2
-    assert isinstance(folded.trunk.end, End)
-    linears = [layer for layer in folded.trunk.end.layers if isinstance(layer, Linear)]
-    return count + sum(linear.weight.tensor().numel() for linear in linears)
+    count, _ = convolutions_madds(layers, (size, size))
+    madds = (count + linear.weight.source.numel(),)
+    return Folded(trunk, 255 * torch.tensor(IMAGENET_MEAN), size, (classes,), madds)
 
 
 class FromPixels(nn.Module):

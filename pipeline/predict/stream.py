@@ -53,11 +53,10 @@ def _answers(
 ) -> Callable[[list[str], np.ndarray], list[Row]]:
     if runner.task != "classification":
         raise InputError(f"expected a model that classifies, found one for {runner.task}")
-    classes, madds = runner.metadata["classes"], runner.madds
+    classes = runner.metadata["classes"]
 
     def answer(paths: list[str], pixels: np.ndarray) -> list[Row]:
-        logits, widths = runner(pixels, budget)
-        columns = classified(logits, widths, classes, madds, top_k)
+        columns = classified(*runner(pixels, budget), classes, top_k)
         columns = {"path": [_text(path) for path in paths], **columns}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

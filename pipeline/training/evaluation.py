@@ -62,7 +62,10 @@ class Evaluation:
     routed: Sums
     """Of the dynamic network alone; zeros where nothing was routed."""
     picked: tuple[int, ...]
-    """How many images took each sub-network."""
+    """How many images each sub-network answered."""
+    spent: int | None = None
+    """Multiply-adds of all that the dynamic network ran; None in what was counted before there were
+    looks, when each image ran one sub-network."""
 
     def rows(self, model: DSNet) -> list[EvaluationRow]:
         """Every sub-network and, if any image was routed, the dynamic network."""
@@ -91,6 +94,8 @@ class Evaluation:
 
     def average_madds(self, model: DSNet) -> float:
         """Multiply-adds per image that the gates chose."""
+        if self.spent is not None:
+            return self.spent / self.images
         return sum(n * model.madds(i) for i, n in enumerate(self.picked)) / self.images
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,7 +113,7 @@ class Evaluation:
             routed = Sums({"top1": (data["routed_correct"],)}, {})
         else:
             static, routed = Sums.from_dict(data["static"]), Sums.from_dict(data["routed"])
-        return cls(data["images"], static, routed, tuple(data["picked"]))
+        return cls(data["images"], static, routed, tuple(data["picked"]), data.get("spent"))
 
 
 def standard_error(share: float, images: int) -> float:
@@ -149,7 +154,8 @@ def evaluate(
     """
     n = len(model.space)
     device = next(model.parameters()).device
-    counts = torch.zeros(1 + n, dtype=torch.int64, device=device)  # images, picks of n widths
+    # Images, multiply-adds, and picks of n widths.
+    counts = torch.zeros(2 + n, dtype=torch.int64, device=device)
     sums = _RunningSums(model.task, n + 1, device)
     for inputs, targets in batches:
         counts[0] += len(targets)
@@ -158,14 +164,16 @@ def evaluate(
             if tallies:
                 tallies[index].add(outputs, targets)
         if routed:
-            outputs, widths = model.dynamic(inputs)
+            outputs, widths, madds = model.routed(inputs)
             sums.add(n, outputs, targets)
             if tallies:
                 tallies[n].add(outputs, targets)
-            counts[1:] += torch.bincount(widths, minlength=n)
-    images, *picked = total(counts).tolist()
+            counts[1] += madds.sum()
+            counts[2:] += torch.bincount(widths, minlength=n)
+    images, spent, *picked = total(counts).tolist()
     sums.over_workers()
-    return Evaluation(images, sums.of(slice(n)), sums.of(slice(n, None)), tuple(picked))
+    static, dynamic = sums.of(slice(n)), sums.of(slice(n, None))
+    return Evaluation(images, static, dynamic, tuple(picked), spent)
 
 
 class _RunningSums:

@@ -12,22 +12,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dsnet.runtime.session import Outputs
 from pipeline.predict.serve.policy import Load, Policy
 
 MOST = 16  # images of a batch; the backend takes as many at a time
 LOOKS = 20  # of the policy, per second
 SMOOTH_S = 1.0  # over which arrivals are averaged
 
-Run = Callable[[np.ndarray, float | None], Awaitable[tuple[np.ndarray, np.ndarray]]]
-"""pixels uint8 (n, R, R, 3), budget in multiply-adds or None -> logits (n, classes), widths (n,)"""
+Run = Callable[[np.ndarray, float | None], Awaitable[Outputs]]
+"""pixels uint8 (n, R, R, 3), budget in multiply-adds or None -> what they are answered."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One image's: logits (1, classes), widths (1,), and the budget it was run at."""
+    """One image's: logits (1, classes), widths and madds (1,), and the budget it was run at."""
 
     logits: np.ndarray
     widths: np.ndarray
+    madds: np.ndarray
     budget: float | None
 
 
@@ -122,7 +124,7 @@ class Batches:
         budget = self._spend(batch[0])
         start = time.perf_counter()
         try:
-            logits, widths = await self._run(np.stack([each.pixels for each in batch]), budget)
+            answers = await self._run(np.stack([each.pixels for each in batch]), budget)
         except Exception as error:
             for each in batch:
                 if not each.answer.done():
@@ -133,8 +135,8 @@ class Batches:
         self._seconds += (seconds / len(batch) - self._seconds) * (0.3 if self._seconds else 1)
         for index, each in enumerate(batch):
             if not each.answer.done():
-                rows = slice(index, index + 1)
-                each.answer.set_result(Answer(logits[rows], widths[rows], budget))
+                logits, widths, madds = (column[index : index + 1] for column in answers)
+                each.answer.set_result(Answer(logits, widths, madds, budget))
 
     async def _look(self, policy: Policy) -> None:
         while True:

@@ -203,9 +203,10 @@ class Front:
             self._held -= length
         logits = np.concatenate([answer.logits for answer in answers])
         widths = np.concatenate([answer.widths for answer in answers])
+        madds = np.concatenate([answer.madds for answer in answers])
         for width in widths.tolist():
             self._metrics.width.observe(width)
-        columns = classified(logits, widths, self._about.classes, self._about.madds, top_k)
+        columns = classified(logits, widths, madds, self._about.classes, top_k)
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         spent = self._spending(answers[-1].budget) / max(self._about.route_madds())
         return _answer(rows, headers={BUDGET_HEADER: f"{spent:.4f}"})

@@ -9,6 +9,7 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from dsnet.routing.target import Target
+from dsnet.runtime.session import Outputs
 from pipeline.predict.serve.batches import Run
 from pipeline.predict.serve.prepare import exported
 
@@ -23,8 +24,8 @@ class Network:
         self._folder = tempfile.TemporaryDirectory(prefix="dsnet-serve-")
         self._exported = exported(ray.get(files), self._folder.name, threads=1)
 
-    def __call__(self, pixels: np.ndarray, budget: float | None) -> tuple[np.ndarray, np.ndarray]:
-        """pixels: uint8 (n, R, R, 3), budget: multiply-adds -> logits (n, classes), widths (n,)."""
+    def __call__(self, pixels: np.ndarray, budget: float | None) -> Outputs:
+        """pixels: uint8 (n, R, R, 3), budget: multiply-adds -> as `Exported`."""
         target = None if budget is None else Target(count=round(budget))
         return self._exported(pixels, target)
 
@@ -32,7 +33,7 @@ class Network:
 def steadily(network: DeploymentHandle[Any]) -> Run:
     """Run a batch on a replica; on another one where it died, since nothing is lost by that."""
 
-    async def run(pixels: np.ndarray, budget: float | None) -> tuple[np.ndarray, np.ndarray]:
+    async def run(pixels: np.ndarray, budget: float | None) -> Outputs:
         for _ in range(ATTEMPTS - 1):
             try:
                 return await network.remote(pixels, budget)

@@ -15,8 +15,8 @@ from tests.dsnet.inference.networks import network, pictures
 from tests.dsnet.inference.test_agreement import EXAMPLE
 
 MULTIPLY = {"aten.conv2d", "aten.linear"}
-# The mean from the pixels, the cost times the price, the choice and the routes.
-REST = {"aten.sub", "aten.mul", "aten.eq"}
+# The mean from the pixels, the cost times the price, the choice and the routes, what each costs.
+REST = {"aten.sub", "aten.mul", "aten.eq", "aten.index"}
 
 
 class WeightUses(TorchDispatchMode):

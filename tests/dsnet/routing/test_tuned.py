@@ -130,7 +130,7 @@ def test_heads_that_do_not_fit_are_refused_with_what_is_due(model: DSNet) -> Non
     reduced = gate.reduce.out_features
     with pytest.raises(InputError, match=f"from {reduced} features to 4 routes, found .* to 3"):
         put_heads(model, [make_head(reduced, 3)])
-    with pytest.raises(InputError, match="heads for 1 gates, found 2"):
+    with pytest.raises(InputError, match="for 1 gates and for no look or 3, found 2"):
         put_heads(model, [make_head(reduced, 4)] * 2)
     with pytest.raises(KeyError):
         head_from({"bias": torch.zeros(4)})

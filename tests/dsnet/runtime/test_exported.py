@@ -54,9 +54,10 @@ def test_every_budget_runs_as_in_torch(
     exported = Exported(directory)
     images = pictures(model, 40)
     for budget in (None, *SHARES, 0.8, 1.0):
-        logits, widths = Predictor(directory, budget)(images)
-        found, chosen = exported(images.numpy(), budget)
+        logits, widths, madds = Predictor(directory, budget).routed(images)
+        found, chosen, spent = exported(images.numpy(), budget)
         assert chosen.tolist() == widths.tolist(), budget
+        assert spent.tolist() == madds.tolist() == [model.madds(width) for width in chosen]
         assert np.allclose(found, logits.numpy(), atol=1e-4)
     assert exported.madds == [model.madds(width) for width in model.space]
 

@@ -1,0 +1,118 @@
+"""An exported file held against its model: what it answers, where it routes, what it counts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dsnet.inference.fold import device_of
+from dsnet.inference.images import normalize
+from dsnet.inference.onnx_backend import OnnxBackend
+from dsnet.models.network import DSNet
+from dsnet.models.width import Width
+from dsnet.nn.gate import pick
+from dsnet.nn.look import forbid
+
+TOLERANCE = 1e-3
+_MOVES = 64  # by which a choice is tried
+
+
+@torch.no_grad()
+def compare(
+    model: DSNet,
+    path: Path,
+    *,
+    width: int | Width | None = None,
+    tolerance: float = TOLERANCE,
+    batches: tuple[int, ...] = (0, 1, 5),
+) -> None:
+    """Run an exported file and the model on random images; raise RuntimeError if they differ.
+
+    Logits may differ by `tolerance` times the largest logit or one, whichever is more. A choice
+    may come out the other way only if such a difference in what it looks at decides it.
+    """
+    backend = OnnxBackend(path, threads=1)
+    training = model.training
+    model.eval()
+    try:
+        for images, price in _random(model, batches):
+            logits, widths, madds = backend(images, price)
+            price = model.metadata.price if price is None else price
+            x = normalize(images, model.metadata.mean, model.metadata.std)
+            x = x.to(device_of(model))
+            if width is None:
+                _compare_routes(model, x, price, widths, madds, tolerance)
+            for chosen in widths.unique().tolist():
+                rows = widths == chosen
+                expected = model(x[rows], width=chosen if width is None else width).cpu()
+                error = float((logits[rows] - expected).abs().max())
+                if not error <= tolerance * max(1.0, float(expected.abs().max())):
+                    raise RuntimeError(f"the exported file's logits differ by {error:.2g}")
+    finally:
+        model.train(training)
+
+
+def _compare_routes(
+    model: DSNet, x: Tensor, price: float, widths: Tensor, madds: Tensor, tolerance: float
+) -> None:
+    if not len(x):
+        return
+    _, wanted, counts = (each.cpu() for each in model.routed(x, price))
+    for row in ((wanted != widths) | (counts != madds)).nonzero()[:, 0].tolist():
+        if _is_clear(model, x[row : row + 1], price, tolerance):
+            raise RuntimeError(
+                f"the exported file sends an image to width {int(widths[row])} at "
+                f"{int(madds[row]):,} multiply-adds, the model to {int(wanted[row])} at "
+                f"{int(counts[row]):,}"
+            )
+
+
+def _random(model: DSNet, batches: tuple[int, ...]) -> Iterator[tuple[Tensor, float | None]]:
+    """Images and prices: contrasts of all kinds; no price, 0, and two that lead to either end."""
+    generator = torch.Generator().manual_seed(0)
+    size = model.metadata.resolution
+    for count in batches:
+        noise = torch.randint(0, 256, (count, size, size, 3), generator=generator)
+        dim = torch.linspace(0.1, 1, count)[:, None, None, None]
+        images = (noise * dim).to(torch.uint8)
+        for price in (None, 0.0, 1e4, -1e4):
+            yield images, price
+
+
+def _is_clear(model: DSNet, image: Tensor, price: float, noise: float) -> bool:
+    """Whether no choice for one image (1, 3, H, W) is a close one.
+
+    None is if every gate and every look picks the same when each value that it looks at moves by
+    `noise` of itself, or of one where that is more.
+    """
+    generator = torch.Generator(image.device).manual_seed(0)
+    clear = True
+
+    def picked(head: torch.nn.Module, seen: Tensor, cost: Tensor, first: int = 0) -> int:
+        nonlocal clear
+        moves = torch.randn(_MOVES, seen.shape[1], generator=generator, device=image.device)
+        moves[0] = 0
+        moved = seen + noise * moves * seen.abs().clamp(min=1)
+        choices = pick(forbid(head(moved), first) - price * cost)
+        clear &= bool((choices == choices[0]).all())
+        return int(choices[0])
+
+    path: tuple[int, ...] = ()
+    x, at = image, 0
+    for gate, cost, entries in zip(
+        model.gates, model.gate_costs(image.device), model.space.choices, strict=True
+    ):
+        x, reduced = model.segment(len(path), x, model.space.along(path))
+        assert reduced is not None and gate.slimming is not None
+        at = picked(gate.slimming, reduced, cost)
+        path += (entries[at],)
+    evidence, costs = model.task.evidence(), None
+    while model.looks is not None and at < len(model.looks):
+        costs = model.look_costs(image.device) if costs is None else costs
+        assert evidence is not None
+        answer = model.tail(x, image, model.space[model.space.routes[at]])
+        before, at = at, picked(model.looks[at], evidence(answer), costs[at], at)
+        if at == before:
+            break
+    return clear

@@ -1,0 +1,177 @@
+"""The second look: what a tail concludes of an image decides whether a wider one runs too.
+
+All tails start from one prefix, so a path is the set of tails that an image ran, from the gate's
+choice on, each wider than the one before; the last one answers. It costs the prefix and all of
+them. A routing table has what every tail concludes, so that such a path's loss, measures and cost
+follow from it, and a gate with looks trains on the table as one without.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from dsnet.errors import InputError
+from dsnet.models.network import DSNet
+from dsnet.nn.gate import make_constant, make_head, pick
+from dsnet.nn.look import NEVER, allowed
+from dsnet.routing.table import Head, Paths, RoutingTable
+
+Look = Literal["first", "second", "both"]
+"""first: the gate in the middle alone. second: every image runs one and the same tail first, and
+goes on from what that concludes. both: the gate picks the tail that runs first."""
+
+MOST_ROUTES = 8  # each is in a path or not: 255 paths
+HIDDEN = 16  # units of a look's head, where nobody asks for more
+
+
+@dataclass(frozen=True)
+class LookPaths(Paths):
+    """The paths of one gate with looks: path p ran route r if bit r of p + 1 is set.
+
+    Logits are those of the gate, (N, 1, routes), and of the looks, (N, routes, routes): row r is
+    what the tail of route r concludes, column r is to stop there, column q > r to run route q too.
+
+    costs: of the gate's choices, (routes,), and of the looks', (routes, routes), both as fractions
+    of the widest route's multiply-adds. madds: of each path.
+    starts: the routes that the gate may pick.
+    """
+
+    starts: tuple[int, ...] = ()
+
+    @property
+    def widest(self) -> int:
+        """The path that runs the widest tail, and no other."""
+        return 2 ** (self.routes[0] - 1) - 1
+
+    def heads(
+        self, features: Sequence[Tensor], hidden: int, generator: torch.Generator
+    ) -> list[nn.Module]:
+        """The gate's head, and a head for the look after each route but the widest."""
+        (count,) = self.routes
+        reduced, evidence = (each.shape[2] for each in features)
+        first = (
+            make_constant(reduced, count, self.starts[0])
+            if len(self.starts) == 1
+            else make_head(reduced, count, hidden, generator)
+        )
+        looks = (make_head(evidence, count, hidden or HIDDEN, generator) for _ in range(count - 1))
+        return [first, *looks]
+
+    def logits(self, heads: Sequence[Head], features: Sequence[Tensor]) -> list[Tensor]:
+        """The gate's, and those of all looks, with `NEVER` for what is slimmer."""
+        first, evidence = features
+        (count,) = self.routes
+        rows = [look(evidence[:, route]) for route, look in enumerate(heads[1:])]
+        rows.append(torch.zeros_like(rows[0]))
+        looks = torch.stack(rows, 1).where(allowed(count, evidence.device), NEVER)
+        return [heads[0](first), looks]
+
+    def log_probabilities(self, logits: Sequence[Tensor], price: Tensor | float) -> Tensor:
+        """A path's is the sum over its choices: the first tail, each that follows, and to stop."""
+        choices = [
+            (each - cost * price).log_softmax(-1)
+            for each, cost in zip(logits, self.costs, strict=True)
+        ]
+        return torch.cat([each.flatten(1) for each in choices], 1) @ self._choices()
+
+    def choose(self, logits: Sequence[Tensor], price: float) -> Tensor:
+        """The path of each image, int64 (N,), as `DSNet.route` goes."""
+        (count,) = self.routes
+        at = pick(logits[0][:, 0] - self.costs[0] * price)
+        following = pick(logits[1] - self.costs[1] * price)
+        ran = 1 << at
+        for _ in range(count - 1):
+            at = following[torch.arange(len(at)), at]
+            ran = ran | (1 << at)
+        return ran - 1
+
+    def ends(self, path: Tensor) -> Tensor:
+        """The widest route of each path."""
+        return _widest_of(path + 1, self.routes[0])
+
+    def _choices(self) -> Tensor:
+        """Which choices make which path: float32 (routes + routes², P), ones and zeros."""
+        (count,) = self.routes
+        made = torch.zeros(count + count**2, len(self))
+        for path in range(len(self)):
+            ran = [route for route in range(count) if path + 1 & 1 << route]
+            made[ran[0], path] = 1
+            for here, there in zip(ran, [*ran[1:], ran[-1]], strict=True):
+                made[count + here * count + there, path] = 1
+        return made
+
+
+def check_looks(model: DSNet) -> None:
+    """Raise InputError for a network that cannot look again.
+
+    It has several gates or none, too few or too many routes, or a task whose answers tell nothing
+    of themselves.
+    """
+    gates, routes = len(model.architecture.gates), len(model.space.routes)
+    if gates != 1 or not 2 <= routes <= MOST_ROUTES:
+        raise InputError(
+            f"a second look: expected one gate with 2 to {MOST_ROUTES} routes, found {gates} with "
+            f"{routes}; restrict model.routes or set gate.look to first"
+        )
+    if model.task.evidence() is None:
+        raise InputError(
+            f"a second look decides by what an answer tells of itself, and those of "
+            f"{model.task.name} tell nothing: set gate.look to first"
+        )
+
+
+def evidence_size(model: DSNet) -> int:
+    """How many numbers the evidence of an answer has. The network must be one that looks again."""
+    evidence = model.task.evidence()
+    assert evidence is not None
+    return evidence.size(model.architecture.num_classes)
+
+
+def look_paths(model: DSNet, starts: Sequence[int] | None = None) -> LookPaths:
+    """The paths of a network that looks again.
+
+    starts: the routes that may run first, by position; None: all. Raises InputError as
+    `check_looks`.
+    """
+    check_looks(model)
+    routes = model.space.routes
+    count = len(routes)
+    prefix = model.prefix_madds()
+    tails = [model.madds(route) - prefix for route in routes]
+    madds = [
+        prefix + sum(tail for route, tail in enumerate(tails) if ran & 1 << route)
+        for ran in range(1, 2**count)
+    ]
+    (cost,) = model.gate_costs()
+    return LookPaths(
+        routes=(count,),
+        madds=torch.tensor(madds).double(),
+        costs=(cost.float().cpu(), model.look_costs().float().cpu()),
+        starts=tuple(range(count) if starts is None else starts),
+    )
+
+
+def look_again(table: RoutingTable, paths: LookPaths) -> RoutingTable:
+    """The table of the same images with looks: `paths` in place of the routes.
+
+    Raises InputError for a table that was made without evidence.
+    """
+    if table.evidence is None:
+        raise InputError("a second look: expected a routing table with evidence, found one without")
+    ends = paths.ends(torch.arange(len(paths)))
+    return replace(
+        table,
+        paths=paths,
+        features=(table.features[0], table.evidence),
+        losses=table.losses[:, ends],
+        measures={name: values[:, ends] for name, values in table.measures.items()},
+        confidences=None if table.confidences is None else table.confidences[:, ends],
+    )
+
+
+def _widest_of(ran: Tensor, count: int) -> Tensor:
+    """The highest bit that is set, of `count`."""
+    return (ran[..., None] >> torch.arange(count) > 0).sum(-1) - 1
