@@ -132,11 +132,11 @@ def signature(model: DSNet) -> ModelSignature:
 
 
 def _copy_code(folder: Path) -> None:
-    """`dsnet` without what only trains or converts."""
+    """`dsnet` without what only trains, converts or starts the command line."""
     shutil.copytree(
         Path(dsnet.__file__).parent,
         folder / "dsnet",
-        ignore=shutil.ignore_patterns("__pycache__", "training", "official.py"),
+        ignore=shutil.ignore_patterns("__pycache__", "training", "official.py", "command.py"),
     )
 
 
