@@ -1,9 +1,11 @@
 """Pictures in, a gated model in the registry out: what a chain promises, on real parts."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -133,6 +135,23 @@ def test_an_evaluation_s_run_has_the_plot_and_the_calibration_error_of_every_wid
     assert logged.keys() >= errors
     dynamic = result.version.metrics["calibration_error"]
     assert dynamic == logged["calibration_error/dynamic"] and 0 < dynamic < 1
+
+
+def test_a_card_draws_widths_and_gate_as_they_were_counted_when_it_was_made(
+    result: ChainResult,
+) -> None:
+    folder = Path(unquote(urlsplit(result.version.source).path))
+    card, drawing = (folder / "README.md").read_text(), (folder / "accuracy.svg").read_text()
+    assert "](accuracy.svg)" in card and "held-out training images" in card
+    reached = json.loads(result.version.tags["reached"])
+    assert [*reached["widths"]] == ["0", "1", "2", "3"] and reached["budgets"] == {}
+    assert f"| {reached['widths']['2']:.4f} |" in card
+    assert re.findall("<title>([^:]+): ", drawing) == [
+        *(f"width {width}" for width in range(4)),
+        "as the gate chooses",
+    ]
+    supernet = Path(unquote(urlsplit(result.versions[0].source).path)) / "accuracy.svg"
+    assert "gate" not in re.findall("<title>([^:]+): ", supernet.read_text())
 
 
 def test_a_chain_s_version_has_a_report_of_its_evaluation(
