@@ -24,7 +24,7 @@ from jobs.output import claim_stdout
 COMMANDS = {
     "run": "Run the whole chain of a configuration, from pictures to a registered model.",
     "sweep": "Train a gate for each of several targets: what does each budget buy?",
-    "report": "Write the report of a sweep as one HTML page.",
+    "report": "Write the report of a sweep or a version as one HTML page.",
     "submit": "Run a chain on a Ray cluster, as a Ray job.",
     "ingest": "Write pictures to a .beton file, the format that training reads.",
     "evaluate": "Measure a model on other data: every width, routed, by class.",

@@ -121,7 +121,7 @@ def _settled(
     reached = points(rows, model, config.gate.target)
     warn(doubts(*reached, model.task.headline, images, labels))
     targets = [] if config.gate.target is None else [config.gate.target]
-    return settle(version, targets, images, labels), rows
+    return settle(version, targets, images, labels, config.promotion), rows
 
 
 def make_supernet(job: Job) -> Version:

@@ -23,6 +23,10 @@ class Tally(ABC):
         """Count a batch."""
 
     @abstractmethod
+    def sums(self) -> list[Tensor]:
+        """What is counted, to be read and written: those of several workers add up."""
+
+    @abstractmethod
     def figures(self, classes: Sequence[str]) -> dict[str, Any]:
         """Plain values, for JSON. classes: the names of the labels, where there are any."""
 

@@ -27,14 +27,18 @@ class ClassTally(Tally):
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
         """Logits (N, K) and labels, int64 (N,)."""
-        confidence, answers = outputs.detach().double().cpu().softmax(1).max(1)
-        targets = targets.cpu()
-        k = len(self.confusion)
-        self.confusion += torch.bincount(targets * k + answers, minlength=k * k).view(k, k)
+        highest = outputs.detach().double().softmax(1).max(1)
+        confidence, answers, targets = highest.values.cpu(), highest.indices.cpu(), targets.cpu()
+        cells = targets * len(self.confusion) + answers
+        # Not a bincount, which would be as large as the matrix for every batch.
+        self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
         bins = (confidence * BINS).long().clamp(max=BINS - 1)
         self.images += torch.bincount(bins, minlength=BINS)
         self.right += torch.bincount(bins[answers == targets], minlength=BINS)
         self.sure += torch.bincount(bins, weights=confidence, minlength=BINS)
+
+    def sums(self) -> list[Tensor]:
+        return [self.confusion, self.images, self.right, self.sure]
 
     def accuracy(self) -> Tensor:
         """Of each class the share of its images that is right, float64 (K,); NaN without images."""

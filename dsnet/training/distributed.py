@@ -1,6 +1,6 @@
 """What several workers agree on: gradients, in pieces and once a step; all else in one call."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -149,6 +149,21 @@ def total(counts: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(counts)
     return counts
+
+
+def total_each(tensors: Sequence[Tensor], device: torch.device) -> None:
+    """Replace each of `tensors` by its sum over all workers, in place: one call for each dtype.
+
+    device: where the workers' calls run; the tensors may be elsewhere.
+    """
+    if not _several_workers():
+        return
+    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):  # in one order everywhere
+        members = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = total(_flat(members).to(device))
+        parts = flat.split([tensor.numel() for tensor in members])
+        for tensor, part in zip(members, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def least(values: Tensor) -> Tensor:

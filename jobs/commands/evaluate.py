@@ -71,15 +71,13 @@ def command(
 def _draw(measured: "Measured", file: Path) -> None:
     from dsnet.errors import InputError
     from dsnet.files import atomic_file
-    from dsnet.tasks.class_tally import ClassTally
     from pipeline.report.classes import classes
 
-    tallies = [each for each in measured.tallies if isinstance(each, ClassTally)]
-    if not tallies:
+    figures = dict(zip((row.name for row in measured.rows), measured.figures, strict=True))
+    if not all("confusion" in each for each in measured.figures):
         raise InputError("--plot: expected a classifier, found a model of another task")
-    names = [row.name for row in measured.rows]
     with atomic_file(file) as temporary:
-        temporary.write_text(classes(names, tallies, measured.classes))
+        temporary.write_text(classes(figures))
 
 
 def _print(measured: "Measured", model: "DSNet") -> None:
@@ -94,9 +92,9 @@ def _print(measured: "Measured", model: "DSNet") -> None:
         ]
         for row in measured.rows
     ]
-    if measured.tallies:
+    if all("calibration_error" in figures for figures in measured.figures):
         columns.append("calibration error")
-        for cells, tally in zip(rows, measured.tallies, strict=True):
-            cells.append(f"{tally.figures(measured.classes)['calibration_error']:.2%}")
+        for cells, figures in zip(rows, measured.figures, strict=True):
+            cells.append(f"{figures['calibration_error']:.2%}")
     data = measured.data
     print_table(columns, rows, f"{data.samples:,} images of {data.source} {data.split}")

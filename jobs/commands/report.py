@@ -1,4 +1,4 @@
-"""dsnet report: the page of a sweep."""
+"""dsnet report: the page of a sweep, or of what a version reaches."""
 
 from pathlib import Path
 
@@ -12,14 +12,17 @@ from jobs.output import print_path, working
 @click.argument("out", metavar="OUT.html", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(source: str, out: Path, as_json: bool) -> None:
-    """Write the report of a sweep as one HTML page that needs nothing else.
+    """Write a report as one HTML page that needs nothing else.
 
     MODEL_OR_SWEEP is a models:/ URI or a model directory that a sweep registered, or the sweep's
-    own folder or frontier.parquet, from which the page is drawn anew.
+    own folder or frontier.parquet, from which the page is drawn anew. Of a models:/ URI that
+    a chain registered it is what the version reaches on the test images, width by width and class
+    by class.
 
     \b
     Examples:
       dsnet report models:/digits@target-50pct report.html
+      dsnet report models:/digits@champion report.html
       dsnet report ~/.dsnet/train/sweeps/digits-0123456789ab report.html
     """
     with working():

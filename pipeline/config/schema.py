@@ -323,6 +323,16 @@ class Evaluate(Section):
     """Images per worker and step."""
 
 
+class Promotion(Section):
+    """When a new version takes the champion's place; no stage reads this."""
+
+    tolerance: NotNegative | None = None
+    """How much worse than the champion it may be, in the headline's own units (0.005 is half a
+    point of top-1); null: two standard errors of the difference over the test images."""
+    cost: NotNegative = 0.01
+    """Share by which its average multiply-adds may exceed the champion's."""
+
+
 class Config(Section):
     """A whole chain: data in, registered models out."""
 
@@ -342,6 +352,7 @@ class Config(Section):
     table: Table = Table()
     sweep: Sweep = Sweep()
     evaluate: Evaluate = Evaluate()
+    promotion: Promotion = Promotion()
 
     @field_validator("name")
     @classmethod

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from dsnet import DSNet, normalize
 from dsnet.errors import InputError
-from dsnet.tasks import Tally
 from dsnet.text import shown
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
-from pipeline.training.evaluation import EvaluationRow, evaluate
+from pipeline.training.evaluation import EvaluationRow, evaluate, new_tallies
 
 _SHOWN = 5
 
@@ -26,16 +25,13 @@ class Measured:
     """What a model reaches on a set of images."""
 
     data: Manifest
-    classes: tuple[str, ...]
-    """Names of the model's labels, where it has any."""
     rows: list[EvaluationRow]
     """Every sub-network and, where its gates are trained, the dynamic network."""
-    tallies: list[Tally]
-    """What the task counts beside, of each row; none where its measures tell all."""
+    figures: list[dict[str, Any]]
+    """What the task's tallies tell, of each row; empty where its measures tell all."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        counted = [tally.figures(self.classes) for tally in self.tallies] or [{}] * len(self.rows)
         return {
             "source": self.data.source,
             "split": self.data.split,
@@ -43,7 +39,7 @@ class Measured:
             "images": self.data.samples,
             "rows": [
                 {**row.to_dict(), **figures}
-                for row, figures in zip(self.rows, counted, strict=True)
+                for row, figures in zip(self.rows, self.figures, strict=True)
             ],
         }
 
@@ -55,10 +51,7 @@ def measure(model: DSNet, data: Manifest, config: Config) -> Measured:
     for images of a class that the model does not have.
     """
     labels = torch.tensor(_labels(model, data)) if model.task.labelled else None
-    n = len(model.space)
-    networks = n + model.gates_trained
-    made = [model.task.tally(model.architecture.num_classes) for _ in range(networks)]
-    tallies = [tally for tally in made if tally is not None]
+    tallies = new_tallies(model, routed=model.gates_trained)
     loader = Loader(
         data.beton,
         batch_size=config.evaluate.batch_size,
@@ -81,7 +74,9 @@ def measure(model: DSNet, data: Manifest, config: Config) -> Measured:
                 progress.update(done)
 
         counts = evaluate(model, batches(), routed=model.gates_trained, tallies=tallies)
-    return Measured(data, model.metadata.classes, counts.rows(model), tallies)
+    rows = counts.rows(model)
+    figures = [tally.figures(model.metadata.classes) for tally in tallies] or [{}] * len(rows)
+    return Measured(data, rows, figures)
 
 
 def _labels(model: DSNet, data: Manifest) -> list[int]:

@@ -1,12 +1,21 @@
-"""The report of whatever has one: a registered model, a model directory, a sweep."""
+"""The report of whatever has one: a sweep, what it has registered, an evaluated version."""
 
+import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import dsnet
 from dsnet.errors import InputError
 from dsnet.files import atomic_file
+from pipeline.report.evaluation_page import write_evaluation_page
 from pipeline.report.page import write_page
 from pipeline.report.results import read_results
+from pipeline.store.version import EVALUATE_RUN
+from pipeline.training.evaluation import BY_CLASS
+
+if TYPE_CHECKING:
+    from pipeline.store.version import Version
 
 REPORT, FRONTIER = "report.html", "frontier.parquet"
 
@@ -14,7 +23,8 @@ REPORT, FRONTIER = "report.html", "frontier.parquet"
 def find_report(source: str, out: Path) -> None:
     """Write the report of a models:/ URI, a model directory, or a sweep's folder or Parquet file.
 
-    Raises InputError if `source` has none.
+    A version's is its sweep's, or of what was counted of it on the test images. Raises InputError
+    if `source` has none.
     """
     if source.startswith("models:"):
         from pipeline.store import registry, tracking  # MLflow takes seconds to import
@@ -22,7 +32,11 @@ def find_report(source: str, out: Path) -> None:
         tracking.configure()
         with tempfile.TemporaryDirectory() as folder:
             version = registry.resolve(source)
-            _from_folder(registry.pull(version.uri, Path(folder, "model")), source, out)
+            model = registry.pull(version.uri, Path(folder, "model"))
+            if (model / REPORT).is_file() or "evaluation" not in version.tags:
+                _from_folder(model, source, out)
+            else:
+                write_evaluation_page(version, dsnet.load(model), _figures(version, folder), out)
         return
     path = Path(source)
     if path.is_file():
@@ -33,12 +47,22 @@ def find_report(source: str, out: Path) -> None:
         _from_folder(path, source, out)
 
 
+def _figures(version: "Version", folder: str) -> dict[str, Any]:
+    """What was counted class by class, by network; empty where it was not."""
+    from pipeline.store import tracking
+
+    run = version.tags.get(EVALUATE_RUN)
+    file = tracking.artifact_of(run, BY_CLASS, Path(folder)) if run else None
+    return json.loads(file.read_text()) if file else {}
+
+
 def _from_folder(folder: Path, source: str, out: Path) -> None:
     page = folder / REPORT
     if not page.is_file():
         raise InputError(
-            f"{source}: expected a model that a sweep registered or a sweep's folder, found no "
-            f"{REPORT} and no {FRONTIER} in it; make one with dsnet sweep"
+            f"{source}: expected a sweep's folder, a model that a sweep registered, or a version "
+            f"that was measured on test images, found no {REPORT} and no {FRONTIER} in it; make "
+            "one with dsnet sweep or dsnet run"
         )
     with atomic_file(out) as temporary:
         temporary.write_bytes(page.read_bytes())

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -59,22 +60,10 @@ def write_page(results: Results, path: Path) -> None:
 
 def render(results: Results) -> str:
     """The page as HTML. It loads nothing from anywhere, and its policy forbids it to."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "short": short,
-        "ramp": ramp,
-        "off_target": _OFF_TARGET.difference,
-        "sentence": sentence,
-    }
     images, chosen = results.images, results.chosen
     gains = [gain(results, row) for row in chosen]
-    return environment.get_template("page.html").render(
+    return render_template(
+        "page.html",
         about=results.about,
         headline=results.headline,
         others=results.task.measures[1:],
@@ -91,9 +80,27 @@ def render(results: Results) -> str:
         images=images,
         by_class=[class_bars(images, counts) for counts in images.by_class],
         by_confidence=[confidence_bars(images, counts) for counts in images.by_confidence],
-        style=(_HERE / "style.css").read_text(),
         script=(_HERE / "script.js").read_text(),
     )
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A page of this folder, with the style that all have."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "short": short,
+        "ramp": ramp,
+        "off_target": _OFF_TARGET.difference,
+        "sentence": sentence,
+    }
+    style = (_HERE / "style.css").read_text()
+    return environment.get_template(name).render(style=style, **values)
 
 
 def gain(results: Results, row: Row) -> Gain:

@@ -21,21 +21,21 @@ def pareto(results: Results, width: int, height: int) -> str:
     headline = results.headline
     curve, static, oracle = (results.of_kind(kind) for kind in (CURVE, STATIC, ORACLE))
     gates = results.of_kind(GATE)
-    known = [_point(row) for row in oracle]
+    known = [point_of(row) for row in oracle]
     if known and static:
         # Past its end, more multiply-adds bring the oracle nothing.
-        known.append((_point(static[-1])[0], known[-1][1]))
+        known.append((point_of(static[-1])[0], known[-1][1]))
     lines = {
         "oracle": known,
-        "static": [_point(row) for row in static],
-        "lot": [(_point(row)[0], by_lot(results, row)) for row in curve],
-        "curve": [_point(row) for row in curve],
+        "static": [point_of(row) for row in static],
+        "lot": [(point_of(row)[0], by_lot(results, row)) for row in curve],
+        "curve": [point_of(row) for row in curve],
     }
-    return _drawing(
+    return drawing(
         f"{Words.of(headline).title} against average multiply-adds",
         lines,
         [*static, *gates],
-        _point,
+        point_of,
         headline,
         lambda value, digits: replace(headline, digits=digits).text(value),
         (width, height),
@@ -49,20 +49,20 @@ def gains(results: Results, width: int, height: int) -> str:
     words, unit = Words.of(headline), f", in {headline.steps}" if headline.steps else ""
 
     def above(row: Row) -> Point:
-        madds, value = _point(row)
+        madds, value = point_of(row)
         return madds, value - headline.of_error(level.at(madds))
 
     def by_chance(row: Row) -> Point:
-        madds = _point(row)[0]
+        madds = point_of(row)[0]
         return madds, by_lot(results, row) - headline.of_error(level.at(madds))
 
-    ends = [_point(row)[0] for row in static]
+    ends = [point_of(row)[0] for row in static]
     lines = {
         "static": [(min(ends), 0.0), (max(ends), 0.0)],
         "lot": [by_chance(row) for row in curve],
         "curve": [above(row) for row in curve],
     }
-    return _drawing(
+    return drawing(
         f"{words.title} {words.above} the best static width{unit}, against average multiply-adds",
         lines,
         [*static, *gates],
@@ -73,7 +73,7 @@ def gains(results: Results, width: int, height: int) -> str:
     )
 
 
-def _drawing(
+def drawing(
     name: str,
     lines: dict[str, list[Point]],
     rows: Sequence[Row],
@@ -199,7 +199,8 @@ class _Axes:
         return f'<{shape} class="dot {kind}" {where}>{title}</{shape}>'
 
 
-def _point(row: Row) -> Point:
+def point_of(row: Row) -> Point:
+    """Where a row lies: multiply-adds, and what they buy."""
     return row.madds or 0.0, row.value or 0.0
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 
 import dsnet
+from pipeline.runner.by_class import log_by_class
 from pipeline.runner.find_or_train import run_stage
 from pipeline.runner.job import Job, headline
 from pipeline.runner.summary import summary
@@ -11,6 +12,7 @@ from pipeline.stages.evaluate import STAGE
 from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
+from pipeline.store.version import EVALUATE_RUN
 from pipeline.training.evaluation import Evaluation
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
         inputs = STAGE.inputs.of(Upstream(job.config, job.dataset, directory))
         outcome = run_stage(job, STAGE, inputs, key, run)
+        more = log_by_class(run, outcome.directory)
+        run_id = run.id or ""
     model = dsnet.load(directory)
     logger.info("%s", summary("evaluate", outcome.metrics, outcome.seconds, model.task.headline))
     found = Evaluation.from_dict(outcome.metrics["evaluation"])
@@ -48,10 +52,11 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
     tags = {
         "evaluated_on": "test",
         "evaluation": json.dumps(found.to_dict()),
+        EVALUATE_RUN: run_id,
         # Last: what it is found by next time must not be there before the counts are.
         EVALUATED: key,
     }
-    return registry.annotate(version, tags, headline(found, model))
+    return registry.annotate(version, tags, headline(found, model) | more)
 
 
 def counts(version: Version) -> Evaluation:

@@ -11,6 +11,7 @@ from pipeline.runner.register import register_model
 from pipeline.runner.summary import summary
 from pipeline.stages.stage import Inputs, Stage, T, Upstream
 from pipeline.store import tracking
+from pipeline.store.card import Reached
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
@@ -47,7 +48,18 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
                 run.text(drawing, f"{model.task.headline.name}.svg")
             metrics = headline(counts, model)
             origin = start.version if start else parent
-            return register_model(job, stage.spec.name, name, model, metrics, key, run, origin)
+            widths = {i: row.value for i, row in enumerate(counts.rows(model)[: len(model.space)])}
+            return register_model(
+                job,
+                stage.spec.name,
+                name,
+                model,
+                metrics,
+                key,
+                run,
+                origin,
+                reached=Reached(counts.images, widths),
+            )
 
     return find_or_make(job, stage.spec.name, name, key, trained)
 

@@ -4,9 +4,10 @@ import logging
 import time
 
 from dsnet import DSNet
-from dsnet.routing import MAX_PATHS
+from dsnet.routing import MAX_PATHS, RoutingTable
 from dsnet.routing.tuned import fitted
 from pipeline.config import Config
+from pipeline.report.frontier import static_rows
 from pipeline.runner.find_or_train import find_or_make, find_or_train
 from pipeline.runner.job import GATE, Job
 from pipeline.runner.register import register_model
@@ -16,6 +17,7 @@ from pipeline.runner.tables import make_tables
 from pipeline.stages import gate as gate_stage
 from pipeline.stages import table, table_gate
 from pipeline.store import tracking
+from pipeline.store.card import Reached
 from pipeline.store.registry import Version
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,13 @@ def gate(job: Job, supernet: Version) -> Version:
     if by_table(job.config, model):
         return gate_by_table(job, supernet, model)
     return straight_through(job, supernet)
+
+
+def every_width(model: DSNet, table: RoutingTable) -> dict[int, float]:
+    """By index of a sub-network, the mean of the headline with every image of a table at it."""
+    names = [f"width {route}" for route in model.space.routes]
+    rows = zip(model.space.routes, static_rows(table, names), strict=True)
+    return {route: row.value for route, row in rows if row.value is not None}
 
 
 def by_table(config: Config, model: DSNet) -> bool:
@@ -76,6 +85,7 @@ def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
                 run,
                 supernet,
                 gates=[ours],
+                reached=Reached(len(holdout), every_width(model, holdout)),
             )
 
     return find_or_make(job, GATE, job.config.name, key, trained)

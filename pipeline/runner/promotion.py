@@ -6,12 +6,13 @@
 - is for the same task, and compared by the same measure, its headline,
 - was counted on the same data (the tag `dataset_digest`),
 - is for the same target (the tag `target`; no target is a kind of its own): another is no contest,
-- costs the same or less: at most 1% more on average, by which two gates for one target differ,
-- is not worse by more than two standard errors of the difference, which takes the two for
-  independent. Of two shares (top-1) on n1 and n2 test images it is
-  sqrt(p1 (1 - p1) / n1 + p2 (1 - p2) / n2) (Agresti, An Introduction to Categorical Data Analysis,
-  2.2.1); of other means the root of the sum of their squared standard errors, which stand among the
-  versions' metrics.
+- costs the same or less: at most `promotion.cost` more on average, 1% where nothing else is said,
+  by which two gates for one target differ,
+- is not worse by more than `promotion.tolerance`; where that is not set, by more than two standard
+  errors of the difference, which takes the two for independent. Of two shares (top-1) on n1 and n2
+  test images it is sqrt(p1 (1 - p1) / n1 + p2 (1 - p2) / n2) (Agresti, An Introduction to
+  Categorical Data Analysis, 2.2.1); of other means the root of the sum of their squared standard
+  errors, which stand among the versions' metrics.
 
 A classifier at chance level does not become champion, the first no more than a later one. What
 comes of it is told in one line.
@@ -39,7 +40,7 @@ from filelock import FileLock
 from dsnet.errors import InputError
 from dsnet.routing.target import Target
 from dsnet.tasks import Measure
-from pipeline.config import home
+from pipeline.config import Promotion, home
 from pipeline.store import registry
 from pipeline.store.aliases import target_alias
 from pipeline.store.registry import CHAMPION, Version
@@ -51,17 +52,22 @@ logger = logging.getLogger(__name__)
 PREVIOUS = "previous"
 SETTLED = "promotion"
 NO_TARGET = "none"
-SAME_COST = 0.01
-"""Share by which an average may exceed the champion's and still count as the same."""
+RULE = Promotion()
+"""Where a configuration says nothing else."""
 
 
 def settle(
-    version: Version, targets: Sequence[Target], images: int, labels: Labels | None
+    version: Version,
+    targets: Sequence[Target],
+    images: int,
+    labels: Labels | None,
+    rule: Promotion = RULE,
 ) -> Version:
     """Give a version made and counted for `targets` the aliases that are its due, once.
 
     Where nobody asks, it runs at the middle one of its targets; its metrics are that one's, on so
-    many test images. labels: their classes; None for a task without.
+    many test images. labels: their classes; None for a task without. rule: by which it may become
+    champion.
     """
     with _alone(version.name):
         version = registry.resolve(version.uri)  # another process may have settled it
@@ -77,7 +83,7 @@ def settle(
         version = registry.annotate(version, tags, {})
         _point_targets(version, targets)
         present = champion(version.name)
-        promoted, line = verdict(present, version, labels)
+        promoted, line = verdict(present, version, labels, rule)
         if promoted:
             _crown(version, present)
         logger.log(logging.INFO if promoted else logging.WARNING, "%s", line)
@@ -133,7 +139,9 @@ def champion(name: str) -> Version | None:
     return _holders(name).get(CHAMPION)
 
 
-def verdict(present: Version | None, new: Version, labels: Labels | None) -> tuple[bool, str]:
+def verdict(
+    present: Version | None, new: Version, labels: Labels | None, rule: Promotion = RULE
+) -> tuple[bool, str]:
     """Whether `new` becomes champion, and the line that tells why or why not.
 
     present: the champion, None where there is none. labels: of the data that `new` is of; None for
@@ -149,17 +157,17 @@ def verdict(present: Version | None, new: Version, labels: Labels | None) -> tup
         return False, f"{stays}, {ours} is not promoted: {level}; {by_hand}"
     if present is None:
         return True, f"champion of {name} is now {ours}, the first"
-    if reason := reason_against(present, new):
+    if reason := reason_against(present, new, rule):
         return False, f"{stays}, {ours} is not promoted: {reason}; {by_hand}"
-    error = _amount(new.headline, 2 * _difference_error(present, new))
+    allowed, kind = _tolerance(present, new, rule)
     return True, (
         f"champion of {name} is now {ours}, after {_told(present)}: same data and target, no "
-        f"costlier, not {_worse(new.headline)} by more than two standard errors of the difference "
-        f"({error} {new.headline.steps}); back: dsnet rollback {name}"
+        f"costlier, not {_worse(new.headline)} by more than {kind} "
+        f"({_amount(new.headline, allowed)} {new.headline.steps}); back: dsnet rollback {name}"
     )
 
 
-def reason_against(present: Version, new: Version) -> str | None:
+def reason_against(present: Version, new: Version, rule: Promotion = RULE) -> str | None:
     """Why `new` may not take the place of the champion `present`, by the rule; None if it may."""
     if new.version < present.version:
         return "it is older"
@@ -173,7 +181,11 @@ def reason_against(present: Version, new: Version) -> str | None:
     if present.tags["dataset_digest"] != new.tags["dataset_digest"]:
         return "it was trained and counted on other data"
     for version in (present, new):
-        if missing := _needed(version.headline) - version.tags.keys() - version.metrics.keys():
+        if (
+            missing := _needed(version.headline, rule)
+            - version.tags.keys()
+            - version.metrics.keys()
+        ):
             return f"{version.uri} does not say its {' and '.join(sorted(missing))}"
     if present.tags["target"] != new.tags["target"]:
         return (
@@ -181,14 +193,16 @@ def reason_against(present: Version, new: Version) -> str | None:
             f"{present.tags['target']})"
         )
     cost, limit = new.metrics["average_madds"], present.metrics["average_madds"]
-    if cost > (1 + SAME_COST) * limit:
-        return f"it costs {cost / limit - 1:.1%} more on average"
+    if cost > (1 + rule.cost) * limit:
+        more = f"{cost / limit - 1:.1%} more on average"
+        return f"it costs {more}, and promotion.cost allows {rule.cost:.1%}"
     headline = new.headline
-    more = headline.error(new.value) - headline.error(present.value)
-    if more > (allowed := 2 * _difference_error(present, new)):
+    worse = headline.error(new.value) - headline.error(present.value)
+    allowed, kind = _tolerance(present, new, rule)
+    if worse > allowed:
         return (
-            f"it is {_worse(headline)} by {_amount(headline, more)} {headline.steps}, more than "
-            f"two standard errors of the difference ({_amount(headline, allowed)})"
+            f"it is {_worse(headline)} by {_amount(headline, worse)} {headline.steps}, more than "
+            f"{kind} ({_amount(headline, allowed)})"
         )
     return None
 
@@ -215,9 +229,18 @@ def _told(version: Version) -> str:
     return f"{version.uri} ({reached} at {madds:,.0f} MAdds)"
 
 
-def _needed(headline: Measure) -> set[str]:
+def _needed(headline: Measure, rule: Promotion) -> set[str]:
     """The tags and metrics without which a version cannot be compared."""
+    if rule.tolerance is not None:
+        return {"target"}
     return {"target", "test_images"} | (set() if headline.share else {stderr_name(headline)})
+
+
+def _tolerance(present: Version, new: Version, rule: Promotion) -> tuple[float, str]:
+    """How much worse `new` may be, in the headline's own units, and what that is."""
+    if rule.tolerance is not None:
+        return rule.tolerance, "promotion.tolerance"
+    return 2 * _difference_error(present, new), "two standard errors of the difference"
 
 
 def _difference_error(one: Version, other: Version) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import dsnet
@@ -12,8 +12,12 @@ from dsnet.inference.export import write_onnx
 from dsnet.routing.tuned import TunedGate
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
+from pipeline.report.accuracy import accuracy_file
+from pipeline.report.results import GATE as ROUTED
+from pipeline.report.results import STATIC, Row
 from pipeline.runner.job import GATE, Job
 from pipeline.store import registry
+from pipeline.store.card import REACHED, Reached
 from pipeline.store.code_version import code_version
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
@@ -35,12 +39,14 @@ def register_model(
     evaluated_on: str = "holdout",
     aliases: Sequence[str] = (),
     attach: Callable[[Path], object] | None = None,
+    reached: Reached | None = None,
 ) -> Version:
     """Make `model` the next version of `name`, with where it comes from and what it reaches.
 
     metrics: the headline's mean and average_madds at least, on the images that `evaluated_on` says.
     key: the stage's fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
-    puts further files into the model directory. A gated network goes with its ONNX file.
+    puts further files into the model directory. reached: what the card shows and draws. A gated
+    network goes with its ONNX file.
     """
     with tempfile.TemporaryDirectory() as folder:
         directory = dsnet.save(model, Path(folder, "model"), gates)
@@ -67,12 +73,32 @@ def register_model(
                 "holdout": holdout_tag(job.config),
                 "task": model.task.name,
                 "headline": model.task.headline.name,
+                **({REACHED: reached.json()} if reached else {}),
             },
             metrics=metrics,
             aliases=aliases,
+            picture=accuracy_file(_points(model, metrics, reached), model.task.headline)
+            if reached
+            else None,
         )
         job.keep(version, directory)
         return version
+
+
+def _points(model: dsnet.DSNet, metrics: Mapping[str, float], reached: Reached) -> list[Row]:
+    """Of every width and every budget; of the gate as it is, where there are no budgets."""
+    rows = [
+        Row(STATIC, f"width {index}", madds=float(model.madds(index)), value=value)
+        for index, value in reached.widths.items()
+    ]
+    budgets = {f"budget {target}": point for target, point in reached.budgets.items()}
+    if model.gates_trained and not budgets:
+        point = metrics["average_madds"], metrics[model.task.headline.name]
+        budgets = {"as the gate chooses": point}
+    return rows + [
+        Row(ROUTED, name, madds=madds, value=value, chosen=True)
+        for name, (madds, value) in budgets.items()
+    ]
 
 
 def data_tag(dataset: Dataset) -> str:

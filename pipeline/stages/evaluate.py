@@ -11,7 +11,7 @@ from torch import Tensor
 import dsnet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.evaluation import evaluate
+from pipeline.training.evaluation import BY_CLASS, evaluate, new_tallies
 
 if TYPE_CHECKING:  # it brings Ray Train
     from pipeline.training.worker import Worker
@@ -49,13 +49,19 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
             yield batch
             worker.progress(done, len(loader))
 
-    counts = evaluate(model, batches()).to_dict()
+    tallies = new_tallies(model)
+    found = evaluate(model, batches(), tallies=tallies)
+    counts = found.to_dict()
+
+    def write(folder: Path) -> None:
+        (folder / "evaluation.json").write_text(json.dumps(counts))
+        if tallies:
+            rows = zip(found.rows(model), tallies, strict=True)
+            figures = {row.name: tally.figures(model.metadata.classes) for row, tally in rows}
+            (folder / BY_CLASS).write_text(json.dumps(figures, separators=(",", ":")))
+
     # Ray Train hands on what comes with a checkpoint.
-    worker.report(
-        {"evaluation": counts},
-        lambda folder: (folder / "evaluation.json").write_text(json.dumps(counts)),
-        final=True,
-    )
+    worker.report({"evaluation": counts}, write, final=True)
 
 
 STAGE = Stage(SPEC, Inputs, loop)

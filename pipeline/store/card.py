@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dsnet import DSNet
@@ -9,7 +10,28 @@ from dsnet.routing.tuned import TunedGate
 
 FACTS = "facts"
 """Tag of a version: what its card needs to know of the network, as JSON."""
+REACHED = "reached"
+"""Tag of a version: `Reached`, as JSON."""
+PICTURE = "accuracy.svg"
+"""Drawing of the same, beside the card."""
 _LONGEST = 5000
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a model reaches by its headline on the images that the tag `evaluated_on` names.
+
+    images: how many. widths: by index of a sub-network, the mean. budgets: by target as it was
+    asked for, multiply-adds per image and the mean; none where one gate was made and no sweep.
+    """
+
+    images: int
+    widths: dict[int, float]
+    budgets: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def json(self) -> str:
+        """For `REACHED`."""
+        return json.dumps(asdict(self))
 
 
 def facts_of(model: DSNet, gates: list[TunedGate]) -> str:
@@ -49,9 +71,16 @@ def card(name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> st
 
 
 def description(text: str) -> str:
-    """A card as the description of a version in MLflow, whose databases take 5,000 characters."""
+    """A card as the description of a version in MLflow, whose databases take 5,000 characters.
+
+    Without its picture, which MLflow's page would look for in vain.
+    """
+    text = text.replace(_SHOWN, "")
     more = "\n\n… README.md among the files has the rest."
     return text if len(text) <= _LONGEST else text[: _LONGEST - len(more)] + more
+
+
+_SHOWN = f"\n\n![Squares are single widths, dots are what gates choose]({PICTURE})"
 
 
 def _what(facts: Mapping[str, Any], tags: Mapping[str, str]) -> str:
@@ -74,12 +103,20 @@ def _table(facts: Mapping[str, Any], tags: Mapping[str, str], metrics: Mapping[s
     widest = facts["madds"][facts["routes"][-1]]
     # Sums over the test images, once they are counted: see `pipeline.training.evaluation`.
     counted = json.loads(tags["evaluation"]) if "evaluation" in tags else None
-    reached = (
-        [f"{total / counted['images']:.4f}" for total in counted["static"]["values"][headline]]
+    registered = json.loads(tags[REACHED]) if REACHED in tags else {"widths": {}, "budgets": {}}
+    widths = (
+        {str(i): n / counted["images"] for i, n in enumerate(counted["static"]["values"][headline])}
         if counted
-        else [""] * len(facts["madds"])
+        else registered["widths"]
     )
-    rows = [(f"width {index}", facts["madds"][index], reached[index]) for index in facts["routes"]]
+    rows = [
+        (f"width {i}", facts["madds"][i], f"{widths[str(i)]:.4f}" if str(i) in widths else "")
+        for i in facts["routes"]
+    ]
+    rows += [
+        (f"budget {target}", cost, f"{value:.4f}")
+        for target, (cost, value) in registered["budgets"].items()
+    ]
     by_itself = "as its gate chooses" if facts["trained"] else "as it runs"
     rows.append((f"**{by_itself}**", metrics["average_madds"], f"**{metrics[headline]:.4f}**"))
     lines = [
@@ -87,16 +124,14 @@ def _table(facts: Mapping[str, Any], tags: Mapping[str, str], metrics: Mapping[s
         "| --- | --: | --: | --: |",
     ]
     lines += [f"| {name} | {cost:,.0f} | {cost / widest:.1%} | {v} |" for name, cost, v in rows]
-    where = f"{counted['images']:,} test images" if counted else f"{_measured_on(tags)} images"
-    text = "\n".join(lines) + f"\n\nMeasured on {where}."
+    images = (counted or registered).get("images")
+    kind = tags.get("evaluated_on", "held-out").replace("holdout", "held-out training")
+    count = f"{images:,} " if images else ""
+    text = "\n".join(lines) + f"\n\nMeasured on {count}{'test' if counted else kind} images."
     if facts["targets"]:
         targets = ", ".join(f"{each:,.0f} ({each / widest:.0%})" for each in facts["targets"])
-        text += f" It has gates of their own for budgets of {targets} multiply-adds."
-    return text
-
-
-def _measured_on(tags: Mapping[str, str]) -> str:
-    return tags.get("evaluated_on", "held-out").replace("holdout", "held-out training")
+        text += f" It has a gate of its own for each budget of: {targets} multiply-adds."
+    return text + (_SHOWN if REACHED in tags else "")
 
 
 _USE = """\

@@ -50,19 +50,21 @@ def log(
     directory: Path,
     model: DSNet,
     card: str,
+    picture: str | None,
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
 ) -> Logged:
     """A model directory as a logged model of its run, whole and measured.
 
-    model: what is in the directory. card: its README.md. tags, metrics: those of the version that
-    is to be made of it. Waits for the store as `ask` does.
+    model: what is in the directory. card: its README.md. picture: what that shows. tags, metrics:
+    those of the version that is to be made of it. Waits for the store as `ask` does.
     """
     begun = ask(uri(), lambda: opened(client, name, run_id, tags))
     with tempfile.TemporaryDirectory(prefix="dsnet-") as folder, room(folder):
         whole = Path(shutil.copytree(directory, Path(folder, "model")))
         made = begun.creation_timestamp
-        added = add(whole, model, card, run_id=run_id, model_id=begun.model_id, made=made)
+        ids = {"run_id": run_id, "model_id": begun.model_id}
+        added = add(whole, model, card, picture, **ids, made=made)
         ask(uri(), lambda: _upload(client, begun, whole))
     measure(client, begun.model_id, run_id, metrics, tags)
     ask(uri(), lambda: _finish(client, begun, run_id))

@@ -1,8 +1,8 @@
 """What makes a model directory an MLflow model: written beside its files, none of them touched.
 
-MLmodel (flavours, signature), requirements, an input example, the card as README.md, and `code`:
-the part of `dsnet` that runs a model, so that `mlflow.pyfunc.load_model` needs nothing of this
-project.
+MLmodel (flavours, signature), requirements, an input example, the card as README.md with its
+picture, and `code`: the part of `dsnet` that runs a model, so that `mlflow.pyfunc.load_model` needs
+nothing of this project.
 """
 
 import base64
@@ -27,6 +27,7 @@ from dsnet.files import sha256
 from dsnet.runtime.inputs import COLUMN
 from dsnet.runtime.session import ONNX
 from dsnet.tasks import CLASSIFICATION
+from pipeline.store.card import PICTURE
 
 CODE = "code"
 README = "README.md"
@@ -36,6 +37,7 @@ ADDED = frozenset(
     {
         "MLmodel",
         README,
+        PICTURE,
         CODE,
         _EXAMPLE,
         _SERVING_EXAMPLE,
@@ -48,14 +50,25 @@ ADDED = frozenset(
 """Names of what is beside a model directory's own files at the root of a version's folder."""
 
 
-def add(directory: Path, model: DSNet, card: str, *, run_id: str, model_id: str, made: int) -> str:
+def add(
+    directory: Path,
+    model: DSNet,
+    card: str,
+    picture: str | None,
+    *,
+    run_id: str,
+    model_id: str,
+    made: int,
+) -> str:
     """Add to a model directory what makes it an MLflow model; returns the digest of what was added.
 
-    card: text of README.md. run_id, model_id: MLflow's. made: when, in ms since 1970. The same
-    arguments give the same files.
+    card: text of README.md. picture: the SVG that it shows, where it does. run_id, model_id:
+    MLflow's. made: when, in ms since 1970. The same arguments give the same files.
     """
     _copy_code(directory / CODE)
     (directory / README).write_text(card)
+    if picture is not None:
+        (directory / PICTURE).write_text(picture)
     _write_example(directory, model.metadata.resolution)
     _write_environment(directory)
     described = Model(
@@ -132,11 +145,11 @@ def signature(model: DSNet) -> ModelSignature:
 
 
 def _copy_code(folder: Path) -> None:
-    """`dsnet` without what only trains or converts."""
+    """`dsnet` without what only trains, converts or starts the command line."""
     shutil.copytree(
         Path(dsnet.__file__).parent,
         folder / "dsnet",
-        ignore=shutil.ignore_patterns("__pycache__", "training", "official.py"),
+        ignore=shutil.ignore_patterns("__pycache__", "training", "official.py", "command.py"),
     )
 
 

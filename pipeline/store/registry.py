@@ -74,13 +74,15 @@ def register(
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
     aliases: Iterable[str] = (),
+    picture: str | None = None,
 ) -> Version:
     """Upload a model directory to the run and make it the next version of `name`.
 
     The version exists only once every file has arrived. Several processes may register at once.
     Without a run (`run_id` None: the store was out of reach when the stage began) one is made.
     `tags` must have REQUIRED_TAGS, `metrics` average_madds and the one that the tag `headline`
-    names, else top1, all finite (ValueError). Raises InputError for a directory that is damaged or
+    names, else top1, all finite (ValueError). picture: an SVG that the card shows, where the tags
+    have REACHED. Raises InputError for a directory that is damaged or
     that `dsnet.load` would refuse, and for an alias that cannot be one; StoreError where the store
     is away for longer than anybody waits, DiskFullError where it has no room.
     """
@@ -103,7 +105,9 @@ def register(
         with tracking.stage_run(None, stage) as run:
             run_id = _patiently(run.opened)
     run_to_use = run_id
-    logged = logged_model.log(client, name, run_to_use, directory, model, about, all_tags, metrics)
+    logged = logged_model.log(
+        client, name, run_to_use, directory, model, about, picture, all_tags, metrics
+    )
     source, model_id = logged.source, logged.model_id
     all_tags |= {_MODEL_ID: model_id, _MLFLOW_CONTENT: logged.added}
 

@@ -34,6 +34,7 @@ __all__ = [
     "MetricLog",
     "Run",
     "answers",
+    "artifact_of",
     "chain_run",
     "client",
     "configuration_of",
@@ -179,6 +180,15 @@ def configuration_of(version: Version, folder: Path) -> Path:
 def _chain_of(stage_run: str) -> str:
     """The run that a stage's is part of; its own, where it is part of none."""
     return client().get_run(stage_run).data.tags.get(MLFLOW_PARENT_RUN_ID, stage_run)
+
+
+def artifact_of(run: str, name: str, folder: Path) -> Path | None:
+    """A file of a run, written into `folder`; None where it is gone."""
+    try:
+        return ask(uri(), lambda: Path(client().download_artifacts(run, name, str(folder))))
+    except (MlflowException, OSError) as error:
+        logger.warning("run %s: %s", run, reason(error))
+        return None
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from dsnet.measure import CLASSIFICATION, TOP1, TOP5, Measure
 from dsnet.text import shown
 
 AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
+EVALUATE_RUN = "evaluate_run"
+"""Tag: the MLflow run whose files have what was counted of it class by class."""
 OURS = frozenset({"stage", "content"})  # tags by which a version of this project is known
 
 

@@ -25,6 +25,7 @@ from pipeline.report import (
     static_rows,
     write_page,
 )
+from pipeline.runner.gate import every_width
 from pipeline.runner.job import GATE
 from pipeline.runner.promotion import settle
 from pipeline.runner.register import register_model
@@ -32,6 +33,7 @@ from pipeline.runner.tables import Tables, make_tables
 from pipeline.stages.table_gate import tuned
 from pipeline.store import registry, tracking
 from pipeline.store.aliases import target_alias, target_uri
+from pipeline.store.card import Reached
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.sweep.request import SweepRequest
@@ -181,8 +183,17 @@ class Found:
                     gates=gates,
                     evaluated_on="test",
                     attach=lambda folder: write_page(results, folder / "report.html"),
+                    reached=Reached(
+                        len(self.test),
+                        every_width(self.request.model, self.test),
+                        {
+                            str(row.target): (row.madds or 0.0, row.value or 0.0)
+                            for row in results.chosen
+                        },
+                    ),
                 )
-        return settle(version, targets, self.request.images, self.request.labels)
+        images, labels = self.request.images, self.request.labels
+        return settle(version, targets, images, labels, job.config.promotion)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
         label = "every budget" if trial.target == EVERY else f"target {trial.target}"

@@ -53,7 +53,13 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     # The middle target's first: where a name has no champion yet, it becomes it.
     middle = list(versions)[len(versions) // 2]
     for target in sorted(versions, key=lambda target: target != middle):
-        versions[target] = settle(versions[target], [target], request.images, request.labels)
+        versions[target] = settle(
+            versions[target],
+            [target],
+            request.images,
+            request.labels,
+            request.job.config.promotion,
+        )
     results = Results(request.about(time.monotonic() - started), tuple(rows), Images())
     return results, list(versions.values())
 

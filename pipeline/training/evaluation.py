@@ -10,7 +10,10 @@ from torch import Tensor
 
 from dsnet import DSNet
 from dsnet.tasks import Measure, Tally, Task
-from dsnet.training.distributed import total
+from dsnet.training.distributed import total, total_each
+
+BY_CLASS = "by_class.json"
+"""File of an evaluation: what the task's tallies tell, by network (`width 0`, `dynamic`)."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def evaluate(
     """Sum over `batches` of what the model's task pairs (inputs, targets), and over all workers.
 
     routed: whether the gates run too; False before they are trained. tallies: one for each
-    sub-network and for the dynamic network, which count this worker's answers.
+    sub-network and for the dynamic network (see `new_tallies`), which count the answers.
     """
     n = len(model.space)
     device = next(model.parameters()).device
@@ -172,8 +175,16 @@ def evaluate(
             counts[2:] += torch.bincount(widths, minlength=n)
     images, spent, *picked = total(counts).tolist()
     sums.over_workers()
+    total_each([each for tally in tallies for each in tally.sums()], device)
     static, dynamic = sums.of(slice(n)), sums.of(slice(n, None))
     return Evaluation(images, static, dynamic, tuple(picked), spent)
+
+
+def new_tallies(model: DSNet, *, routed: bool = True) -> list[Tally]:
+    """One for each sub-network and, if it is routed, the dynamic one; none for a task without."""
+    networks = len(model.space) + routed
+    made = [model.task.tally(model.architecture.num_classes) for _ in range(networks)]
+    return [tally for tally in made if tally is not None]
 
 
 class _RunningSums:

@@ -1,4 +1,4 @@
-"""Gradients of two workers: reduced once a step, on the way while the last backward pass runs."""
+"""Two workers: gradients reduced once a step while the last backward pass runs; sums of counts."""
 
 import copy
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from dsnet.training import (
     labels_step,
     make_teacher,
 )
+from dsnet.training.distributed import total_each
 from tests.dsnet.conftest import ARCHITECTURES
 
 WORKERS = 2
@@ -127,7 +128,17 @@ def armed_too_early(rank: int) -> None:
     reducer.finish()
 
 
-CHECKS = (as_one_call, once_a_step, without_arming, armed_too_early)
+def summed_by_dtype(rank: int) -> None:
+    whole = torch.tensor([[2**53 + 1, 5], [rank, 7]])  # past what float64 holds
+    shares, alone = torch.tensor([0.25, rank], dtype=torch.float64), torch.tensor(3)
+    with Collectives() as collectives:
+        total_each([whole, shares, alone], torch.device("cpu"))
+    assert whole.tolist() == [[2**54 + 2, 10], [1, 14]]
+    assert (shares.tolist(), alone.item()) == ([0.5, 1.0], 6)
+    assert len(collectives.bytes) == 2
+
+
+CHECKS = (as_one_call, once_a_step, without_arming, armed_too_early, summed_by_dtype)
 
 
 def worker(rank: int, rendezvous: str) -> None:
@@ -145,7 +156,8 @@ def test_two_workers_average_each_gradient_once_a_step_while_the_last_backward_r
 ) -> None:
     """With real gloo: the values of one call at the end, bit for bit, in any kind of step; one
     reduction of the learning parameters' bytes for two micro-batches, under way before the last
-    backward pass ends; and a reducer that is armed too early says so."""
+    backward pass ends; and a reducer that is armed too early says so. Counts are summed exactly,
+    in one call for each dtype."""
     multiprocessing.spawn(worker, (str(tmp_path / "rendezvous"),), nprocs=WORKERS)
 
 

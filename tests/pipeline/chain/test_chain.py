@@ -1,9 +1,11 @@
 """Pictures in, a gated model in the registry out: what a chain promises, on real parts."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -20,11 +22,12 @@ from pipeline.data.loader import Loader
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout
+from pipeline.report.find import find_report
 from pipeline.runner.supernet import given_supernet
 from pipeline.stages import evaluate
 from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
-from pipeline.training.evaluation import Evaluation
+from pipeline.training.evaluation import BY_CLASS, Evaluation
 from pipeline.training.worker import LocalWorker
 from tests.pipeline.chain.conftest import configured
 
@@ -107,6 +110,59 @@ def test_one_worker_counts_what_two_counted(
         evaluate.loop(worker, evaluate.Inputs.of(Upstream(config, ingest(config), folder)))
     found = Evaluation.from_dict(worker.metrics[-1]["evaluation"])
     assert found == Evaluation.from_dict(json.loads(result.version.tags["evaluation"]))
+    logged = tracking.client().download_artifacts(
+        result.version.tags["evaluate_run"], BY_CLASS, str(tmp_path)
+    )
+    theirs = json.loads(Path(logged).read_text())
+    ours = json.loads((tmp_path / "evaluation" / BY_CLASS).read_text())
+    assert ours.keys() == theirs.keys() == {"width 0", "width 1", "width 2", "width 3", "dynamic"}
+    for name, figures in ours.items():
+        assert np.sum(figures["confusion"]) == 360
+        for exact in ("confusion", "accuracy_by_class"):
+            assert figures[exact] == theirs[name][exact]
+        assert figures["calibration_error"] == pytest.approx(theirs[name]["calibration_error"])
+        for one, other in zip(figures["calibration"], theirs[name]["calibration"], strict=True):
+            assert one == pytest.approx(other)
+
+
+def test_an_evaluation_s_run_has_the_plot_and_the_calibration_error_of_every_width(
+    result: ChainResult,
+) -> None:
+    client, run = tracking.client(), result.version.tags["evaluate_run"]
+    assert {file.path for file in client.list_artifacts(run)} >= {"by_class.json", "classes.svg"}
+    logged = client.get_run(run).data.metrics
+    errors = {f"calibration_error/{name}" for name in ("width 0", "width 3", "dynamic")}
+    assert logged.keys() >= errors
+    dynamic = result.version.metrics["calibration_error"]
+    assert dynamic == logged["calibration_error/dynamic"] and 0 < dynamic < 1
+
+
+def test_a_card_draws_widths_and_gate_as_they_were_counted_when_it_was_made(
+    result: ChainResult,
+) -> None:
+    folder = Path(unquote(urlsplit(result.version.source).path))
+    card, drawing = (folder / "README.md").read_text(), (folder / "accuracy.svg").read_text()
+    assert "](accuracy.svg)" in card and "held-out training images" in card
+    reached = json.loads(result.version.tags["reached"])
+    assert [*reached["widths"]] == ["0", "1", "2", "3"] and reached["budgets"] == {}
+    assert f"| {reached['widths']['2']:.4f} |" in card
+    assert re.findall("<title>([^:]+): ", drawing) == [
+        *(f"width {width}" for width in range(4)),
+        "as the gate chooses",
+    ]
+    supernet = Path(unquote(urlsplit(result.versions[0].source).path)) / "accuracy.svg"
+    assert "gate" not in re.findall("<title>([^:]+): ", supernet.read_text())
+
+
+def test_a_chain_s_version_has_a_report_of_its_evaluation(
+    result: ChainResult, tmp_path: Path
+) -> None:
+    find_report(result.version.uri, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    for text in ("small 1: what it reaches", f"{result.version.value:.2%}", "Top-1 by class"):
+        assert text in page
+    with pytest.raises(InputError, match="measured on test images"):
+        find_report(result.versions[0].uri, tmp_path / "none.html")
 
 
 def test_recalibration_on_two_workers_equals_one_pass_over_the_same_batches(

@@ -1,7 +1,10 @@
 """Sweeps: one table, a gate for every target, and figures that the network itself confirms."""
 
 import json
+import re
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -108,6 +111,26 @@ def test_one_version_has_every_targets_alias_and_gate_and_the_report(
     assert dsnet.load(folder).metadata.price == middle.price
     assert swept.versions[0].metrics == {**middle.measures, "average_madds": middle.madds}
     assert middle.measures["top1"] == middle.value
+
+
+def test_its_card_has_every_budget_and_width_and_shows_the_plot(swept: SweepResult) -> None:
+    (version,) = swept.versions
+    folder = Path(unquote(urlsplit(version.source).path))
+    card, results = (folder / "README.md").read_text(), swept.results
+    widths = zip(results.about.paths, results.of_kind("static"), strict=True)
+    budgets = ((f"budget {row.target}", row) for row in results.chosen)
+    for name, row in (*widths, *budgets):
+        assert re.search(
+            rf"^\| {name} \| {row.madds:,.0f} \| [0-9.]+% \| {row.value:.4f} \|$", card, re.M
+        )
+    assert "](accuracy.svg)" in card
+    drawn = ElementTree.parse(folder / "accuracy.svg")
+    titles = [each.text or "" for each in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(titles) == len(results.about.paths) + len(TARGETS)
+    assert any(title.startswith("budget 0.3: ") for title in titles)
+    described = tracking.client().get_model_version(version.name, str(version.version)).description
+    assert len(described) <= 5000 and "accuracy.svg" not in described
+    assert described == re.sub(r"\n\n!\[[^\n]*", "", card)
 
 
 def test_the_alias_of_a_target_is_a_budget(swept: SweepResult) -> None:

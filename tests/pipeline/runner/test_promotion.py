@@ -14,12 +14,15 @@ import pytest
 import dsnet
 from dsnet import InputError, tasks
 from dsnet.routing.target import parse_target
+from pipeline.config import Promotion, config_from_dict
 from pipeline.runner import promotion
 from pipeline.runner.promotion import promote, reason_against, rollback, settle, verdict
 from pipeline.store import registry, tracking
 from pipeline.store.aliases import target_alias
+from pipeline.store.fingerprint import fingerprint
 from pipeline.store.registry import Version
 from pipeline.training.sanity import Labels
+from tests.pipeline.stages.tiny import STAGES
 from tests.toy import SMOOTHING
 
 LABELS = Labels(tuple("0123456789"), (40,) * 10, (40,) * 10)
@@ -83,6 +86,36 @@ def test_a_champion_goes_only_to_a_later_one_that_is_as_good_at_the_same_target(
     for each in (present, new):
         assert each.uri in line and f"{each.metrics['top1']:.2%}" in line
     assert ("dsnet rollback m" if promoted else f"dsnet promote m {new.version}") in line
+
+
+@pytest.mark.parametrize(
+    ("rule", "new", "promoted", "line"),
+    [
+        # Two standard errors would be 7.07 points either way.
+        ({"tolerance": 0.005}, version(0.496, 100), True, "by more than promotion.tolerance (0.50"),
+        ({"tolerance": 0.005}, version(0.494, 100), False, "0.60 points, more than promotion.tol"),
+        ({"tolerance": 0.0}, version(0.5, 100), True, "promotion.tolerance (0.00 points); back"),
+        ({"tolerance": 0.0}, version(0.4975, 100), False, "by 0.25 points, more than promotion."),
+        ({"tolerance": 0.2}, version(0.35, 100), True, "promotion.tolerance (20.00 points); back"),
+        ({"cost": 0.05}, version(0.5, 104.9), True, "two standard errors of the difference (7.07"),
+        ({"cost": 0.05}, version(0.5, 105.1), False, "5.1% more on average, and promotion.cost al"),
+        ({"cost": 0.0}, version(0.9, 100.1), False, "0.1% more on average, and promotion.cost al"),
+    ],
+)
+def test_the_configuration_says_how_much_worse_and_dearer_a_champion_may_be(
+    rule: dict[str, float], new: Version, promoted: bool, line: str
+) -> None:
+    found = verdict(champion(0.5, 100), new, LABELS, Promotion(**rule))
+    assert found[0] is promoted
+    assert line in found[1], found[1]
+
+
+def test_no_stage_is_run_again_for_another_rule() -> None:
+    before = config_from_dict({})
+    after = config_from_dict({"promotion": {"tolerance": 0.005, "cost": 0.0}})
+    for name, (spec, _) in STAGES.items():
+        found = [fingerprint(spec, c, inputs=[], dataset_digest="d") for c in (before, after)]
+        assert found[0] == found[1], name
 
 
 @pytest.mark.parametrize("present", [None, champion(0.5, 100)])

@@ -1,0 +1,96 @@
+"""The report of a version that no sweep made: one HTML page of what it reaches on test images."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsnet import DSNet
+from dsnet.files import atomic_file
+from pipeline.report.accuracy import accuracy
+from pipeline.report.classes import classes
+from pipeline.report.page import render_template
+from pipeline.report.results import GATE, STATIC, Row
+from pipeline.report.words import Words
+from pipeline.store.version import Version
+from pipeline.training.evaluation import Evaluation, EvaluationRow
+
+_CLASSES_SHOWN = 24
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """How many images of a class are taken for it, and what the others are taken for most."""
+
+    name: str
+    images: int
+    right: float
+    confused: str
+
+
+def write_evaluation_page(
+    version: Version, model: DSNet, figures: Mapping[str, Mapping[str, Any]], path: Path
+) -> None:
+    """Write the page, whole or not at all.
+
+    version: with the tag `evaluation`. figures: what was counted class by class, by network.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(render_evaluation(version, model, figures), encoding="utf-8")
+
+
+def render_evaluation(
+    version: Version, model: DSNet, figures: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The page as HTML. It loads nothing from anywhere, and its policy forbids it to."""
+    found = Evaluation.from_dict(json.loads(version.tags["evaluation"]))
+    rows, headline = found.rows(model), model.task.headline
+    points = [_point(row) for row in rows]
+    drawn = bool(figures) and all("confusion" in each for each in figures.values())
+    classed = class_rows(figures[rows[-1].name]) if drawn else []
+    half = _CLASSES_SHOWN // 2
+    return render_template(
+        "evaluation.html",
+        title=f"{version.name} {version.version}: what it reaches",
+        version=version,
+        model=model,
+        images=found.images,
+        rows=rows,
+        measures=model.task.measures,
+        words=Words.of(headline),
+        errors=[figures.get(row.name, {}).get("calibration_error") for row in rows],
+        shares=[*(count / found.images for count in found.picked), None],
+        plots=[
+            ("wide", accuracy(points, headline, 1000, 400)),
+            ("narrow", accuracy(points, headline, 380, 340)),
+        ],
+        drawing=_uri(classes(figures)) if drawn else None,
+        classes=classed if len(classed) <= _CLASSES_SHOWN else classed[:half] + classed[-half:],
+        number=len(classed),
+    )
+
+
+def class_rows(figures: Mapping[str, Any]) -> list[ClassRow]:
+    """Every class with images, those that are most often wrong first."""
+    names = [*figures["accuracy_by_class"]]
+    found = []
+    for index, (name, counts) in enumerate(zip(names, figures["confusion"], strict=True)):
+        if not (images := sum(counts)):
+            continue
+        wrong = [(count, k) for k, count in enumerate(counts) if count and k != index]
+        most = sorted(wrong, key=lambda pair: (-pair[0], pair[1]))[:3]
+        confused = ", ".join(f"{names[k]} ({count})" for count, k in most)
+        found.append(ClassRow(name, images, counts[index] / images, confused))
+    return sorted(found, key=lambda row: row.right)
+
+
+def _point(row: EvaluationRow) -> Row:
+    dynamic = row.name == "dynamic"
+    label = "as the gate chooses" if dynamic else row.name
+    return Row(GATE if dynamic else STATIC, label, madds=row.madds, value=row.value, chosen=dynamic)
+
+
+def _uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
