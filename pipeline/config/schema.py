@@ -66,7 +66,8 @@ class Data(Section):
     """Where the pictures come from and what becomes of them."""
 
     source: Annotated[str, Field(min_length=1)] = DIGITS
-    """`digits` (scikit-learn's handwritten digits), a folder with one folder per class, or a
+    """`digits` (scikit-learn's handwritten digits), `fashion-mnist` (Debian's package
+    dataset-fashion-mnist), a folder with one folder per class or with MNIST's four IDX files, or a
     .parquet file or a folder of them in the layout of Hugging Face image datasets. Any but the
     digits asks for data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
