@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dsnet.errors import InputError
-from dsnet.models import mbnet, resnet
+from dsnet.models import basic_resnet, mbnet, resnet
 from dsnet.models.architecture import Architecture
 from dsnet.models.block import Block, Stem
 from dsnet.models.head import Head, PooledLinear
@@ -54,3 +54,8 @@ def family(name: str) -> Family:
 
 register("mbnet", Family(mbnet.MBNetStem, mbnet.SeparableBlock), mbnet.ARCHITECTURES)
 register("resnet", Family(resnet.ResNetStem, resnet.Bottleneck, dense=True), resnet.ARCHITECTURES)
+register(
+    "basic_resnet",
+    Family(resnet.ResNetStem, basic_resnet.BasicBlock, dense=True),
+    basic_resnet.ARCHITECTURES,
+)

@@ -1,4 +1,4 @@
-"""DS-ResNet: bottleneck ResNets with the stride in the 3x3 convolution."""
+"""DS-ResNet of bottlenecks, with the stride in the 3x3 convolution."""
 
 import torch.nn.functional as F
 from torch import Tensor

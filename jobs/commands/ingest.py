@@ -27,9 +27,10 @@ from jobs.output import print_table, working
 def command(source: str, dest: str, split: str, max_resolution: int | None, quality: int) -> None:
     """Write the pictures of SOURCE to DEST, a .beton file or a folder for SPLIT.beton.
 
-    SOURCE is the word digits, a folder with a folder of pictures for each class (or with such
-    folders in a folder for each split), or a .parquet file or a folder of them in the layout of
-    Hugging Face image datasets. Every picture is decoded and checked on the way.
+    SOURCE is the word digits or fashion-mnist, a folder with a folder of pictures for each class
+    (or with such folders in a folder for each split) or with MNIST's four IDX files, or a .parquet
+    file or a folder of them in the layout of Hugging Face image datasets. Every picture is decoded
+    and checked on the way.
 
     \b
     Examples:

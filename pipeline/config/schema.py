@@ -66,7 +66,8 @@ class Data(Section):
     """Where the pictures come from and what becomes of them."""
 
     source: Annotated[str, Field(min_length=1)] = DIGITS
-    """`digits` (scikit-learn's handwritten digits), a folder with one folder per class, or a
+    """`digits` (scikit-learn's handwritten digits), `fashion-mnist` (Debian's package
+    dataset-fashion-mnist), a folder with one folder per class or with MNIST's four IDX files, or a
     .parquet file or a folder of them in the layout of Hugging Face image datasets. Any but the
     digits asks for data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
@@ -143,9 +144,13 @@ class Supernet(Section):
     batch_size: Positive = 64
     """Images per worker and step."""
     lr: Rate = 0.08
-    """Learning rate after the warm-up."""
+    """Learning rate after the warm-up, the greatest of all."""
+    schedule: Literal["cosine", "one_cycle"] = "cosine"
+    """How the learning rate rises and falls: linearly over the warm-up, then by half a cosine to 0
+    (cosine); by half a cosine from lr / 25 over 30% of the steps, then by another to lr / 250,000,
+    as torch's OneCycleLR, without a warm-up of its own (one_cycle)."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 5
-    """Epochs in which the learning rate rises linearly from warmup_lr to lr."""
+    """Epochs in which the learning rate rises linearly from warmup_lr to lr, for cosine."""
     warmup_lr: NotNegative = 1e-5
     """Learning rate of the first step where there is a warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -154,8 +159,6 @@ class Supernet(Section):
     """Decay of the weights, in the sense of the optimizer."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """What takes the steps."""
-    schedule: Literal["cosine"] = "cosine"
-    """How the learning rate falls after the warm-up."""
     nesterov: bool = True
     """Nesterov's momentum, for sgd."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -216,8 +219,8 @@ class Supernet(Section):
     @field_validator("warmup_epochs")
     @classmethod
     def _ends_before_the_training(cls, value: int, info: ValidationInfo) -> int:
-        epochs = info.data.get("epochs")
-        if epochs is not None and value >= epochs:
+        epochs, schedule = info.data.get("epochs"), info.data.get("schedule")
+        if schedule == "cosine" and epochs is not None and value >= epochs:
             raise ValueError(f"expected fewer than supernet.epochs ({epochs}), found {value}")
         return value
 

@@ -182,6 +182,7 @@ def schedule(section: Supernet) -> Schedule:
         section.checkpoint_steps,
         section.checkpoint_minutes,
         section.evaluate_every,
+        one_cycle=section.schedule == "one_cycle",
     )
 
 

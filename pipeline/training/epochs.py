@@ -14,7 +14,12 @@ from torch import Tensor
 from dsnet.errors import DivergenceError
 from dsnet.training import GradientReducer, Kept, LossMeter, not_finite
 from pipeline.training.intervals import Intervals
-from pipeline.training.optimization import learning_rate, set_learning_rate, take_step
+from pipeline.training.optimization import (
+    learning_rate,
+    one_cycle,
+    set_learning_rate,
+    take_step,
+)
 from pipeline.training.prefetch import beside
 from pipeline.training.state import Training, Write
 from pipeline.training.throughput import Throughput
@@ -55,6 +60,16 @@ class Schedule:
     """Minutes from one checkpoint to the next within an epoch; None: not by time."""
     evaluate_every: int | None = None
     """Epochs from one evaluation to the next; None: as checkpoints."""
+    one_cycle: bool = False
+    """Whether the learning rate takes one_cycle's course, which has no other warm-up."""
+
+    def learning_rate(self, step: int, steps_of_epoch: int) -> float:
+        """The learning rate of the step of that number, counted from 0."""
+        steps = self.epochs * steps_of_epoch
+        if self.one_cycle:
+            return one_cycle(step, steps, self.lr)
+        warmup = self.warmup_epochs * steps_of_epoch
+        return learning_rate(step, steps, self.lr, warmup, self.warmup_lr)
 
 
 @dataclass(frozen=True)
@@ -175,8 +190,7 @@ class _Loop:
     def _step(self, group: list[tuple[Tensor, Tensor]], now: int, throughput: Throughput) -> float:
         """One step of the optimizer, on one batch or the mean of several; its learning rate."""
         state, schedule, optimizer = self.state, self.schedule, self.state.optimizer
-        total, warmup = schedule.epochs * self.steps, schedule.warmup_epochs * self.steps
-        lr = learning_rate(now, total, schedule.lr, warmup, schedule.warmup_lr) * state.lr_scale
+        lr = schedule.learning_rate(now, self.steps) * state.lr_scale
         set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
         before = Kept(state.buffers)

@@ -71,3 +71,18 @@ def learning_rate(
     if step < warmup_steps:
         return warmup_lr + (peak - warmup_lr) * step / warmup_steps
     return peak / 2 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
+
+
+def one_cycle(step: int, steps: int, peak: float) -> float:
+    """torch's OneCycleLR with its defaults: half a cosine up over 30% of the steps, another down.
+
+    From peak / 25 to peak to peak / 250,000, which the last step has. Momentum stays as it is.
+    """
+    first, top, last = peak / 25, 0.3 * steps - 1, steps - 1
+    if step <= top:
+        return _half_cosine(first, peak, step / top)
+    return _half_cosine(peak, first / 1e4, (step - top) / (last - top))
+
+
+def _half_cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * done))

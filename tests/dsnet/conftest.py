@@ -1,4 +1,4 @@
-"""Small networks of both families, with one gate, several or none, and weights worth comparing."""
+"""Small networks of every family, with one gate, several or none, and weights worth comparing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,6 +47,16 @@ ARCHITECTURES = {
             Stage((16, 32), blocks=2, gated=True),
         ),
         stem_pool=True,
+    ),
+    "basic resnet with one gate": Architecture(
+        name="basic_resnet_1",
+        family="basic_resnet",
+        stem=STEM,
+        stages=(
+            Stage((12, 20)),
+            Stage((8, 12, 24), blocks=2, stride=2, gated=True),
+            Stage((12, 16, 32)),
+        ),
     ),
     "resnet without gates": Architecture(
         name="resnet_0",

@@ -37,7 +37,7 @@ def architectures(draw: st.DrawFn, gates: tuple[int, int] = (1, 3)) -> Architect
         routes.append(tuple(sorted(draw(choice))))
     return Architecture(
         name="random",
-        family=draw(st.sampled_from(("mbnet", "resnet"))),
+        family=draw(st.sampled_from(("mbnet", "resnet", "basic_resnet"))),
         stem=stem,
         stages=tuple(stages),
         num_classes=draw(st.integers(1, 6)),

@@ -9,7 +9,9 @@ from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.registry import ARCHITECTURES
 
 
-@pytest.mark.parametrize("name", ["ds_mbnet_digits", "ds_mbnet_cifar", "ds_resnet_cifar"])
+@pytest.mark.parametrize(
+    "name", ["ds_mbnet_digits", "ds_mbnet_cifar", "ds_resnet_cifar", "ds_resnet12_cifar"]
+)
 def test_a_new_network_tells_images_apart_at_every_width(name: str) -> None:
     """Freshly initialised, signals neither vanish nor explode on their way."""
     model = dsnet.create_model(name, num_classes=7).train()
@@ -57,7 +59,7 @@ def test_a_network_can_be_described_in_a_few_lines() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"family": "vgg"}, r"family must be one of \['mbnet', 'resnet'\], found 'vgg'"),
+        ({"family": "vgg"}, r"family must be one of \['basic_resnet', 'mbnet', 'resnet'\], found"),
         ({"stem_pool": True}, "stem_pool must be false for DS-MBNet"),
         ({"colour": "blue"}, r"unknown fields \['colour'\]"),
         ({"stages": []}, "at least one stage"),

@@ -64,7 +64,9 @@ def test_gated_stages_agree_with_an_independent_count(gates: tuple[int, ...]) ->
         assert model.madds(index, 64) == independent_count(model, model.space[index], 64)
 
 
-@pytest.mark.parametrize("name", ["ds_mbnet", "ds_resnet50", "ds_resnet_cifar"])
+@pytest.mark.parametrize(
+    "name", ["ds_mbnet", "ds_resnet50", "ds_resnet_cifar", "ds_resnet12_cifar"]
+)
 @pytest.mark.parametrize("resolution", [37, 38, 39])
 def test_sizes_that_a_stride_does_not_divide_are_counted_too(name: str, resolution: int) -> None:
     model = shapes_only(name)

@@ -52,6 +52,11 @@ class Masked:
     def __call__(self, x: Tensor) -> Tensor:
         rows = (self.architecture.stem, *self.architecture.stages)
         mbnet = self.architecture.family == "mbnet"
+        run = {
+            "mbnet": self.separable,
+            "resnet": self.bottleneck,
+            "basic_resnet": self.basic,
+        }[self.architecture.family]
         stem = self.norm(
             self.conv(x, "stem.conv", rows[0].stride),
             "stem.bn",
@@ -66,7 +71,6 @@ class Masked:
             for block in range(row.blocks):
                 before, after = sides[stage if block == 0 else stage + 1], sides[stage + 1]
                 stride = row.stride if block == 0 else 1
-                run = self.separable if mbnet else self.bottleneck
                 x = run(x, f"stages.{stage}.{block}", before, after, stride)
         return x.mean((2, 3)) @ self.state["classifier.weight"].T + self.state["classifier.bias"]
 
@@ -96,10 +100,28 @@ class Masked:
         y = F.relu(self.norm(self.conv(x, f"{name}.conv1"), f"{name}.bn1", *hidden))
         y = F.relu(self.norm(self.conv(y, f"{name}.conv2", stride), f"{name}.bn2", *hidden))
         y = self.norm(self.conv(y, f"{name}.conv3"), f"{name}.bn3", *after)
-        if f"{name}.projection.weight" in self.state:
-            shortcut = self.conv(x, f"{name}.projection", stride)
-            x = self.norm(shortcut, f"{name}.projection_bn", *after)
-        return F.relu(y + x)
+        return F.relu(y + self.shortcut(x, name, after, stride))
+
+    def basic(
+        self,
+        x: Tensor,
+        name: str,
+        before: tuple[list[int], int],
+        after: tuple[list[int], int],
+        stride: int,
+    ) -> Tensor:
+        if f"{name}.gate.reduce.weight" in self.state:
+            x = self.attend(x, f"{name}.gate")
+        y = F.relu(self.norm(self.conv(x, f"{name}.conv1", stride), f"{name}.bn1", *after))
+        y = self.norm(self.conv(y, f"{name}.conv2"), f"{name}.bn2", *after)
+        return F.relu(y + self.shortcut(x, name, after, stride))
+
+    def shortcut(self, x: Tensor, name: str, after: tuple[list[int], int], stride: int) -> Tensor:
+        if f"{name}.projection.weight" not in self.state:
+            return x
+        return self.norm(
+            self.conv(x, f"{name}.projection", stride), f"{name}.projection_bn", *after
+        )
 
 
 def test_every_sub_network_equals_the_full_network_with_its_other_channels_masked(

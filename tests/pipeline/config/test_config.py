@@ -383,6 +383,12 @@ def test_the_configs_that_come_with_the_project_are_valid(path: Path) -> None:
     assert load_config(path).gate.target is not None
 
 
+def test_one_cycle_has_no_warm_up_to_be_shorter_than_the_training() -> None:
+    assert config_from_dict({"supernet": {"epochs": 3, "schedule": "one_cycle"}})
+    with pytest.raises(InputError, match=r"warmup_epochs: .*fewer than supernet.epochs \(3\)"):
+        config_from_dict({"supernet": {"epochs": 3}})
+
+
 def test_imagenet_has_the_papers_recipe() -> None:
     config = load_config(CONFIGS / "imagenet_mbnet.yaml")
     stage = config.supernet

@@ -5,7 +5,7 @@ import torch
 
 from dsnet import DSNet, create_model
 from pipeline.config import Supernet, config_from_dict
-from pipeline.training.optimization import make_optimizer, set_learning_rate
+from pipeline.training.optimization import make_optimizer, one_cycle, set_learning_rate
 
 
 def section(trunk_lr: float) -> Supernet:
@@ -41,3 +41,14 @@ def test_at_one_rate_there_are_the_two_groups_that_there_were() -> None:
         [id(p) for p in g["params"]] for g in other.param_groups
     ]
     assert [g["lr"] for g in one.param_groups] == [0.3, 0.3]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 100])
+def test_one_cycle_is_torchs(steps: int) -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    reference = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, steps, cycle_momentum=False)
+    for step in range(steps):
+        assert one_cycle(step, steps, 0.4) == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        if step + 1 < steps:
+            reference.step()

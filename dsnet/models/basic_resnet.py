@@ -1,0 +1,105 @@
+"""DS-ResNet of basic blocks, two 3x3 convolutions each: the ResNet of small pictures."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsnet.models.architecture import Architecture, Stage
+from dsnet.models.block import Block
+from dsnet.nn.gate import Gate
+from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, strided
+from dsnet.nn.plan import Layer, Residual, plain_conv
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions beside a shortcut; a gate, where there is one, before both.
+
+    Gates, and the shortcuts of gated blocks, are as in `Bottleneck`.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[int, ...],
+        outputs: tuple[int, ...],
+        stage: Stage,
+        stride: int,
+        routes: int,
+    ):
+        super().__init__(inputs, outputs, stage, stride, routes)
+        self.gate = Gate(inputs[-1], routes) if routes else None
+        self.conv1 = SlimConv2d(inputs[-1], outputs[-1], stage.kernel, stride)
+        self.bn1 = SlimBatchNorm2d(outputs)
+        self.conv2 = SlimConv2d(outputs[-1], outputs[-1], stage.kernel)
+        self.bn2 = SlimBatchNorm2d(outputs)
+        self.projection: SlimConv2d | None = None
+        if routes or stride != 1 or inputs != outputs:
+            self.projection = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
+            self.projection_bn = SlimBatchNorm2d(outputs)
+
+    def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        """The gate's input is the block's."""
+        return x
+
+    def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
+        """x: (N, i, H, W) -> (N, channels, H / stride, W / stride)."""
+        y = F.relu(self.bn1(self.conv1(x, channels), mixture), inplace=True)
+        y = self.bn2(self.conv2(y, channels), mixture)
+        if self.projection is not None:
+            x = self.projection_bn(self.projection(x, channels), mixture)
+        return F.relu(y + x, inplace=True)
+
+    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
+        """(multiply-adds for one image with an input of this size, size of what comes out)."""
+        count = self.gate.madds(in_channels, size) if self.gate is not None else 0
+        size = strided(size, self.conv1.stride)
+        count += self.conv1.madds(in_channels, out_channels, size)
+        count += self.conv2.madds(out_channels, out_channels, size)
+        if self.projection is not None:
+            count += self.projection.madds(in_channels, out_channels, size)
+        return count, size
+
+    def plan_before(self, inputs: int) -> list[Layer]:
+        """Nothing comes before the gate."""
+        return []
+
+    def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
+        """What `after` computes in eval mode, as plain layers."""
+        body: tuple[Layer, ...] = (
+            plain_conv(self.conv1, self.bn1, inputs, outputs, "relu"),
+            plain_conv(self.conv2, self.bn2, outputs, outputs, "none"),
+        )
+        shortcut: tuple[Layer, ...] = ()
+        if self.projection is not None:
+            projection = plain_conv(self.projection, self.projection_bn, inputs, outputs, "none")
+            shortcut = (projection,)
+        return [Residual(body, shortcut)]
+
+
+ARCHITECTURES = (
+    # 32x32 pixels. The gate comes early: what every image runs is a stem and one slim block, so
+    # that the slimmest path costs a ninth of the widest.
+    Architecture(
+        name="ds_resnet12_cifar",
+        family="basic_resnet",
+        stem=Stage((12, 16)),
+        stages=(
+            Stage((12, 16)),
+            Stage((16, 32, 48, 64), blocks=2, stride=2, gated=True),
+            Stage((32, 64, 96, 128), blocks=2, stride=2),
+        ),
+        num_classes=10,
+        resolution=32,
+    ),
+    # 28x28 pixels in grey, of which less computing makes as much.
+    Architecture(
+        name="ds_resnet12_mnist",
+        family="basic_resnet",
+        stem=Stage((8, 16)),
+        stages=(
+            Stage((8, 16), stride=2),
+            Stage((8, 16, 24, 32), blocks=2, gated=True),
+            Stage((12, 28, 44, 64), blocks=2, stride=2),
+        ),
+        num_classes=10,
+        resolution=28,
+    ),
+)
