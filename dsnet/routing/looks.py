@@ -92,6 +92,11 @@ class LookPaths(Paths):
         """The widest route of each path."""
         return _widest_of(path + 1, self.routes[0])
 
+    @property
+    def direct(self) -> Tensor:
+        """For each route the path that runs it and nothing else, int64 (routes,)."""
+        return (1 << torch.arange(self.routes[0])) - 1
+
     def _choices(self) -> Tensor:
         """Which choices make which path: float32 (routes + routes², P), ones and zeros."""
         (count,) = self.routes
@@ -110,12 +115,7 @@ def check_looks(model: DSNet) -> None:
     It has several gates or none, too few or too many routes, or a task whose answers tell nothing
     of themselves.
     """
-    gates, routes = len(model.architecture.gates), len(model.space.routes)
-    if gates != 1 or not 2 <= routes <= MOST_ROUTES:
-        raise InputError(
-            f"a second look: expected one gate with 2 to {MOST_ROUTES} routes, found {gates} with "
-            f"{routes}; restrict model.routes or set gate.look to first"
-        )
+    _check_routes([len(entries) for entries in model.space.choices])
     if model.task.evidence() is None:
         raise InputError(
             f"a second look decides by what an answer tells of itself, and those of "
@@ -123,42 +123,50 @@ def check_looks(model: DSNet) -> None:
         )
 
 
+def _check_routes(routes: Sequence[int]) -> None:
+    if len(routes) != 1 or not 2 <= routes[0] <= MOST_ROUTES:
+        raise InputError(
+            f"a second look: expected one gate with 2 to {MOST_ROUTES} routes, found "
+            f"{len(routes)} with {' and '.join(map(str, routes)) or 'none'}; restrict model.routes "
+            "or set gate.look to first"
+        )
+
+
 def evidence_size(model: DSNet) -> int:
-    """How many numbers the evidence of an answer has. The network must be one that looks again."""
+    """How many numbers the evidence of an answer has; 0 for a task without."""
     evidence = model.task.evidence()
-    assert evidence is not None
-    return evidence.size(model.architecture.num_classes)
+    return 0 if evidence is None else evidence.size(model.architecture.num_classes)
 
 
-def look_paths(model: DSNet, starts: Sequence[int] | None = None) -> LookPaths:
-    """The paths of a network that looks again.
+def look_paths(paths: Paths, starts: Sequence[int] | None = None) -> LookPaths:
+    """The paths of a network with one gate, where it looks again.
 
-    starts: the routes that may run first, by position; None: all. Raises InputError as
-    `check_looks`.
+    starts: the routes that may run first, by position; None: all. Raises InputError for paths of
+    several gates, or of too few or too many routes.
     """
-    check_looks(model)
-    routes = model.space.routes
-    count = len(routes)
-    prefix = model.prefix_madds()
-    tails = [model.madds(route) - prefix for route in routes]
+    _check_routes(paths.routes)
+    (count,) = paths.routes
+    tails = (paths.madds - paths.prefix).tolist()
     madds = [
-        prefix + sum(tail for route, tail in enumerate(tails) if ran & 1 << route)
+        paths.prefix + sum(tail for route, tail in enumerate(tails) if ran & 1 << route)
         for ran in range(1, 2**count)
     ]
-    (cost,) = model.gate_costs()
+    going = torch.tensor(tails).div(paths.madds.max()).float().repeat(count, 1).fill_diagonal_(0)
     return LookPaths(
-        routes=(count,),
+        routes=paths.routes,
         madds=torch.tensor(madds).double(),
-        costs=(cost.float().cpu(), model.look_costs().float().cpu()),
+        costs=(*paths.costs, going),
+        prefix=paths.prefix,
         starts=tuple(range(count) if starts is None else starts),
     )
 
 
-def look_again(table: RoutingTable, paths: LookPaths) -> RoutingTable:
-    """The table of the same images with looks: `paths` in place of the routes.
+def looking(table: RoutingTable, starts: Sequence[int] | None = None) -> RoutingTable:
+    """The table of the same images where the network looks again; starts: see `look_paths`.
 
-    Raises InputError for a table that was made without evidence.
+    Raises InputError for a table that was made without evidence, and as `look_paths`.
     """
+    paths = look_paths(table.paths, starts)
     if table.evidence is None:
         raise InputError("a second look: expected a routing table with evidence, found one without")
     ends = paths.ends(torch.arange(len(paths)))
@@ -170,6 +178,11 @@ def look_again(table: RoutingTable, paths: LookPaths) -> RoutingTable:
         measures={name: values[:, ends] for name, values in table.measures.items()},
         confidences=None if table.confidences is None else table.confidences[:, ends],
     )
+
+
+def routed_by(table: RoutingTable, heads: Sequence[object]) -> RoutingTable:
+    """The table as a network with these slimming heads takes it: with looks, if they have any."""
+    return looking(table) if len(heads) > len(table.paths.routes) else table
 
 
 def _widest_of(ran: Tensor, count: int) -> Tensor:

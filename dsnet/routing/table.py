@@ -31,11 +31,13 @@ class Paths:
     routes: per gate, how many widths it may choose.
     madds: multiply-adds per image of each path, float64 (P,).
     costs: per gate, `DSNet.gate_costs`: float32 (routes,).
+    prefix: multiply-adds of what comes before the first gate's choice.
     """
 
     routes: tuple[int, ...]
     madds: Tensor
     costs: tuple[Tensor, ...]
+    prefix: int = 0
 
     def __len__(self) -> int:
         return len(self.madds)
@@ -82,6 +84,11 @@ class Paths:
         """Which of the routes answers on each of these paths, as a position among them."""
         return path
 
+    @property
+    def direct(self) -> Tensor:
+        """For each route the path that runs it and nothing else, int64 (routes,)."""
+        return torch.arange(len(self))
+
 
 Head = Callable[[Tensor], Tensor]
 """A slimming head: features (…, r) -> logits (…, routes)."""
@@ -100,7 +107,7 @@ def paths_of(model: DSNet) -> Paths:
         )
     madds = torch.tensor([model.madds(route) for route in model.space.routes])
     costs = tuple(cost.float().cpu() for cost in model.gate_costs())
-    return Paths(routes, madds.double(), costs)
+    return Paths(routes, madds.double(), costs, model.prefix_madds())
 
 
 @dataclass(frozen=True)

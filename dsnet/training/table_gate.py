@@ -11,6 +11,7 @@ What one multiply-add is worth at the target is thus measured, not guessed.
 """
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from dsnet.routing.choice import (
     outcome,
     price_for_average,
 )
+from dsnet.routing.looks import Look, looking
 from dsnet.routing.table import Paths, RoutingTable
 from dsnet.tasks import Task
 from dsnet.training.gate import Strategy
@@ -44,6 +46,7 @@ class GateOptions:
     classification, complexity, sgs_weight, sgs: as in `GateLoss`. With targets the complexity term
         is left out, since the multiplier is found.
     hidden: units of a hidden layer in each slimming head; 0 for the paper's linear head.
+    look: whether the network looks again, see `dsnet.routing.looks.Look`.
     lr: of Adam at the first step; it falls by a cosine.
     steps: at most this many. check_every, patience: steps from one look at the held-out table to
         the next, and looks without an improvement after which training ends.
@@ -55,6 +58,7 @@ class GateOptions:
     sgs_weight: float = 0.0
     sgs: Strategy = "try_best"
     hidden: int = 0
+    look: Look = "first"
     lr: float = 0.05
     steps: int = 300
     check_every: int = 20
@@ -95,11 +99,36 @@ def train_gate(
     One target gives a gate of its own; several share one set of heads and differ in their price;
     none minimises the paper's loss with its complexity term. What is kept is the step that is best
     on `holdout`, with hard choices at prices that meet the targets there. `report(step, best so
-    far)` is called after every look. Raises InputError for a target out of the paths' range.
+    far)` is called each time that is looked at. With looks, heads for them come after the gate's;
+    where all images run the same tail first, what is kept is the best of the tails that may.
+    Raises InputError for a target out of the paths' range, and as `dsnet.routing.looks.looking`.
     """
+    _check_targets(targets, train.paths)
+    if options.look == "first":
+        return _trained(train, holdout, targets, options, report)
+    if options.look == "both":
+        return _trained(looking(train), looking(holdout), targets, options, report)
+    # A tail dearer than a target cannot be every image's first; the widest has nothing to look for.
+    least = min(targets, default=math.inf)
+    starts = [at for at, madds in enumerate(train.paths.madds[:-1].tolist()) if madds <= least]
+    gates = [
+        _trained(looking(train, [at]), looking(holdout, [at]), targets, options, report)
+        for at in starts
+    ]
+    best = min(gates, key=lambda gate: gate.loss)
+    seconds = sum(gate.seconds for gate in gates)
+    return TrainedGate(**{**vars(best), "seconds": seconds})
+
+
+def _trained(
+    train: RoutingTable,
+    holdout: RoutingTable,
+    targets: Sequence[float],
+    options: GateOptions,
+    report: Callable[[int, TrainedGate], None] | None,
+) -> TrainedGate:
     start = time.monotonic()
     paths = train.paths
-    _check_targets(targets, paths)
     generator = torch.Generator().manual_seed(options.seed)
     scales = [_scale(features) for features in train.features]
     heads = paths.heads(train.features, options.hidden, generator)
@@ -290,7 +319,7 @@ def _unscaled(head: nn.Module, scale: Tensor) -> nn.Module:
 
 
 def _check_targets(targets: Sequence[float], paths: Paths) -> None:
-    low, high = float(paths.madds.min()), float(paths.madds.max())
+    low, high = float(paths.madds.min()), float(paths.madds[paths.widest])
     for target in targets:
         if not low <= target <= high:
             raise InputError(

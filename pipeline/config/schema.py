@@ -270,6 +270,10 @@ class Gate(Section):
     the widest gets wrong too to the smallest (give_up); off: no such term."""
     temperature: Rate = 1.0
     """Temperature of the Gumbel-softmax."""
+    look: Literal["first", "second", "both"] = "first"
+    """first: the gate in the middle picks a width. second: every image runs one and the same slim
+    tail first, and what that concludes says whether to stop there or which wider one to run. both:
+    the gate picks the tail that runs first. By table alone, with one gate of up to 8 routes."""
     checkpoint_steps: Positive | None = None
     """Steps from one checkpoint to the next within an epoch; null: not by steps."""
     checkpoint_minutes: Rate | None = 10.0
@@ -306,6 +310,8 @@ class Sweep(Section):
     """Strategies of SGS to try; they differ where lambda_sgs is above 0."""
     hidden: Choices[Annotated[int, Field(ge=0)]] = (0,)
     """Units of the slimming heads' hidden layer to try; 0: the paper's linear heads."""
+    look: Choices[Literal["first", "second", "both"]] = ("first",)
+    """Looks to try, as gate.look has them; the targets of one sweep get gates of one kind."""
     search: Literal["grid", "random", "optuna"] = "grid"
     """Every combination of these lists (grid); `samples` different ones for each target, drawn at
     random (random), or as the target's earlier trials suggest (optuna)."""

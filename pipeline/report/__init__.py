@@ -1,7 +1,7 @@
 """The frontier of a sweep: its figures as one Parquet file, and as one HTML page."""
 
 from pipeline.report.frontier import curve_rows, gate_row, oracle_rows, static_rows
-from pipeline.report.images import Images, Picture, image_rows
+from pipeline.report.images import Images, Picture, hardness, image_rows
 from pipeline.report.page import render, write_page
 from pipeline.report.results import (
     GATE,
@@ -23,6 +23,7 @@ __all__ = [
     "Row",
     "curve_rows",
     "gate_row",
+    "hardness",
     "image_rows",
     "oracle_rows",
     "read_results",

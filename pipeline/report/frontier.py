@@ -62,7 +62,7 @@ def curve_rows(
     test_logits: Sequence[Tensor],
 ) -> list[Row]:
     """One gate at prices over the whole range, set on held-out images, judged on test images."""
-    low, high = float(test.paths.madds.min()), float(test.paths.madds.max())
+    low, high = float(test.paths.madds.min()), float(test.paths.madds[test.paths.widest])
     points: dict[tuple[float, ...], Row] = {}
     for target in np.linspace(low, high, _CURVE_POINTS):
         price = price_for_average(holdout_logits, holdout.paths, float(target))
@@ -107,7 +107,7 @@ def _row(kind: str, label: str, test: RoutingTable, path: Tensor, **other: Any) 
     result = outcome(test, path)
     values = test.headline.double()
     own = values.gather(1, path[:, None])[:, 0]
-    by_chance = values @ torch.tensor(result.shares, dtype=torch.float64)
+    by_chance = values[:, test.paths.direct] @ torch.tensor(result.shares, dtype=torch.float64)
     return Row(
         **{
             "kind": kind,

@@ -80,20 +80,30 @@ class Images:
         return cls(**values)
 
 
+def hardness(table: RoutingTable, logits: Sequence[Tensor]) -> Tensor:
+    """How much rather a gate ends at the widest route than at the slimmest alone, in logits: (N,).
+
+    logits: the gate's on this table, as `dsnet.routing.gate_logits` gives them.
+    """
+    paths = table.paths
+    joint = log_probabilities(logits, paths, 0.0)
+    ends = paths.ends(torch.arange(len(paths)))
+    return joint[:, ends == ends.max()].logsumexp(1) - joint[:, 0]
+
+
 def image_rows(
     table: RoutingTable,
     classes: Sequence[str],
     targets: Sequence[str],
     choices: Sequence[Tensor],
-    logits: Sequence[Tensor],
+    hardness: Tensor,
     pictures: Callable[[np.ndarray], np.ndarray],
 ) -> Images:
     """What is shown of the test images.
 
     table: theirs, one row for each. classes: names, for a task that learns them. choices: for each
-    target, the path of each image, int64 (N,). logits: the gate's, as `dsnet.routing.gate_logits`
-    gives them, to rank images by. pictures: from image numbers (n,) to their pixels, uint8
-    (n, H, W, 3).
+    target, the route of each image, int64 (N,). hardness: as `hardness` has it, to rank images by.
+    pictures: from image numbers (n,) to their pixels, uint8 (n, H, W, 3).
     """
     paths, task, headline = len(table.paths), table.task, table.task.headline
 
@@ -103,9 +113,6 @@ def image_rows(
             for choice in choices
         ]
         return _tuples([count.tolist() for count in counts])
-
-    joint = log_probabilities(logits, table.paths, 0.0)
-    hardness = joint[:, -1] - joint[:, 0]
 
     def shown(rows: list[int]) -> tuple[Picture, ...]:
         return tuple(

@@ -12,7 +12,7 @@ from dsnet.routing import RoutingTable
 
 Arrays = dict[str, Any]
 """A table in parts: `task`, `paths`, and by name the arrays of its columns, `features_G` for gate G
-and `measures_NAME` for a measure; `confidences` only where there are any.
+and `measures_NAME` for a measure; `confidences` and `evidence` only where there are any.
 
 The task is pickled by its class, so that a trial's process imports the module it is written in.
 """
@@ -38,4 +38,5 @@ def from_arrays(arrays: Arrays) -> RoutingTable:
         labels=tensor("labels"),
         samples=tensor("samples"),
         views=tensor("views"),
+        evidence=tensor("evidence") if "evidence" in arrays else None,
     )

@@ -16,10 +16,11 @@ from dsnet import DSNet
 from dsnet.errors import InputError
 from dsnet.files import atomic_file
 from dsnet.routing import Paths, paths_of
+from dsnet.routing.looks import evidence_size
 from dsnet.tasks import find
 from pipeline.data.manifest import Manifest
 
-FORMAT = 2
+FORMAT = 3
 FILE = "table.json"
 SHARD_ROWS = 16384
 
@@ -58,8 +59,12 @@ class Description:
     """Per gate, `DSNet.gate_costs`."""
     features: tuple[int, ...]
     """Per gate, the size of its reduced feature."""
+    prefix: int
+    """Multiply-adds of what comes before the first gate's choice."""
     confidences: bool
     """Whether its outputs tell how sure they are."""
+    evidence: int
+    """How many numbers an answer's evidence has; 0 where the task has none."""
     shard_rows: int
     """Rows in each shard, but for the last of a view."""
 
@@ -77,7 +82,8 @@ class Description:
     def paths(self) -> Paths:
         """As the algorithms take them."""
         costs = tuple(torch.tensor(cost) for cost in self.costs)
-        return Paths(self.routes, torch.tensor(self.madds, dtype=torch.float64), costs)
+        madds = torch.tensor(self.madds, dtype=torch.float64)
+        return Paths(self.routes, madds, costs, self.prefix)
 
     def to_json(self) -> str:
         """One line, the same for equal descriptions."""
@@ -119,7 +125,9 @@ def describe(
         madds=tuple(int(count) for count in paths.madds),
         costs=tuple(tuple(cost.tolist()) for cost in paths.costs),
         features=tuple(gate.reduce.out_features for gate in model.gates),
+        prefix=paths.prefix,
         confidences=_tells_confidence(model, resolution),
+        evidence=evidence_size(model),
         shard_rows=shard_rows,
     )
 

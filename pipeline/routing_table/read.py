@@ -36,6 +36,8 @@ def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
     }
     if description.confidences:
         table["confidences"] = np.empty((rows, len(paths)), np.float16)
+    if description.evidence:
+        table["evidence"] = np.empty((rows, len(paths), description.evidence), number)
     for measure in task.measures:
         kind = bool if measure.share else np.float32
         table[f"measures_{measure.name}"] = np.empty((rows, len(paths)), kind)
@@ -56,6 +58,9 @@ def read_arrays(folder: Path, wanted: Description | None = None) -> Arrays:
         table["losses"][here] = columns["losses"]
         if description.confidences:
             table["confidences"][here] = columns["confidences"]
+        if description.evidence:
+            evidence = table["evidence"][here]
+            evidence[:] = columns["evidence"].reshape(evidence.shape)
         for measure in task.measures:
             values = columns[measure.name]
             table[f"measures_{measure.name}"][here] = (

@@ -59,7 +59,8 @@ def schema_of(shard: Shard, description: Description) -> pa.Schema:
 
     sample: the image's number in its beton. features_G: gate G's reduced feature after each joint
     choice of the gates before it, one after the other. losses: the task's loss of each path.
-    confidences: how sure each path is of its answer, where the task tells. Then what the task
+    confidences: how sure each path is of its answer, where the task tells. evidence: what each
+    path's answer tells of itself, one path after the other, where it does. Then what the task
     measures, by name: of a share, such as top1, bit p says whether path p has it; of anything else
     there is a float32 for each path. Raises InputError for a task that is not registered.
     """
@@ -72,6 +73,8 @@ def schema_of(shard: Shard, description: Description) -> pa.Schema:
     of_paths = [pa.field("losses", pa.list_(number, len(paths)))]
     if description.confidences:
         of_paths.append(pa.field("confidences", pa.list_(pa.float16(), len(paths))))
+    if description.evidence:
+        of_paths.append(pa.field("evidence", pa.list_(number, len(paths) * description.evidence)))
     for measure in find(description.task).measures:
         kind = pa.uint64() if measure.share else pa.list_(pa.float32(), len(paths))
         of_paths.append(pa.field(measure.name, kind))
@@ -99,6 +102,8 @@ def write_shard(folder: Path, shard: Shard, description: Description, table: Rou
     columns |= {f"features_{gate}": x.numpy() for gate, x in enumerate(table.features)}
     if table.confidences is not None:
         columns["confidences"] = table.confidences.numpy()
+    if table.evidence is not None:
+        columns["evidence"] = table.evidence.numpy()
     for measure in table.task.measures:
         values = table.measures[measure.name].numpy()
         columns[measure.name] = _bits(values) if measure.share else values

@@ -1,9 +1,11 @@
 """Before any work: what cannot work is refused, and what will be done is said."""
 
 import logging
+from collections.abc import Sequence
 
-from dsnet import InputError, create_model, tasks
+from dsnet import DSNet, InputError, create_model, tasks
 from dsnet.models import create
+from dsnet.routing.looks import check_looks
 from dsnet.tasks import Task
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
@@ -18,6 +20,19 @@ def check_model(config: Config) -> None:
     if config.gate.target is not None:
         resolution = config.data.resolution
         config.gate.target.madds([model.madds(i, resolution) for i in model.space.routes])
+    check_look(config, model, [config.gate.look])
+
+
+def check_look(config: Config, model: DSNet, looks: Sequence[str]) -> None:
+    """Raise InputError where the network, or how its gates are trained, has no second look."""
+    if set(looks) <= {"first"}:
+        return
+    if config.gate.method != "table":
+        raise InputError(
+            f"a second look is trained by a routing table: expected gate.method table, found "
+            f"{config.gate.method}"
+        )
+    check_looks(model)
 
 
 def check_classes(config: Config, dataset: Dataset, given: Version | None) -> None:

@@ -28,6 +28,7 @@ SPEC = Spec(
     revision=1,
     fields=(*PICTURES, "model.routes", "cluster.workers", "gate"),
     unread=("gate.supernet", "gate.checkpoint_steps", "gate.checkpoint_minutes"),
+    later=(("gate.look", "first"),),
 )
 
 

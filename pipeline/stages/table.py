@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it brings Ray Train
 
 SPEC = Spec(
     "table",
-    revision=2,
+    revision=3,
     fields=(*PICTURES, "model.routes", "table.views"),
 )
 

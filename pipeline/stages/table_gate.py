@@ -2,6 +2,7 @@
 
 from dsnet.routing import RoutingTable, average_madds, choose, gate_logits
 from dsnet.routing.budget import price_curve
+from dsnet.routing.looks import routed_by
 from dsnet.routing.tuned import TunedGate
 from dsnet.training.table_gate import GateOptions, TrainedGate, train_gate
 from pipeline.config import Config
@@ -17,6 +18,7 @@ SPEC = Spec(
         "gate.checkpoint_minutes",
         "table.batch_size",
     ),
+    later=(("gate.look", "first"),),
 )
 
 
@@ -29,6 +31,7 @@ def gate_options(config: Config) -> GateOptions:
         sgs_weight=table.lambda_sgs,
         sgs=gate.sgs,
         hidden=table.hidden,
+        look=gate.look,
         lr=table.lr,
         steps=table.steps,
         seed=config.seed,
@@ -48,11 +51,12 @@ def tuned(trained: TrainedGate, holdout: RoutingTable, index: int = 0) -> TunedG
 
     A gate without targets runs at price 0, and what that averages to stands for its target.
     """
+    holdout = routed_by(holdout, trained.heads)
     logits, paths = gate_logits(holdout, trained.heads), holdout.paths
     prices = price_curve(
         lambda price: average_madds(paths, choose(logits, paths, price)),
         float(paths.madds.min()),
-        float(paths.madds.max()),
+        float(paths.madds[paths.widest]),
     )
     target = trained.targets[index] if trained.targets else trained.outcomes[0].madds
     return TunedGate(trained.heads, target, trained.prices[index], prices)

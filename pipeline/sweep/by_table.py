@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from dsnet.routing import RoutingTable, choose, gate_logits
+from dsnet.routing.looks import routed_by
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import fitted
 from dsnet.training.table_gate import TrainedGate
@@ -20,6 +21,7 @@ from pipeline.report import (
     Row,
     curve_rows,
     gate_row,
+    hardness,
     image_rows,
     oracle_rows,
     static_rows,
@@ -90,21 +92,27 @@ def log_trials(run: Run, trials: Sequence[Trial]) -> None:
 def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best]":
     """A gate for each target, or one gate at a price for each: what has less loss in all.
 
-    Of several trials for a target the best counts. Losses are those of held-out images. Raises
-    RuntimeError if neither kind can serve every target, for its trials failed.
+    Of several trials for a target the best counts. Gates of their own are of one look, so that an
+    exported file takes any of them. Losses are those of held-out images. Raises RuntimeError if no
+    kind can serve every target, for its trials failed.
     """
     gates = [(trial, trial.gate) for trial in trials if trial.gate is not None]
-    own = [
-        [Best(target, trial, gate, 0) for trial, gate in gates if trial.target == str(target)]
-        for target in targets
-    ]
     ways = [
         [Best(target, trial, gate, number) for number, target in enumerate(targets)]
         for trial, gate in gates
         if trial.target == EVERY
     ]
-    if all(own):
-        ways.append([min(candidates, key=_loss_of) for candidates in own])
+    for look in sorted({trial.point["look"] for trial, _ in gates}):
+        own = [
+            [
+                Best(target, trial, gate, 0)
+                for trial, gate in gates
+                if trial.target == str(target) and trial.point["look"] == look
+            ]
+            for target in targets
+        ]
+        if all(own):
+            ways.append([min(candidates, key=_loss_of) for candidates in own])
     if not ways:
         errors = sorted({trial.error for trial in trials if trial.error})
         raise RuntimeError(f"trials failed, and no target has all gates: {'; '.join(errors)}")
@@ -139,15 +147,19 @@ class Found:
         every = [trial for trial in trials if trial.target == EVERY and trial.gate is not None]
         if every:
             heads = min(every, key=_loss).gate.heads  # type: ignore[union-attr]
-            rows += curve_rows(self.holdout, test, *self._logits(heads))
-        logits = [self._logits(best.gate.heads)[1] for best in self.best]
+            rows += curve_rows(*self._judged(heads))
+        judged = [self._judged(best.gate.heads) for best in self.best]
         prices = [best.gate.prices[best.index] for best in self.best]
+        _, middle, _, middle_logits = judged[len(judged) // 2]
         images = image_rows(
             test,
             self.request.job.dataset.test.classes,
             [str(best.target) for best in self.best],
-            [choose(gate, test.paths, p) for gate, p in zip(logits, prices, strict=True)],
-            logits[len(logits) // 2],
+            [
+                table.paths.ends(choose(logits, table.paths, price))
+                for (_, table, _, logits), price in zip(judged, prices, strict=True)
+            ],
+            hardness(middle, middle_logits),
             self._pictures,
         )
         about = self.request.about(time.monotonic() - started)
@@ -200,7 +212,7 @@ class Found:
         if trial.gate is None:
             row = Row("gate", label, target=trial.target, config=trial.point, error=trial.error)
             return [row]
-        logits = self._logits(trial.gate.heads)
+        judged = self._judged(trial.gate.heads)
         rows = []
         for index, madds in enumerate(trial.gate.targets):
             best = next(b for b in self.best if abs(self._madds(b.target) - madds) < 0.5)
@@ -208,9 +220,7 @@ class Found:
             rows.append(
                 gate_row(
                     label,
-                    self.holdout,
-                    self.test,
-                    *logits,
+                    *judged,
                     trial.gate.prices[index],
                     target=str(best.target),
                     target_madds=madds,
@@ -225,8 +235,12 @@ class Found:
     def _madds(self, target: Target) -> float:
         return target.madds(self.request.madds)
 
-    def _logits(self, heads: Sequence[Module]) -> tuple[list[Tensor], list[Tensor]]:
-        return gate_logits(self.holdout, heads), gate_logits(self.test, heads)
+    def _judged(
+        self, heads: Sequence[Module]
+    ) -> tuple[RoutingTable, RoutingTable, list[Tensor], list[Tensor]]:
+        """Held-out and test table as these heads route them, and their logits on both."""
+        holdout, test = routed_by(self.holdout, heads), routed_by(self.test, heads)
+        return holdout, test, gate_logits(holdout, heads), gate_logits(test, heads)
 
     def _pictures(self, indices: np.ndarray) -> np.ndarray:
         config = self.request.job.config

@@ -25,7 +25,9 @@ SPEC = Spec(
         "gate.checkpoint_minutes",
         "table.batch_size",
         "sweep.cpus_per_trial",
+        "gate.look",  # `sweep.look` says what is tried
     ),
+    later=(("sweep.look", ["first"]),),
 )
 
 

@@ -128,6 +128,7 @@ def choices(config: Config) -> dict[str, tuple[CategoricalChoiceType, ...]]:
         "sgs_weight": sweep.lambda_sgs,
         "sgs": sweep.sgs,
         "hidden": sweep.hidden,
+        "look": sweep.look,
     }
 
 

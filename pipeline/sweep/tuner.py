@@ -20,6 +20,7 @@ from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import progress_actor
 from pipeline.cluster.interrupts import handlers_kept
 from pipeline.config import Config, storage_dir
+from pipeline.runner.checks import check_look
 from pipeline.runner.tables import Tables
 from pipeline.stages.table_gate import gate_options
 from pipeline.sweep import trial
@@ -129,6 +130,7 @@ def check_targets(targets: Sequence[Target], config: Config) -> None:
     model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
     for target in targets:
         target.madds([model.madds(i, config.data.resolution) for i in model.space.routes])
+    check_look(config, model, config.sweep.look)
 
 
 def can_go_on(folder: Path) -> bool:

@@ -15,9 +15,18 @@ from dsnet.inference.export import export, write_onnx
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.nn.gate import make_constant, make_head
 from dsnet.nn.look import NEVER
-from dsnet.routing import average_madds, build_rows, choose, gate_logits, log_probabilities
+from dsnet.routing import (
+    RoutingTable,
+    average_madds,
+    build_rows,
+    choose,
+    gate_logits,
+    log_probabilities,
+    paths_of,
+)
 from dsnet.routing.budget import calibrate_prices, prices_from_logits
-from dsnet.routing.looks import MOST_ROUTES, LookPaths, look_again, look_paths
+from dsnet.routing.looks import MOST_ROUTES, Look, LookPaths, check_looks, look_paths
+from dsnet.routing.looks import looking as with_looks
 from dsnet.routing.tuned import TunedGate, fitted, put_heads
 from dsnet.runtime.exported import Exported
 from dsnet.training.table_gate import GateOptions, train_gate
@@ -119,7 +128,7 @@ def test_a_paths_probability_is_the_product_of_its_choices(
 
 
 def test_a_path_costs_the_prefix_once_and_every_tail_that_it_runs(model: DSNet) -> None:
-    paths, routes = look_paths(model), model.space.routes
+    paths, routes = look_paths(paths_of(model)), model.space.routes
     prefix = model.prefix_madds()
     for path, madds in enumerate(paths.madds.tolist()):
         tails = [model.madds(routes[at]) - prefix for at in steps_of(path, len(routes))]
@@ -162,7 +171,7 @@ def test_the_table_says_where_the_network_goes_and_what_it_counts(
     model: DSNet, price: float
 ) -> None:
     x, labels = prepared(model, pictures(model, 90)), torch.arange(90) % 3
-    table = look_again(build_rows(model, x, labels), look_paths(model))
+    table = with_looks(build_rows(model, x, labels))
     path = choose(gate_logits(table, heads_of(model)), table.paths, price)
     outputs, widths, madds = model.routed(x, price)
     assert madds.double().tolist() == table.paths.madds[path].tolist()
@@ -231,9 +240,9 @@ def test_a_directory_keeps_its_looks_for_every_budget_and_runtime(
 # Training ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("starts", [None, (0,)], ids=["both", "second"])
+@pytest.mark.parametrize("look", ["second", "both"])
 def test_a_gate_with_looks_learns_to_stop_where_the_slim_tail_will_do(
-    starts: tuple[int, ...] | None,
+    look: Look,
 ) -> None:
     """On images of which half are the slimmest tail's, as its own confidence tells."""
     model = network(LOOKING, 0)
@@ -245,10 +254,10 @@ def test_a_gate_with_looks_learns_to_stop_where_the_slim_tail_will_do(
     evidence = torch.where(easy[:, None, None], -0.1, -2.0).expand_as(base.evidence)
     losses = torch.where(easy[:, None], 0.1, torch.tensor([4.0, 3.0, 2.0, 0.2]))
     made = {**vars(base), "evidence": evidence, "losses": losses}
-    table = look_again(type(base)(**made), look_paths(model, starts))
+    table = RoutingTable(**made)
     madds = [model.madds(route) for route in model.space.routes]
     target = 0.5 * madds[0] + 0.5 * (madds[0] + model.tail_madds(model.space.routes[-1]))
-    gate = train_gate(table, table, [target], GateOptions(steps=200, seed=1))
+    gate = train_gate(table, table, [target], GateOptions(steps=200, seed=1, look=look))
     (outcome,) = gate.outcomes
     assert outcome.loss == pytest.approx(0.15, abs=0.02)
     assert outcome.madds == pytest.approx(target, rel=0.02)
@@ -274,7 +283,7 @@ def test_what_cannot_look_again_says_why() -> None:
     ):
         wide = Architecture(name="x", family="mbnet", stem=Stage((4,)), stages=stages)
         with pytest.raises(InputError, match="expected one gate with 2 to 8 routes"):
-            look_paths(DSNet(wide))
+            check_looks(DSNet(wide))
 
 
 def test_looks_that_do_not_fit_are_refused(model: DSNet) -> None:

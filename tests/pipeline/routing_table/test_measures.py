@@ -79,7 +79,9 @@ def description(rows: int, task: str = SMOOTHING.name, views: int = 0) -> Descri
         madds=(40, 70, 100),
         costs=(COSTS,),
         features=(3,),
+        prefix=0,
         confidences=False,
+        evidence=0,
         shard_rows=16384,
     )
 

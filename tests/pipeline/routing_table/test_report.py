@@ -19,6 +19,7 @@ from pipeline.report import (
     Row,
     curve_rows,
     gate_row,
+    hardness,
     image_rows,
     oracle_rows,
     read_results,
@@ -75,7 +76,7 @@ def results(test_table: RoutingTable) -> Results:
         ["ant", "bee", "cow"],
         [f"{target / 100}" for target in TARGETS],
         choices,
-        logits,
+        hardness(test_table, logits),
         lambda samples: np.repeat(samples.astype(np.uint8), 48).reshape(-1, 4, 4, 3),
     )
     about = About(

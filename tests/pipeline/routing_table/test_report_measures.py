@@ -22,6 +22,7 @@ from pipeline.report import (
     Row,
     curve_rows,
     gate_row,
+    hardness,
     image_rows,
     oracle_rows,
     read_results,
@@ -80,7 +81,7 @@ def made_results(holdout: RoutingTable, test: RoutingTable) -> Results:
         ["ant"],
         [f"{target / 100}" for target in TARGETS],
         choices,
-        logits,
+        hardness(test, logits),
         lambda samples: np.repeat(samples.astype(np.uint8), 48).reshape(-1, 4, 4, 3),
     )
     about = About(

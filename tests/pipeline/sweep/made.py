@@ -53,7 +53,9 @@ def _describe(part: str, rows: int, features: int, paths: int) -> Description:
         madds=madds,
         costs=(tuple(count / madds[-1] for count in madds),),
         features=(features,),
+        prefix=0,
         confidences=True,
+        evidence=0,
         shard_rows=16384,
     )
 
