@@ -67,8 +67,8 @@ class Evaluation:
     picked: tuple[int, ...]
     """How many images each sub-network answered."""
     spent: int | None = None
-    """Multiply-adds of all that the dynamic network ran; None in what was counted before there were
-    looks, when each image ran one sub-network."""
+    """Multiply-adds of all that the dynamic network ran, where it looks again; None where each image
+    ran one sub-network."""
 
     def rows(self, model: DSNet) -> list[EvaluationRow]:
         """Every sub-network and, if any image was routed, the dynamic network."""
@@ -177,7 +177,8 @@ def evaluate(
     sums.over_workers()
     total_each([each for tally in tallies for each in tally.sums()], device)
     static, dynamic = sums.of(slice(n)), sums.of(slice(n, None))
-    return Evaluation(images, static, dynamic, tuple(picked), spent)
+    looked = spent if model.looks is not None else None
+    return Evaluation(images, static, dynamic, tuple(picked), looked)
 
 
 def new_tallies(model: DSNet, *, routed: bool = True) -> list[Tally]:
