@@ -67,8 +67,8 @@ class Evaluation:
     picked: tuple[int, ...]
     """How many images each sub-network answered."""
     spent: int | None = None
-    """Multiply-adds of all that the dynamic network ran, where it looks again; None where each image
-    ran one sub-network."""
+    """Multiply-adds of all that the dynamic network ran; None where it looks but once, and each
+    image runs one sub-network."""
 
     def rows(self, model: DSNet) -> list[EvaluationRow]:
         """Every sub-network and, if any image was routed, the dynamic network."""

@@ -69,5 +69,5 @@ def test_a_gate_that_looks_again_counts_all_that_it_runs(
 
 
 def test_a_second_look_is_refused_where_there_is_none(home: Path) -> None:
-    with pytest.raises(InputError, match="expected gate.method table, found straight_through"):
+    with pytest.raises(InputError, match=r"expected gate\.method table, found straight_through"):
         chain.run(configured(gate={"look": "both", "method": "straight_through"}))
