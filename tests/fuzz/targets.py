@@ -16,7 +16,8 @@ from dsnet import InputError, Metadata
 from dsnet.files import SUMS, write_sums
 from dsnet.io.weights import GATES, MODEL, WEIGHTS, load_gates
 from dsnet.nn.gate import make_head
-from dsnet.routing.tuned import TunedGate
+from dsnet.routing.looks import evidence_size
+from dsnet.routing.tuned import TunedGate, put_heads
 from pipeline.data.manifest import manifest_path, read_manifest
 
 LONGEST_LINE = 2000
@@ -24,12 +25,14 @@ LONGEST_LINE = 2000
 
 @cache
 def directory() -> Path:
-    """A model directory with a gate and tuned gates."""
+    """A model directory of a network that looks again, with tuned gates."""
     torch.manual_seed(0)
     metadata = Metadata(resolution=8, classes=tuple("abc"), prices=((0.0, 2e5), (1.0, 1e5)))
     model = dsnet.create_model("ds_mbnet_digits", metadata=metadata).eval()
     head = make_head(model.gates[0].reduce.out_features, 4, hidden=3)
-    gates = [TunedGate((head,), 1.5e5, 0.5, metadata.prices)]
+    heads = (head, *(make_head(evidence_size(model), 4, hidden=2) for _ in range(3)))
+    put_heads(model, heads)
+    gates = [TunedGate(heads, 1.5e5, 0.5, metadata.prices)]
     return dsnet.save(model, Path(mkdtemp()) / "model", gates)
 
 
