@@ -57,10 +57,12 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
         batch = graph.op("Shape", IMAGES, start=0, end=1)
         width = graph.op("Expand", graph.constant(np.array([end.width])), batch)
         outputs = _layers(graph, end.layers, x), width
-    if len(outputs) == 2:  # each image has run one branch
-        outputs = *outputs, graph.op("Gather", graph.constant(np.array(folded.madds)), outputs[1])
-    for name, value in zip((LOGITS, WIDTHS, MADDS), outputs, strict=True):
-        graph.nodes.append(helper.make_node("Identity", [value], [name]))
+    logits, widths, *counted = outputs
+    graph.result(logits, LOGITS)
+    graph.result(widths, WIDTHS)
+    if not counted:  # each image has run one branch
+        counted = [graph.op("Gather", graph.constant(np.array(folded.madds)), WIDTHS)]
+    graph.result(counted[0], MADDS)
     inputs = [
         helper.make_tensor_value_info(IMAGES, kinds.UINT8, ["batch", folded.size, folded.size, 3])
     ]
@@ -134,6 +136,14 @@ class _Graph:
         node = self.onnx.helper.make_node(kind, list(inputs), names, names[0], **attributes)
         self.nodes.append(node)
         return names
+
+    def result(self, value: str, name: str) -> None:
+        """Let a value that no branch reads be an output of the graph, which is called so."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                for index, each in enumerate(names):
+                    if each == value:
+                        names[index] = name
 
     def constant(self, array: np.ndarray) -> str:
         """A constant; returns its name."""

@@ -28,6 +28,7 @@ _TYPES = {
     "Gemm": CLASSIFIER,
     "Shape": "widths",
     "Expand": "widths",
+    "Gather": "widths",  # what each costs
 }
 _ROLES = {"gate": "gate", "group": "grouping"}  # how the exporter begins a node's name
 _CONVOLUTIONS = (STEM, DEPTHWISE, POINTWISE, ATTENTION)

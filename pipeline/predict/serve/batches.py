@@ -124,7 +124,9 @@ class Batches:
         budget = self._spend(batch[0])
         start = time.perf_counter()
         try:
-            answers = await self._run(np.stack([each.pixels for each in batch]), budget)
+            logits, widths, madds = await self._run(
+                np.stack([each.pixels for each in batch]), budget
+            )
         except Exception as error:
             for each in batch:
                 if not each.answer.done():
@@ -135,8 +137,8 @@ class Batches:
         self._seconds += (seconds / len(batch) - self._seconds) * (0.3 if self._seconds else 1)
         for index, each in enumerate(batch):
             if not each.answer.done():
-                logits, widths, madds = (column[index : index + 1] for column in answers)
-                each.answer.set_result(Answer(logits, widths, madds, budget))
+                rows = slice(index, index + 1)
+                each.answer.set_result(Answer(logits[rows], widths[rows], madds[rows], budget))
 
     async def _look(self, policy: Policy) -> None:
         while True:

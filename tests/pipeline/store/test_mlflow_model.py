@@ -73,6 +73,14 @@ def version(home: Path) -> Version:
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def path_kept() -> Iterator[None]:
+    """MLflow puts a version's code before all else on the path, where later tests would find it."""
+    before = [*sys.path]
+    yield
+    sys.path[:] = before
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Pictures of several sizes as PNG files."""
