@@ -83,18 +83,20 @@ def _random(model: DSNet, batches: tuple[int, ...]) -> Iterator[tuple[Tensor, fl
 def _is_clear(model: DSNet, image: Tensor, price: float, noise: float) -> bool:
     """Whether no choice for one image (1, 3, H, W) is a close one.
 
-    None is if every gate and every look picks the same when each value that it looks at moves by
-    `noise` of itself, or of one where that is more.
+    None is if every gate and every look picks the same when what it looks at moves: each value of
+    a gate's feature by `noise` of itself, each of a look's evidence by as much, or by `noise` where
+    that is more.
     """
     generator = torch.Generator(image.device).manual_seed(0)
     clear = True
 
-    def picked(head: torch.nn.Module, seen: Tensor, cost: Tensor, first: int = 0) -> int:
+    def picked(
+        head: torch.nn.Module, seen: Tensor, size: Tensor, cost: Tensor, first: int = 0
+    ) -> int:
         nonlocal clear
         moves = torch.randn(_MOVES, seen.shape[1], generator=generator, device=image.device)
         moves[0] = 0
-        moved = seen + noise * moves * seen.abs().clamp(min=1)
-        choices = pick(forbid(head(moved), first) - price * cost)
+        choices = pick(forbid(head(seen + noise * moves * size), first) - price * cost)
         clear &= bool((choices == choices[0]).all())
         return int(choices[0])
 
@@ -105,14 +107,15 @@ def _is_clear(model: DSNet, image: Tensor, price: float, noise: float) -> bool:
     ):
         x, reduced = model.segment(len(path), x, model.space.along(path))
         assert reduced is not None and gate.slimming is not None
-        at = picked(gate.slimming, reduced, cost)
+        at = picked(gate.slimming, reduced, reduced, cost)
         path += (entries[at],)
-    evidence, costs = model.task.evidence(), None
-    while model.looks is not None and at < len(model.looks):
-        costs = model.look_costs(image.device) if costs is None else costs
-        assert evidence is not None
-        answer = model.tail(x, image, model.space[model.space.routes[at]])
-        before, at = at, picked(model.looks[at], evidence(answer), costs[at], at)
-        if at == before:
-            break
+    if model.looks is None:
+        return clear
+    evidence, costs = model.task.evidence(), model.look_costs(image.device)
+    assert evidence is not None
+    before = -1
+    while before < at < len(model.looks):
+        seen = evidence(model.tail(x, image, model.space[model.space.routes[at]]))
+        size = seen.abs().clamp(min=1)
+        before, at = at, picked(model.looks[at], seen, size, costs[at], at)
     return clear

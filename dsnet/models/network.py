@@ -15,6 +15,7 @@ from dsnet.models.second_look import Routed, look_again
 from dsnet.models.width import RoutingSpace, Width
 from dsnet.nn.gate import Gate, is_trained, pick
 from dsnet.nn.layers import Shape
+from dsnet.nn.look import going_on_costs
 from dsnet.nn.plan import convolutions_madds
 from dsnet.tasks import Task
 
@@ -55,6 +56,7 @@ class DSNet(nn.Module):
             self.stages.append(blocks)
         self.looks: nn.ModuleList | None = None
         self._madds: dict[tuple[Width, Shape], int] = {}
+        self._prefix_madds: dict[Shape, int] = {}
         self.task: Task = parts.task
         head = parts.head(inputs, architecture)
         self._place = head.place
@@ -256,14 +258,9 @@ class DSNet(nn.Module):
         return [grid.mean([a for a in axes if a != g]) if grid.dim() > 1 else grid for g in axes]
 
     def look_costs(self, device: torch.device | None = None) -> Tensor:
-        """What each look's choices cost: float (routes, routes), in the units of `gate_costs`.
-
-        Row r: after the tail of route r nothing to stop there, in column r, and for each other
-        route its tail.
-        """
-        widest = self.madds(self.space.routes[-1])
-        tails = [self.tail_madds(route) / widest for route in self.space.routes]
-        return torch.tensor(tails, device=device).repeat(len(tails), 1).fill_diagonal_(0)
+        """`going_on_costs` of the routes, in the units of `gate_costs`."""
+        tails = [self.tail_madds(route) for route in self.space.routes]
+        return going_on_costs(tails, self.madds(self.space.routes[-1]), device)
 
     # Counting ------------------------------------------------------------------------------------
 
@@ -291,6 +288,11 @@ class DSNet(nn.Module):
         """Multiply-adds of what all widths share: everything up to the first gate, and itself."""
         side = self.metadata.resolution if resolution is None else resolution
         size = (side, side) if isinstance(side, int) else side
+        if size not in self._prefix_madds:
+            self._prefix_madds[size] = self._count_prefix(size)
+        return self._prefix_madds[size]
+
+    def _count_prefix(self, size: Shape) -> int:
         gated = self.architecture.gates[0]
         channels = self.space[0].channels
         count, size = self.stem.madds(channels[0], size)

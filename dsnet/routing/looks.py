@@ -8,6 +8,7 @@ follow from it, and a gate with looks trains on the table as one without.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from dsnet.errors import InputError
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import make_constant, make_head, pick
-from dsnet.nn.look import NEVER, allowed
+from dsnet.nn.look import forbid, going_on_costs
 from dsnet.routing.table import Head, Paths, RoutingTable
 
 Look = Literal["first", "second", "both"]
@@ -63,11 +64,10 @@ class LookPaths(Paths):
     def logits(self, heads: Sequence[Head], features: Sequence[Tensor]) -> list[Tensor]:
         """The gate's, and those of all looks, with `NEVER` for what is slimmer."""
         first, evidence = features
-        (count,) = self.routes
         rows = [look(evidence[:, route]) for route, look in enumerate(heads[1:])]
-        rows.append(torch.zeros_like(rows[0]))
-        looks = torch.stack(rows, 1).where(allowed(count, evidence.device), NEVER)
-        return [heads[0](first), looks]
+        rows.append(torch.zeros_like(rows[0]))  # after the widest there is nothing to choose
+        looks = [forbid(row, route) for route, row in enumerate(rows)]
+        return [heads[0](first), torch.stack(looks, 1)]
 
     def log_probabilities(self, logits: Sequence[Tensor], price: Tensor | float) -> Tensor:
         """A path's is the sum over its choices: the first tail, each that follows, and to stop."""
@@ -75,7 +75,7 @@ class LookPaths(Paths):
             (each - cost * price).log_softmax(-1)
             for each, cost in zip(logits, self.costs, strict=True)
         ]
-        return torch.cat([each.flatten(1) for each in choices], 1) @ self._choices()
+        return torch.cat([each.flatten(1) for each in choices], 1) @ self._choices
 
     def choose(self, logits: Sequence[Tensor], price: float) -> Tensor:
         """The path of each image, int64 (N,), as `DSNet.route` goes."""
@@ -97,6 +97,7 @@ class LookPaths(Paths):
         """For each route the path that runs it and nothing else, int64 (routes,)."""
         return (1 << torch.arange(self.routes[0])) - 1
 
+    @cached_property  # training asks thousands of times
     def _choices(self) -> Tensor:
         """Which choices make which path: float32 (routes + routes², P), ones and zeros."""
         (count,) = self.routes
@@ -151,7 +152,7 @@ def look_paths(paths: Paths, starts: Sequence[int] | None = None) -> LookPaths:
         paths.prefix + sum(tail for route, tail in enumerate(tails) if ran & 1 << route)
         for ran in range(1, 2**count)
     ]
-    going = torch.tensor(tails).div(paths.madds.max()).float().repeat(count, 1).fill_diagonal_(0)
+    going = going_on_costs(tails, float(paths.madds.max()))
     return LookPaths(
         routes=paths.routes,
         madds=torch.tensor(madds).double(),
