@@ -4,17 +4,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.models.architecture import Architecture, Stage
-from dsnet.models.block import Block
-from dsnet.nn.gate import Gate
+from dsnet.models.residual import ResidualBlock
 from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, strided
-from dsnet.nn.plan import Layer, Residual, plain_conv
+from dsnet.nn.plan import Layer, plain_conv
 
 
-class BasicBlock(Block):
-    """Two 3x3 convolutions beside a shortcut; a gate, where there is one, before both.
-
-    Gates, and the shortcuts of gated blocks, are as in `Bottleneck`.
-    """
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions beside a shortcut."""
 
     def __init__(
         self,
@@ -25,27 +21,18 @@ class BasicBlock(Block):
         routes: int,
     ):
         super().__init__(inputs, outputs, stage, stride, routes)
-        self.gate = Gate(inputs[-1], routes) if routes else None
+        self._make_gate(inputs, routes)
         self.conv1 = SlimConv2d(inputs[-1], outputs[-1], stage.kernel, stride)
         self.bn1 = SlimBatchNorm2d(outputs)
         self.conv2 = SlimConv2d(outputs[-1], outputs[-1], stage.kernel)
         self.bn2 = SlimBatchNorm2d(outputs)
-        self.projection: SlimConv2d | None = None
-        if routes or stride != 1 or inputs != outputs:
-            self.projection = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
-            self.projection_bn = SlimBatchNorm2d(outputs)
-
-    def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        """The gate's input is the block's."""
-        return x
+        self._make_shortcut(inputs, outputs, stride, routes)
 
     def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: (N, i, H, W) -> (N, channels, H / stride, W / stride)."""
         y = F.relu(self.bn1(self.conv1(x, channels), mixture), inplace=True)
         y = self.bn2(self.conv2(y, channels), mixture)
-        if self.projection is not None:
-            x = self.projection_bn(self.projection(x, channels), mixture)
-        return F.relu(y + x, inplace=True)
+        return self._joined(y, x, channels, mixture)
 
     def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
         """(multiply-adds for one image with an input of this size, size of what comes out)."""
@@ -53,25 +40,15 @@ class BasicBlock(Block):
         size = strided(size, self.conv1.stride)
         count += self.conv1.madds(in_channels, out_channels, size)
         count += self.conv2.madds(out_channels, out_channels, size)
-        if self.projection is not None:
-            count += self.projection.madds(in_channels, out_channels, size)
-        return count, size
-
-    def plan_before(self, inputs: int) -> list[Layer]:
-        """Nothing comes before the gate."""
-        return []
+        return count + self._shortcut_madds(in_channels, out_channels, size), size
 
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
         """What `after` computes in eval mode, as plain layers."""
-        body: tuple[Layer, ...] = (
+        body = (
             plain_conv(self.conv1, self.bn1, inputs, outputs, "relu"),
             plain_conv(self.conv2, self.bn2, outputs, outputs, "none"),
         )
-        shortcut: tuple[Layer, ...] = ()
-        if self.projection is not None:
-            projection = plain_conv(self.projection, self.projection_bn, inputs, outputs, "none")
-            shortcut = (projection,)
-        return [Residual(body, shortcut)]
+        return self._joined_plan(body, inputs, outputs)
 
 
 ARCHITECTURES = (

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from dsnet.errors import InputError
 from dsnet.models.architecture import Architecture, Stage
-from dsnet.models.block import Block, Stem
-from dsnet.nn.gate import Gate
+from dsnet.models.block import Stem
+from dsnet.models.residual import ResidualBlock
 from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, area, strided
-from dsnet.nn.plan import Layer, MaxPool, Residual, plain_conv
+from dsnet.nn.plan import Layer, MaxPool, plain_conv
 
 EXPANSION = 4  # a block's outputs, in multiples of the channels its 3x3 convolution works on
 
@@ -41,13 +41,8 @@ class ResNetStem(Stem):
         return [conv, MaxPool()] if self.pool else [conv]
 
 
-class Bottleneck(Block):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut; a gate, where there is one, before both.
-
-    The gate's attention weighs what the convolutions and the shortcut see, and its choice is the
-    width of what they give, so the shortcut of a gated block is a projection always. Blocks that
-    choose nothing have no attention either: a network without gates is a slimmable ResNet.
-    """
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut."""
 
     def __init__(
         self,
@@ -63,21 +58,14 @@ class Bottleneck(Block):
                 f"bottleneck channels must be multiples of {EXPANSION}, found {list(outputs)}"
             )
         hidden = tuple(channels // EXPANSION for channels in outputs)
-        self.gate = Gate(inputs[-1], routes) if routes else None
+        self._make_gate(inputs, routes)
         self.conv1 = SlimConv2d(inputs[-1], hidden[-1])
         self.bn1 = SlimBatchNorm2d(hidden)
         self.conv2 = SlimConv2d(hidden[-1], hidden[-1], stage.kernel, stride)
         self.bn2 = SlimBatchNorm2d(hidden)
         self.conv3 = SlimConv2d(hidden[-1], outputs[-1])
         self.bn3 = SlimBatchNorm2d(outputs)
-        self.projection: SlimConv2d | None = None
-        if routes or stride != 1 or inputs != outputs:
-            self.projection = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
-            self.projection_bn = SlimBatchNorm2d(outputs)
-
-    def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        """The gate's input is the block's."""
-        return x
+        self._make_shortcut(inputs, outputs, stride, routes)
 
     def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: (N, i, H, W) -> (N, channels, H / stride, W / stride)."""
@@ -85,9 +73,7 @@ class Bottleneck(Block):
         y = F.relu(self.bn1(self.conv1(x, hidden), mixture), inplace=True)
         y = F.relu(self.bn2(self.conv2(y, hidden), mixture), inplace=True)
         y = self.bn3(self.conv3(y, channels), mixture)
-        if self.projection is not None:
-            x = self.projection_bn(self.projection(x, channels), mixture)
-        return F.relu(y + x, inplace=True)
+        return self._joined(y, x, channels, mixture)
 
     def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
         """(multiply-adds for one image with an input of this size, size of what comes out)."""
@@ -98,27 +84,17 @@ class Bottleneck(Block):
         size = strided(size, self.conv2.stride)
         count += self.conv2.madds(hidden, hidden, size)
         count += self.conv3.madds(hidden, out_channels, size)
-        if self.projection is not None:
-            count += self.projection.madds(in_channels, out_channels, size)
-        return count, size
-
-    def plan_before(self, inputs: int) -> list[Layer]:
-        """Nothing comes before the gate."""
-        return []
+        return count + self._shortcut_madds(in_channels, out_channels, size), size
 
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
         """What `after` computes in eval mode, as plain layers."""
         hidden = outputs // EXPANSION
-        body: tuple[Layer, ...] = (
+        body = (
             plain_conv(self.conv1, self.bn1, inputs, hidden, "relu"),
             plain_conv(self.conv2, self.bn2, hidden, hidden, "relu"),
             plain_conv(self.conv3, self.bn3, hidden, outputs, "none"),
         )
-        shortcut: tuple[Layer, ...] = ()
-        if self.projection is not None:
-            projection = plain_conv(self.projection, self.projection_bn, inputs, outputs, "none")
-            shortcut = (projection,)
-        return [Residual(body, shortcut)]
+        return self._joined_plan(body, inputs, outputs)
 
 
 ARCHITECTURES = (
