@@ -73,8 +73,8 @@ ARCHITECTURES = (
         stem=Stage((8, 16)),
         stages=(
             Stage((8, 16), stride=2),
-            Stage((8, 16, 24, 32), blocks=2, gated=True),
-            Stage((12, 28, 44, 64), blocks=2, stride=2),
+            Stage((4, 16, 24, 32), blocks=2, gated=True),
+            Stage((8, 28, 44, 64), blocks=2, stride=2),
         ),
         num_classes=10,
         resolution=28,

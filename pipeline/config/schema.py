@@ -20,10 +20,10 @@ from pydantic import (
 from dsnet.routing.target import Target, parse_target
 from pipeline.config import dialect
 
-NATIVE_RESOLUTION = {"digits": 8, "cifar": 32, "imagenet": 224}
+NATIVE_RESOLUTION = {"digits": 8, "light": 32, "cifar": 32, "imagenet": 224}
 DIGITS = "digits"
 
-Recipe = Literal["digits", "cifar", "imagenet"]
+Recipe = Literal["digits", "light", "cifar", "imagenet"]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -78,12 +78,12 @@ class Data(Section):
     """Folder for the .beton files; null: `data` in $DSNET_HOME."""
     recipe: Recipe = "digits"
     """What happens to a picture on its way in: augmentation in training, cropping in evaluation.
-    cifar is for small pictures, imagenet for photographs."""
+    light only flips, for few epochs; cifar is for small pictures, imagenet for photographs."""
     resolution: Annotated[int, Field(ge=8, le=4096)] = Field(
         default_factory=lambda data: NATIVE_RESOLUTION[data["recipe"]]
     )
-    """Side in pixels of what the network sees; left out: the recipe's (digits 8, cifar 32,
-    imagenet 224)."""
+    """Side in pixels of what the network sees; left out: the recipe's (digits 8, light
+    and cifar 32, imagenet 224)."""
     max_resolution: Annotated[int, Field(ge=8)] | None = None
     """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.1

@@ -41,6 +41,7 @@ RECIPES = {
     for recipe in (
         Recipe("imagenet", scale=(0.08, 1.0), flip=True, crop=0.875),
         Recipe("cifar", shift=4 / 32, flip=True),  # pad 4 of 32 and crop
+        Recipe("light", flip=True),  # for few epochs: pictures that are centred, and no shifts
         Recipe("digits", shift=1 / 8),  # one pixel of the scan; a mirrored digit is another sign
     )
 }
