@@ -223,7 +223,9 @@ def shifted(picture: np.ndarray, down: int, right: int) -> np.ndarray:
     return padded[8 - down : 8 - down + height, 8 - right : 8 - right + width]
 
 
-@pytest.mark.parametrize(("name", "most", "mirrored"), [("digits", 1, False), ("cifar", 1, True)])
+@pytest.mark.parametrize(
+    ("name", "most", "mirrored"), [("digits", 1, False), ("cifar", 1, True), ("light", 0, True)]
+)
 def test_small_pictures_are_shifted_as_often_each_way_and_mirrored_if_so_wished(
     digits: Manifest, name: str, most: int, mirrored: bool
 ) -> None:
@@ -244,8 +246,8 @@ def test_small_pictures_are_shifted_as_often_each_way_and_mirrored_if_so_wished(
         ]
         assert found, f"sample {index} is no shift of its picture"
         ways[found[0]] += 1
-    # 360 pictures fall into 9 or 18 equally likely ways: binomial, five standard deviations.
-    chance = 1 / (18 if mirrored else 9)
+    # 360 pictures fall into equally likely ways: binomial, five standard deviations.
+    chance = 1 / ((2 * most + 1) ** 2 * (1 + mirrored))
     assert len(ways) == 1 / chance
     bound = 5 * np.sqrt(360 * chance * (1 - chance))
     assert max(abs(count - 360 * chance) for count in ways.values()) < bound
@@ -412,7 +414,10 @@ def test_a_picture_much_larger_than_the_others_is_read(tmp_path: Path) -> None:
         ({"batch_size": 0}, "batch_size: expected 1 or more, found 0"),
         ({"resolution": -1}, "resolution: expected 1 or more, found -1"),
         ({"threads": 0}, "threads: expected 1 or more, found 0"),
-        ({"recipe": "imagnet"}, "recipe: expected one of imagenet, cifar, digits, found 'imagnet'"),
+        (
+            {"recipe": "imagnet"},
+            "recipe: expected one of imagenet, cifar, light, digits, found 'imagnet'",
+        ),
         ({"indices": np.array([0, 360])}, "indices: expected 0 to 359, found 0 to 360"),
         ({"indices": np.array([], int)}, "indices: expected at least one"),
     ],
