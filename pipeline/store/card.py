@@ -44,6 +44,7 @@ def facts_of(model: DSNet, gates: list[TunedGate]) -> str:
             "madds": [model.madds(width) for width in model.space],
             "routes": list(model.space.routes),
             "trained": model.gates_trained,
+            "looks_again": model.looks is not None,
             "targets": [gate.target for gate in gates],
         }
     )
@@ -92,6 +93,11 @@ def _what(facts: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         if facts["trained"]
         else "Its gates are not trained (it is a supernet): every image runs at the widest."
     )
+    if facts.get("looks_again"):  # cards of before that say nothing of it
+        gated += (
+            " It may look at an image again: what a slim tail concludes says whether a wider one "
+            "runs on the same features too, and multiply-adds count all that ran."
+        )
     return (
         f"A Dynamic Slimmable Network (arXiv 2103.13258, {facts['architecture']}) for {kind}{of}, "
         f"images of {facts['resolution']} x {facts['resolution']} pixels. {gated}"

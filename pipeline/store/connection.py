@@ -20,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from dsnet.errors import InputError, OutageError
 from pipeline.store import embedded
 from pipeline.store.address import uri as uri
+from pipeline.store.notes import EXPERIMENT_TAGS
 from pipeline.store.outage import reason, translated
 
 
@@ -78,7 +79,7 @@ def experiment(mlflow: MlflowClient) -> str:
     if found is None:
         try:
             return str(
-                mlflow.create_experiment(name, artifact_location=location, tags=embedded.KIND)
+                mlflow.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
             )
         except MlflowException:  # somebody else was first
             found = mlflow.get_experiment_by_name(name)

@@ -11,9 +11,7 @@ from mlflow import MlflowClient
 from dsnet.errors import InputError
 from pipeline.store.address import SQLITE
 from pipeline.store.address import database as database
-
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Of an experiment that holds trainings: without it, MLflow's page opens on traces of chats."""
+from pipeline.store.notes import EXPERIMENT_TAGS
 
 _MEND = (
     "put back a copy of it, or move it away for a new store (what was registered is then to be made"
@@ -46,7 +44,7 @@ def _make(file: Path, experiment: str) -> None:
     temporary.unlink(missing_ok=True)
     address = f"{SQLITE}{temporary}"
     MlflowClient(tracking_uri=address, registry_uri=address).create_experiment(
-        experiment, artifact_location=artifacts_beside(file), tags=KIND
+        experiment, artifact_location=artifacts_beside(file), tags=EXPERIMENT_TAGS
     )
     os.replace(temporary, file)
 

@@ -6,7 +6,7 @@ and a chain that could not register its result does not start (`configure` asks 
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from dsnet.errors import InputError, OutageError
+from dsnet.routing.target import Target
 from pipeline.config import Config, storage_dir
 from pipeline.store import driver
 from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
 from pipeline.store.metric_log import MetricLog
+from pipeline.store.notes import run_note
 from pipeline.store.outage import ask, reason, waits
 from pipeline.store.version import Version
 
@@ -47,7 +49,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _PARAMS_PER_CALL = 100  # MLflow's own limit
-_CHAIN = "chain"  # tag of a stage's run: the name of the chain that it is part of
+_CHAIN = "chain"  # tag of a stage's run: the model's name, which its chain and its sweeps share
 _CONFIG = "config.yaml"  # of a chain's run
 _BRIEFLY = 2.0  # seconds that a run which has failed waits for its metrics
 
@@ -55,8 +57,11 @@ _BRIEFLY = 2.0  # seconds that a run which has failed waits for its metrics
 class Run:
     """One MLflow run. Its methods warn where the store fails, and never raise for it."""
 
-    def __init__(self, uri: str, name: str, opened: Callable[["Run"], str]) -> None:
-        self.uri, self.name = uri, name
+    def __init__(
+        self, uri: str, name: str, opened: Callable[["Run"], str], chain: str | None = None
+    ) -> None:
+        """name: as it is shown. chain: the name of the model that its stages make."""
+        self.uri, self.name, self.chain = uri, name, chain
         self._open = opened
         self._id: str | None = None
         self._lock = threading.Lock()
@@ -123,15 +128,20 @@ def _log_params(params: list[Param], mlflow: MlflowClient, run: str) -> None:
 
 
 @contextmanager
-def chain_run(config: Config, tags: Mapping[str, str] | None = None) -> Iterator[Run]:
-    """The parent run of a chain, with the configuration as parameters and as config.yaml.
+def chain_run(config: Config, targets: Sequence[Target] = ()) -> Iterator[Run]:
+    """The parent run of a chain, or of a sweep over targets, with its configuration.
 
+    The configuration is its parameters and a file config.yaml. It is named after its command.
     Runs that drivers of this machine have left when they were killed are ended first. Raises
     InputError where the store does not answer: nothing could be registered in the end. An
     OutageError within says where the work of the chain is kept.
     """
     configure()
-    run = Run(uri(), config.name, lambda run: _made(run, dict(tags or {})))
+    name, tags = f"run {config.name}", {MLFLOW_RUN_NOTE: run_note(config, targets)}
+    if targets:
+        name = f"sweep {config.name}: {', '.join(map(str, targets))}"
+        tags["targets"] = ",".join(map(str, targets))
+    run = Run(uri(), name, lambda run: _made(run, tags), config.name)
     ask(run.uri, lambda: _end_dead(client()))
     ask(run.uri, run.opened)
     with _ending(run):
@@ -202,8 +212,8 @@ def stage_run(
     a time. Where the store is away, the run is made when it is back.
     """
     tags = dict(tags or {}, stage=name)
-    if parent is not None:
-        tags[_CHAIN] = parent.name
+    if parent is not None and parent.chain is not None:
+        tags[_CHAIN] = parent.chain
 
     def open_run(run: Run) -> str:
         if parent is not None:

@@ -65,9 +65,8 @@ def sweep(
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     start = None if given else starting_point(config, dataset)
-    tags = {"targets": ",".join(map(str, targets))}
     ours = WorkerGroup() if workers is None else nullcontext(workers)
-    with interruptible(), tracking.chain_run(config, tags) as run, ours as at_work:
+    with interruptible(), tracking.chain_run(config, targets) as run, ours as at_work:
         job = Job(config, dataset, run, at_work, start)
         supernet = given or chain.make_supernet(job)
         logger.info("gates are made for %s", supernet.uri)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dsnet.errors import InputError
+from dsnet.routing.target import parse_target
 from pipeline.config import Config
 from pipeline.store import connection, tracking
 from pipeline.store.flatten import flatten
@@ -177,10 +178,34 @@ def test_stage_runs_are_children_of_the_chains_run(store: str) -> None:
     client = tracking.client()
     parent, child = client.get_run(chain.id), client.get_run(stage.id)
     assert child.data.tags["mlflow.parentRunId"] == chain.id
-    assert (parent.info.run_name, child.info.run_name) == ("nested", "gate")
+    assert (parent.info.run_name, child.info.run_name) == ("run nested", "gate")
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert parent.data.params["gate.epochs"] == str(config.gate.epochs)
     assert "config.yaml" in [file.path for file in client.list_artifacts(chain.id)]
+
+
+def test_a_sweep_is_told_from_a_chain_of_the_same_model_by_name_and_note(store: str) -> None:
+    targets = [parse_target(0.25), parse_target("200e6")]
+    config = Config(name="both")
+    with tracking.chain_run(config) as chain, tracking.stage_run(chain, "table") as of:
+        pass
+    with tracking.chain_run(config, targets) as sweep, tracking.stage_run(sweep, "table") as other:
+        pass
+    runs = [tracking.client().get_run(run.id) for run in (chain, sweep, of, other)]
+    assert [run.info.run_name for run in runs] == [
+        "run both",
+        "sweep both: 0.25, 200M",
+        "table",
+        "table",
+    ]
+    notes = [run.data.tags["mlflow.note.content"] for run in runs[:2]]
+    assert "evaluation on the test images" in notes[0]
+    assert "0.25, 200M" in notes[1]
+    assert all("`models:/both`" in note for note in notes)
+    assert [run.data.tags["chain"] for run in runs[2:]] == [
+        "both",
+        "both",
+    ]  # each other's to resume
 
 
 def test_a_run_whose_stage_raises_has_failed(embedded: Path) -> None:
