@@ -1,5 +1,6 @@
 """The frontier of a sweep: its figures as one Parquet file, and as one HTML page."""
 
+from pipeline.report.cascade import cascade_rows
 from pipeline.report.frontier import curve_rows, gate_row, oracle_rows, static_rows
 from pipeline.report.images import Images, Picture, hardness, image_rows
 from pipeline.report.page import render, write_page
@@ -21,6 +22,7 @@ __all__ = [
     "Picture",
     "Results",
     "Row",
+    "cascade_rows",
     "curve_rows",
     "gate_row",
     "hardness",

@@ -29,6 +29,7 @@ def accuracy(rows: Sequence[Row], headline: Measure, width: int, height: int) ->
         point_of,
         headline,
         lambda value, digits: replace(headline, digits=digits).text(value),
+        lambda row: row.stderr,
         (width, height),
     )
 

@@ -87,6 +87,36 @@ def best_static(results: Results) -> Frontier:
     return frontier(_errors(rows, results.headline)[None], np.array([row.madds for row in rows]))
 
 
+def static_mixture(test: RoutingTable, madds: float) -> Tensor:
+    """Shares of the paths, float64 (P,), of the static widths that do best with `madds` on average.
+
+    One width or two neighbours on their lower hull: what `best_static` is the error of. Beyond the
+    dearest that brings something, that one alone.
+    """
+    shares = torch.zeros(len(test.paths), dtype=torch.float64)
+    direct = test.paths.direct
+    costs = test.paths.madds[direct].double().numpy()
+    errors = test.task.headline.error(test.headline.double()[:, direct].mean(0).numpy())
+    where = corners(errors, costs)
+    right = int(np.searchsorted(costs[where], madds))
+    if right in (0, len(where)):
+        shares[direct[where[min(right, len(where) - 1)]]] = 1
+        return shares
+    below, above = where[right - 1], where[right]
+    share = (madds - costs[below]) / (costs[above] - costs[below])
+    shares[direct[below]], shares[direct[above]] = 1 - share, share
+    return shares
+
+
+def corners(errors: np.ndarray, madds: np.ndarray) -> list[int]:
+    """Which of the points (M,) are the corners of their lower hull, by rising multiply-adds."""
+    best = np.argsort(errors, kind="stable")
+    return [
+        int(best[np.isclose(madds[best], corner, rtol=1e-9)][0])
+        for corner in frontier(errors[None], madds).madds
+    ]
+
+
 def by_lot(results: Results, row: Row) -> float:
     """Value expected of giving a row's shares of routes to images by lot: random routing."""
     static = [r.value or 0.0 for r in results.rows if r.kind == STATIC]
@@ -118,6 +148,7 @@ def _row(kind: str, label: str, test: RoutingTable, path: Tensor, **other: Any) 
             "measures": result.measures,
             "loss": result.loss,
             "stderr": _standard_error(own - by_chance),
+            "static_stderr": _standard_error(own - values @ static_mixture(test, result.madds)),
             "routes": result.shares,
             **other,
         }

@@ -26,21 +26,25 @@ _OFF_TARGET = Measure("off_target", "off target", share=True, digits=1)
 class Gain:
     """What is between a gate's value and that of what it is held to, at equal multiply-adds.
 
-    oracle: None where there was no routing table to tell it.
+    oracle: None where there was no routing table to tell it. static_stderr, lot_stderr: standard
+    errors of the paired differences over images, None where they are not known.
     """
 
     static: float
     lot: float
     oracle: float | None
+    static_stderr: float | None
+    lot_stderr: float | None
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure at the top of the page."""
+    """One figure at the top of the page; unsure: it could be chance, and is not printed large."""
 
     figure: str
     text: str
     detail: str
+    unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ def gain(results: Results, row: Row) -> Gain:
         static=value - headline.of_error(best_static(results).at(madds)),
         lot=value - by_lot(results, row),
         oracle=None if best is None else value - best,
+        static_stderr=row.static_stderr,
+        lot_stderr=row.stderr,
     )
 
 
@@ -121,19 +127,29 @@ def tiles(results: Results, gains: Sequence[Gain]) -> list[Tile]:
         return []
     difference, words = results.headline.difference, Words.of(results.headline)
 
-    def tile(values: list[float], text: str) -> Tile:
+    def tile(values: list[float], text: str, errors: Sequence[float | None] = ()) -> Tile:
+        mean = sum(values) / len(values)
         span = f"{difference(min(values))} to {difference(max(values))} by target"
-        return Tile(difference(sum(values) / len(values)), text, span)
+        known = [error for error in errors if error is not None]
+        # Targets share their images, so the mean of all is hardly surer than one of them.
+        unsure = bool(known) and abs(mean) < 2 * sum(known) / len(known)
+        if unsure:
+            span += ": within two standard errors of nothing"
+        return Tile(difference(mean), text, span, unsure)
 
     # A gate that serves every target has a row for each.
     trials = len({(r.label, str(r.config)) for r in results.rows if r.kind == GATE})
     oracle = [g.oracle for g in gains if g.oracle is not None]
-    static = f"{words.steps_of} {words.over} the best static width at equal cost"
     found = [
-        tile([g.static for g in gains], static),
+        tile(
+            [g.static for g in gains],
+            f"{words.steps_of} {words.over} the best static width at equal cost",
+            [g.static_stderr for g in gains],
+        ),
         tile(
             [g.lot for g in gains],
             f"{words.steps} {words.over} random routing with the same shares",
+            [g.lot_stderr for g in gains],
         ),
     ]
     if oracle:

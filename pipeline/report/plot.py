@@ -7,7 +7,7 @@ from html import escape
 
 from dsnet.tasks import Measure
 from pipeline.report.frontier import best_static, by_lot
-from pipeline.report.results import CURVE, GATE, ORACLE, STATIC, Results, Row
+from pipeline.report.results import CASCADE, CURVE, GATE, ORACLE, STATIC, Results, Row
 from pipeline.report.words import Words
 
 Point = tuple[float, float]
@@ -29,6 +29,7 @@ def pareto(results: Results, width: int, height: int) -> str:
         "oracle": known,
         "static": [point_of(row) for row in static],
         "lot": [(point_of(row)[0], by_lot(results, row)) for row in curve],
+        "cascade": [point_of(row) for row in results.of_kind(CASCADE)],
         "curve": [point_of(row) for row in curve],
     }
     return drawing(
@@ -38,6 +39,7 @@ def pareto(results: Results, width: int, height: int) -> str:
         point_of,
         headline,
         lambda value, digits: replace(headline, digits=digits).text(value),
+        lambda row: row.stderr,
         (width, height),
     )
 
@@ -60,6 +62,7 @@ def gains(results: Results, width: int, height: int) -> str:
     lines = {
         "static": [(min(ends), 0.0), (max(ends), 0.0)],
         "lot": [by_chance(row) for row in curve],
+        "cascade": [above(row) for row in results.of_kind(CASCADE)],
         "curve": [above(row) for row in curve],
     }
     return drawing(
@@ -69,6 +72,7 @@ def gains(results: Results, width: int, height: int) -> str:
         above,
         headline,
         headline.difference,
+        lambda row: row.static_stderr,
         (width, height),
     )
 
@@ -80,22 +84,26 @@ def drawing(
     place: Callable[[Row], Point],
     headline: Measure,
     label: Callable[[float, int], str],
+    error: Callable[[Row], float | None],
     size: tuple[int, int],
 ) -> str:
-    """Lines, and over them a mark for each row: squares, small dots, and dots for chosen gates."""
+    """Lines, and over them a mark for each row: squares, small dots, and dots for chosen gates.
+
+    error: standard error of a row, drawn over chosen gates; None for none.
+    """
     width, height = size
     points = [place(row) for row in rows] + [point for line in lines.values() for point in line]
     for row in rows:
-        if row.chosen and row.stderr is not None:
+        if row.chosen and (around := error(row)) is not None:
             madds, value = place(row)
-            points += [(madds, value - row.stderr), (madds, value + row.stderr)]
+            points += [(madds, value - around), (madds, value + around)]
     axes = _Axes(points, width, height, headline, label)
     order = {"static": 0, "trial": 1, "gate": 2}
     kinds = [(_kind(row), row) for row in rows]
     marks = [*axes.grid(), *(axes.line(kind, line) for kind, line in lines.items() if line)]
     for kind, row in sorted(kinds, key=lambda pair: order[pair[0]]):
-        if kind == "gate" and row.stderr is not None:
-            marks.append(axes.whisker(row.stderr, *place(row)))
+        if kind == "gate" and (around := error(row)) is not None:
+            marks.append(axes.whisker(around, *place(row)))
         marks.append(axes.mark(kind, _title(row, headline), *place(row)))
     return (
         f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '

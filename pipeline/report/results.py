@@ -18,10 +18,10 @@ from dsnet.tasks import CLASSIFICATION, Measure, Task, find
 from dsnet.text import line, shown
 from pipeline.report.images import Images
 
-FORMAT = 2
-_FORMATS = (1, FORMAT)  # 1 knew no task but classification
+FORMAT = 3
+_FORMATS = (1, 2, FORMAT)  # 1 knew no task but classification, 2 no static_stderr
 
-GATE, CURVE, STATIC, ORACLE = "gate", "curve", "static", "oracle"
+GATE, CURVE, STATIC, ORACLE, CASCADE = "gate", "curve", "static", "oracle", "cascade"
 
 _META = b"dsnet.results"
 _HOLDOUT = "holdout_"
@@ -32,12 +32,14 @@ class Row:
     """One point: multiply-adds per image on average, and what they buy on the test images.
 
     kind: "gate", one trial of the sweep; "curve", one gate at one price; "static", one width for
-    every image; "oracle", the best that any gate could do.
+    every image; "oracle", the best that any gate could do; "cascade", a width by itself and, where
+    it is unsure, another by itself.
     label: what to call it. target: as it was asked for; target_madds: in multiply-adds.
     value: mean of the task's headline over the test images. value_stderr: its standard error.
     measures: the mean of every measure that is known, by name; the headline's too. loss: the mean
     loss. stderr: standard error of the difference in value between this routing and random routing
-    with the same shares, over images.
+    with the same shares, over images. static_stderr: the same for the best static width, or mixture
+    of two, at equal multiply-adds.
     holdout: on held-out images, by name: madds, loss and every measure.
     routes: share of the test images on each path. price: what multiply-adds cost, in logits.
     seconds: what training the gate took. chosen: whether it is the best of its target.
@@ -53,6 +55,7 @@ class Row:
     measures: dict[str, float] = field(default_factory=dict)
     loss: float | None = None
     stderr: float | None = None
+    static_stderr: float | None = None
     target: str | None = None
     target_madds: float | None = None
     holdout: dict[str, float] = field(default_factory=dict)
@@ -168,6 +171,7 @@ def _schema(task: Task) -> pa.Schema:
             ("value_stderr", number),
             ("loss", number),
             ("stderr", number),
+            ("static_stderr", number),
             *((_HOLDOUT + name, number) for name in ("madds", *measures, "loss")),
             ("routes", pa.list_(number)),
             ("price", number),

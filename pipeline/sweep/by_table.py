@@ -19,6 +19,7 @@ from pipeline.data.loader import Loader
 from pipeline.report import (
     Results,
     Row,
+    cascade_rows,
     curve_rows,
     gate_row,
     hardness,
@@ -142,6 +143,7 @@ class Found:
         test = self.test
         rows = static_rows(test, self.request.routes)
         rows += oracle_rows(test)
+        rows += cascade_rows(self.holdout, test)
         for trial in trials:
             rows += self._rows_of(trial)
         every = [trial for trial in trials if trial.target == EVERY and trial.gate is not None]

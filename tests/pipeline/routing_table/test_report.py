@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dsnet import InputError
 from dsnet.routing import RoutingTable, choose, gate_logits, oracle_errors, outcome
@@ -17,6 +19,7 @@ from pipeline.report import (
     About,
     Results,
     Row,
+    cascade_rows,
     curve_rows,
     gate_row,
     hardness,
@@ -27,7 +30,7 @@ from pipeline.report import (
     static_rows,
     write_results,
 )
-from pipeline.report.frontier import best_static, by_lot
+from pipeline.report.frontier import best_static, by_lot, line_of, static_mixture
 from pipeline.report.page import class_bars, confidence_bars, gain
 from pipeline.report.plot import counts, short, ticks
 
@@ -138,6 +141,80 @@ def test_the_whiskers_are_the_standard_error_of_the_difference(test_table: Routi
     right = test_table.headline.double().numpy()
     difference = right[np.arange(300), path] - right @ np.bincount(path, minlength=3) / 300
     assert row.stderr == pytest.approx(difference.std() / np.sqrt(300))
+
+
+def test_a_gain_over_static_widths_has_the_standard_error_of_its_difference(
+    results: Results, test_table: RoutingTable
+) -> None:
+    logits = [torch.randn(300, 1, 3, generator=torch.Generator().manual_seed(1))]
+    row = gate_row("", test_table, test_table, logits, logits, 0.0)
+    right = test_table.headline.double().numpy()
+    # These widths lie on a concave line: the best mixture is of the two neighbours.
+    left = int(row.madds > MADDS[1])
+    share = (row.madds - MADDS[left]) / (MADDS[left + 1] - MADDS[left])
+    mixture = (1 - share) * right[:, left] + share * right[:, left + 1]
+    difference = right[np.arange(300), logits[0][:, 0].argmax(1)] - mixture
+    assert row.static_stderr == pytest.approx(difference.std() / np.sqrt(300))
+    assert gain(results, row).static == pytest.approx(difference.mean())
+
+
+def test_a_dull_width_has_no_part_in_the_best_mixture(test_table: RoutingTable) -> None:
+    never = test_table.headline.clone()
+    never[:, 1] = False
+    table = replace(test_table, measures=test_table.measures | {"top1": never})
+    shares = static_mixture(table, 55.0)
+    assert shares.tolist() == pytest.approx([0.75, 0.0, 0.25])
+    assert static_mixture(table, MADDS[0]).tolist() == [1.0, 0.0, 0.0]
+    assert static_mixture(table, 2 * MADDS[2]).tolist() == [0.0, 0.0, 1.0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_no_cascade_of_two_widths_is_better_on_held_out_images(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    table = telling_table(60, seed=seed)
+    sure = torch.rand(60, 3, generator=generator)
+    right = sure + torch.rand(60, 3, generator=generator) > torch.tensor([1.2, 1.0, 0.8])
+    table = replace(table, confidences=sure, measures={"top1": right, "top5": right})
+    rows = cascade_rows(table, table)
+    line = line_of(rows, table.task.headline)
+    assert list(line.madds) == sorted(line.madds)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        for goes_on in range(0, 60, 7):
+            last = sure[:, first].argsort()[:goes_on]
+            answers = right[:, first].clone()
+            answers[last] = right[last, second]
+            cost = MADDS[first] + goes_on / 60 * MADDS[second]
+            # Thresholds are 1/64 apart, and an image is 1/60: within two images of the line.
+            assert 1 - float(answers.double().mean()) >= line.at(cost) - 2 / 60
+
+
+def test_a_cascade_is_judged_on_test_images_at_the_threshold_of_held_out_ones() -> None:
+    holdout, test = telling_table(300, seed=7), telling_table(300, seed=8)
+    right = test.headline.numpy()
+    rows = cascade_rows(holdout, test)
+    # Confidence tells all here: what a width gets wrong goes on, a third of the images each.
+    best = rows[-1]
+    assert best.label == "width 1, then 2"
+    assert best.value == pytest.approx(right.any(1).mean())
+    assert best.madds == pytest.approx(MADDS[1] + (~right[:, 1]).mean() * MADDS[2])
+
+
+def test_where_a_task_does_not_tell_how_sure_it_is_there_is_no_cascade() -> None:
+    table = replace(telling_table(30), confidences=None)
+    assert cascade_rows(table, table) == []
+
+
+def test_a_gain_that_could_be_chance_is_not_printed_large(results: Results) -> None:
+    def with_errors(error: float) -> Results:
+        rows = [replace(r, static_stderr=error) if r.chosen else r for r in results.rows]
+        return replace(results, rows=tuple(rows))
+
+    mean = np.mean([gain(results, row).static for row in results.chosen])
+    for error, unsure in ((mean / 1.9, True), (mean / 2.1, False)):
+        page = render(with_errors(error))
+        assert ('<div class="unsure">' in page) is unsure
+        assert ("within two standard errors of nothing" in page) is unsure
 
 
 def test_the_standard_error_of_a_share_is_the_binomial_proportions(results: Results) -> None:
