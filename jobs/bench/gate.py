@@ -22,17 +22,16 @@ import torch
 from jobs.bench import gate_plot
 from jobs.bench.gate_accuracy import accuracy
 from jobs.bench.gate_cost import cost
-from jobs.bench.gate_setting import prepare
+from jobs.bench.gate_setting import prepare, quick
 from jobs.bench.options import Options
 from jobs.bench.record import Record
-from pipeline.config import Config, config_from_dict
 
 QUICK_IMAGES = 128
 
 
 def bench(options: Options) -> list[Record]:
     """Seconds per target and their ratio; the headline measure at equal average multiply-adds."""
-    config = _quick(options.config) if options.quick else options.config
+    config = quick(options.config) if options.quick else options.config
     images = QUICK_IMAGES if options.quick else options.images
     threads = options.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
@@ -45,17 +44,3 @@ def bench(options: Options) -> list[Record]:
 def draw(records: Sequence[Record], path: Path) -> None:
     """Draw the headline measure against multiply-adds."""
     gate_plot.draw(records, path)
-
-
-def _quick(config: Config) -> Config:
-    """The same of everything, but as little as there can be; of a name of its own."""
-    few = {
-        "cluster": {"workers": 1},
-        "supernet": {"epochs": 1, "warmup_epochs": 0},
-        "gate": {"epochs": 1},
-        "table": {"views": 1, "steps": 20},
-    }
-    values = config.as_dict()
-    for section, changed in few.items():
-        values[section] |= changed
-    return config_from_dict(values | {"name": f"{config.name}-quick"})

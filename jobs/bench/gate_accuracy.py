@@ -169,7 +169,7 @@ def price_at(table: RoutingTable, heads: Sequence[Head], target: float) -> float
 
 def gain(measure: Measure, ours: float, theirs: float) -> float:
     """By how much `ours` is better than `theirs`, in the measure's steps."""
-    return _scale(measure) * (measure.error(theirs) - measure.error(ours))
+    return scale(measure) * (measure.error(theirs) - measure.error(ours))
 
 
 def gain_over(headline: Measure, line: Frontier, outcome: Outcome) -> float:
@@ -188,12 +188,13 @@ def _of(measure: Measure, outcome: Outcome) -> float:
     return outcome.measures[measure.name]
 
 
-def _scale(measure: Measure) -> float:
+def scale(measure: Measure) -> float:
     """Shares are recorded in percent."""
     return 100 if measure.share else 1
 
 
-def _unit(measure: Measure) -> str:
+def unit(measure: Measure) -> str:
+    """What its values are recorded in."""
     return "%" if measure.share else measure.unit
 
 
@@ -209,9 +210,9 @@ def _records(
 ) -> list[Record]:
     records, headline = [], test.task.headline
     for path, (route, madds) in enumerate(zip(routes, test.paths.madds.tolist(), strict=True)):
-        value = _scale(headline) * float(test.headline[:, path].double().mean())
+        value = scale(headline) * float(test.headline[:, path].double().mean())
         name = f"{title}: width {route} {headline.title}"
-        records.append(summary(name, _unit(headline), [value]))
+        records.append(summary(name, unit(headline), [value]))
         records.append(summary(f"{title}: width {route} MAdds", MADDS, [madds]))
     for complexity, pairs in landed.items():
         records += _compared(f"{title}: complexity {complexity:g}", pairs)
@@ -234,16 +235,16 @@ def _records(
 def _compared(name: str, pairs: Sequence[Pair]) -> list[Record]:
     """One place where both are, over the seeds."""
     headline = pairs[0].headline
-    title, unit, steps = headline.title, _unit(headline), headline.steps
+    title, steps = headline.title, headline.steps
     straight, table = (
-        [_scale(headline) * _of(headline, outcome) for outcome in outcomes]
+        [scale(headline) * _of(headline, outcome) for outcome in outcomes]
         for outcomes in ([p.straight for p in pairs], [p.table for p in pairs])
     )
     madds = [pair.straight.madds for pair in pairs]
     first, second = f"{name} {STRAIGHT}", f"{name} {TABLE}"
     return [
-        summary(f"{first} {title}", unit, straight),
-        summary(f"{second} {title}", unit, table, f"{first} {title}", straight),
+        summary(f"{first} {title}", unit(headline), straight),
+        summary(f"{second} {title}", unit(headline), table, f"{first} {title}", straight),
         summary(f"{second} minus {STRAIGHT}", steps, [pair.gain for pair in pairs]),
         summary(f"{second} minus {STRAIGHT}{LEVEL}", steps, [pair.gain_level for pair in pairs]),
         summary(f"{first} MAdds", MADDS, madds),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jobs.bench.gate_accuracy import MADDS
 from jobs.bench.record import Record
-from jobs.bench.svg import svg_figure
+from jobs.bench.svg import bars, svg_figure
 
 # Colour and marker by what the name says; the first that is in it counts.
 KINDS = {
@@ -31,8 +31,8 @@ def draw(records: Sequence[Record], path: Path) -> None:
             axes.errorbar(
                 [record.value / 1e6 for record in x],
                 [record.value for record in y],
-                xerr=_bars(x, 1e6),
-                yerr=_bars(y, 1),
+                xerr=bars(x, 1e6),
+                yerr=bars(y, 1),
                 fmt=marker,
                 color=colour,
                 label=label,
@@ -55,11 +55,3 @@ def _headline(records: Sequence[Record]) -> tuple[str, str]:
 
 def _kind(name: str) -> str:
     return next(kind for kind in KINDS if kind in name)
-
-
-def _bars(records: Sequence[Record], unit: float) -> list[list[float]]:
-    """From the median down to the smallest, and up to the largest."""
-    return [
-        [(record.value - record.spread[0]) / unit for record in records],
-        [(record.spread[1] - record.value) / unit for record in records],
-    ]

@@ -124,6 +124,20 @@ def prepare(config: Config, images: int | None, threads: int) -> Iterator[Settin
         yield setting.changed(cluster={"threads": threads})
 
 
+def quick(config: Config) -> Config:
+    """The same of everything, but as little as there can be; of a name of its own."""
+    few = {
+        "cluster": {"workers": 1},
+        "supernet": {"epochs": 1, "warmup_epochs": 0},
+        "gate": {"epochs": 1},
+        "table": {"views": 1, "steps": 20},
+    }
+    values = config.as_dict()
+    for section, changed in few.items():
+        values[section] |= changed
+    return config_from_dict(values | {"name": f"{config.name}-quick"})
+
+
 class _SomeImages(LocalWorker):
     """images, aside: the numbers of the images to train on and held out, of any beton."""
 

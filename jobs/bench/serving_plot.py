@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.bench.record import Record
-from jobs.bench.svg import svg_figure
+from jobs.bench.svg import bars, svg_figure
 
 COLOURS = ("#7f7f7f", "#d62728")
 PANELS = {
@@ -28,10 +28,8 @@ def draw(
             for server, colour in zip(servers, COLOURS, strict=True):
                 shown = [by_name[f"serving {load:g}x {server} {what}"] for load in loads]
                 values = [record.value for record in shown]
-                below = [record.value - record.spread[0] for record in shown]
-                above = [record.spread[1] - record.value for record in shown]
                 axes.errorbar(
-                    loads, values, [below, above], fmt="o-", color=colour, capsize=3, label=server
+                    loads, values, bars(shown), fmt="o-", color=colour, capsize=3, label=server
                 )
             axes.set(xlabel="load, times what the full budget serves", ylabel=label)
             if what == "p99":

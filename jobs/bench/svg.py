@@ -1,9 +1,11 @@
 """Plots as SVG files, the same bytes for the same figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from jobs.bench.record import Record
 
 
 @contextmanager
@@ -27,3 +29,11 @@ def svg_figure(
         figure.savefig(path, format="svg", metadata={"Date": None})
     finally:
         pyplot.close(figure)
+
+
+def bars(records: Sequence[Record], unit: float = 1.0) -> list[list[float]]:
+    """Of matplotlib's error bars: from the median down to the smallest, and up to the largest."""
+    return [
+        [(record.value - record.spread[0]) / unit for record in records],
+        [(record.spread[1] - record.value) / unit for record in records],
+    ]

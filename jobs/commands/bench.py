@@ -41,6 +41,10 @@ BENCHMARKS = {
         "stage II by table and straight-through: a target's cost, accuracy at equal MAdds",
         ("threads", "config", "images", "seeds"),
     ),
+    "frontier": Benchmark(
+        "a sweep over seeds: gates beside static widths at equal MAdds, and in time",
+        ("config", "seeds"),
+    ),
     "loader": Benchmark(
         "pictures into batches: this loader, FFCV's own, torchvision's", ("source",)
     ),
@@ -87,8 +91,8 @@ def contents() -> str:
     "--config",
     "config_file",
     metavar="FILE",
-    help="The chain that bench gate is of, as YAML, its fields flags here too; left out: the "
-    "demo's.",
+    help="The chain that bench gate or frontier is of, as YAML, its fields flags here too; left "
+    "out: the demo's.",
 )
 @click.option(
     "--images",
@@ -101,7 +105,7 @@ def contents() -> str:
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Trainings behind each accuracy of bench gate.",
+    help="Trainings behind each accuracy of bench gate or frontier.",
 )
 @field_flags
 def command(
@@ -125,6 +129,7 @@ def command(
     Examples:
       dsnet bench loader
       dsnet bench supernet --runs 9 --json supernet.json
+      dsnet bench frontier --config jobs/configs/fashion_mnist.yaml --json fashion.json
       dsnet bench gate --config jobs/configs/cifar10.yaml --images 2000 --gate.epochs 5
     """
     from dsnet.files import atomic_file

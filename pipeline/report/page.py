@@ -14,7 +14,7 @@ from pipeline.report.frontier import best_static, by_lot, line_of
 from pipeline.report.images import Images
 from pipeline.report.plot import gains as gains_plot
 from pipeline.report.plot import pareto, short
-from pipeline.report.results import GATE, ORACLE, Results, Row
+from pipeline.report.results import CASCADE, GATE, ORACLE, Results, Row
 from pipeline.report.words import Words, sentence
 
 _HERE = Path(__file__).parent
@@ -26,12 +26,13 @@ _OFF_TARGET = Measure("off_target", "off target", share=True, digits=1)
 class Gain:
     """What is between a gate's value and that of what it is held to, at equal multiply-adds.
 
-    oracle: None where there was no routing table to tell it. static_stderr, lot_stderr: standard
-    errors of the paired differences over images, None where they are not known.
+    cascade, oracle: None where there was no routing table to tell them. static_stderr, lot_stderr:
+    standard errors of the paired differences over images, None where they are not known.
     """
 
     static: float
     lot: float
+    cascade: float | None
     oracle: float | None
     static_stderr: float | None
     lot_stderr: float | None
@@ -110,12 +111,16 @@ def render_template(name: str, **values: Any) -> str:
 def gain(results: Results, row: Row) -> Gain:
     """How a gate's value differs from what it is held to."""
     madds, value, headline = row.madds or 0.0, row.value or 0.0, results.headline
-    oracle = results.of_kind(ORACLE)
-    best = headline.of_error(line_of(oracle, headline).at(madds)) if oracle else None
+
+    def over(kind: str) -> float | None:
+        line = results.of_kind(kind)
+        return value - headline.of_error(line_of(line, headline).at(madds)) if line else None
+
     return Gain(
         static=value - headline.of_error(best_static(results).at(madds)),
         lot=value - by_lot(results, row),
-        oracle=None if best is None else value - best,
+        cascade=over(CASCADE),
+        oracle=over(ORACLE),
         static_stderr=row.static_stderr,
         lot_stderr=row.stderr,
     )
