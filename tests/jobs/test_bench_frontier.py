@@ -115,8 +115,8 @@ def test_a_network_s_time_is_told_beside_its_static_widths_and_drawn(
         point("static", f"width {i}", float(model.madds(route)), 0.9 + i / 100)
         for i, route in enumerate(model.space.routes)
     ]
-    rows = (*static, replace(swept(0.95).rows[-1], madds=0.75 * model.madds(3)))
-    records = frontier.values("x", [Results(ABOUT, rows, Images())]) + records
+    gated = replace(swept(0.95).rows[-1], madds=0.75 * model.madds(3), routes=(0.25,) * 4)
+    records = frontier.values("x", [Results(ABOUT, (*static, gated), Images())]) + records
     frontier.draw(records, tmp_path / "frontier.svg")
     for name in ("frontier.svg", "frontier-dark.svg"):
         drawing = (tmp_path / name).read_text()
