@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.runtime.pictures import read_picture, to_rgb
+from dsnet.runtime.pictures import picture_bytes, read_picture, to_rgb
 
 COLUMN = "image"
 EXPECTED = (
@@ -67,7 +67,7 @@ def read(image: Any, place: str, *, files: bool = True) -> np.ndarray:
 def _content(text: str, place: str, files: bool) -> bytes:
     """The bytes that a path or base64 text stands for."""
     if files and len(text) < 4096 and Path(text).is_file():
-        return Path(text).read_bytes()
+        return picture_bytes(text)
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):

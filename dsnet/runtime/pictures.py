@@ -1,18 +1,46 @@
-"""One picture file, decoded fully, as RGB."""
+"""One picture file, decoded fully, as RGB. Its sizes are bounded before memory is taken."""
 
 import io
+import os
+import stat
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from dsnet.errors import InputError
 
+MOST_BYTES = 2**27  # of a file
+MOST_PIXELS = 2**27  # of a picture: 134 megapixels, 400 MB once decoded
 
-def read_picture(data: bytes, path: str, most_pixels: int | None = None) -> np.ndarray:
-    """Decode a picture file to uint8 (H, W, 3) RGB.
 
-    most_pixels: that it may declare; None for Pillow's own bound.
+def picture_bytes(path: str | Path) -> bytes:
+    """The content of a picture file, which is a regular file of at most MOST_BYTES.
+
+    Raises InputError, naming `path`, for anything else, and where it cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: expected an image file, found a folder")
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise InputError(f"{path}: expected an image file, found no regular file")
+        if status.st_size > MOST_BYTES:
+            raise InputError(
+                f"{path}: expected an image file of up to {MOST_BYTES:,} bytes, found "
+                f"{status.st_size:,}"
+            )
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path}: expected an image file: {reason}") from None
+
+
+def read_picture(data: bytes, path: str, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """Decode a picture file to uint8 (H, W, 3) RGB; of several frames, the first.
+
+    most_pixels: that it may declare.
 
     The EXIF orientation is applied; grey, palette and CMYK pictures are converted, 16-bit ones
     scaled to 8 bits, and transparent ones laid on white.
@@ -23,7 +51,7 @@ def read_picture(data: bytes, path: str, most_pixels: int | None = None) -> np.n
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
             with Image.open(io.BytesIO(data)) as picture:
-                if most_pixels is not None and picture.width * picture.height > most_pixels:
+                if picture.width * picture.height > most_pixels:
                     raise InputError(
                         f"{path}: expected a picture of up to {most_pixels:,} pixels, found "
                         f"{picture.width} x {picture.height}"
@@ -32,6 +60,10 @@ def read_picture(data: bytes, path: str, most_pixels: int | None = None) -> np.n
                 return to_rgb(_upright(picture), path)
     except InputError:
         raise
+    except Image.DecompressionBombError as error:  # more than Pillow opens, to say how many
+        raise InputError(
+            f"{path}: expected a picture of up to {most_pixels:,} pixels, found many more"
+        ) from error
     # Pillow's decoders raise OSError, SyntaxError, struct.error and others on damaged files.
     except Exception as error:
         reason = " ".join(str(error).split()).replace(f"{io.BytesIO.__module__}.BytesIO", "file")

@@ -24,13 +24,23 @@ from jobs.output import print_table, working
     show_default=True,
     help="Of the JPEGs stored; pictures of up to 64x64 pixels are stored as they are.",
 )
-def command(source: str, dest: str, split: str, max_resolution: int | None, quality: int) -> None:
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.001,
+    show_default=True,
+    help="Share of the pictures that may be left out, for they do not decode or are too large.",
+)
+def command(
+    source: str, dest: str, split: str, max_resolution: int | None, quality: int, max_bad: float
+) -> None:
     """Write the pictures of SOURCE to DEST, a .beton file or a folder for SPLIT.beton.
 
     SOURCE is the word digits or fashion-mnist, a folder with a folder of pictures for each class
     (or with such folders in a folder for each split) or with MNIST's four IDX files, or a .parquet
     file or a folder of them in the layout of Hugging Face image datasets. Every picture is decoded
-    and checked on the way.
+    and checked on the way; those that cannot be used are listed in the manifest beside DEST, up to
+    --max-bad of all.
 
     \b
     Examples:
@@ -46,11 +56,16 @@ def command(source: str, dest: str, split: str, max_resolution: int | None, qual
         beton = beton / f"{split}.beton"
     with working():
         manifest = ingest(
-            open_source(source, split), beton, max_resolution=max_resolution, quality=quality
+            open_source(source, split),
+            beton,
+            max_resolution=max_resolution,
+            quality=quality,
+            max_bad=max_bad,
         )
     rows = [
         ("file", manifest.beton),
         ("pictures", f"{manifest.samples:,}"),
+        ("left out", f"{manifest.left_out:,}"),
         ("classes", f"{len(manifest.classes):,}"),
         ("bytes", f"{manifest.size:,}"),
         ("sha256", manifest.digest),

@@ -86,6 +86,9 @@ class Data(Section):
     and cifar 32, imagenet 224)."""
     max_resolution: Annotated[int, Field(ge=8)] | None = None
     """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
+    max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    """Share of the pictures that may be left out, for they do not decode or are too large; with
+    fewer than a thousand pictures, none. The manifest beside the .beton lists them."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training images kept from training, for calibrating and checking the gate."""
 

@@ -1,5 +1,6 @@
 """Pictures encoded and written in FFCV's file format, in order, from this process."""
 
+import logging
 import math
 import os
 from collections import deque
@@ -17,9 +18,13 @@ from dsnet.errors import InputError
 from dsnet.files import room
 from dsnet.runtime.pictures import read_picture
 from pipeline.cluster.progress import Progress
+from pipeline.data.bad_pictures import BadPictures
 from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
-from pipeline.data.headers import LONGEST_SIDE, MOST_PIXELS, PAGE_SIZE
+from pipeline.data.headers import LONGEST_SIDE, PAGE_SIZE
 from pipeline.data.sources.base import Sample, Source
+from pipeline.data.walk import listed
+
+logger = logging.getLogger(__name__)
 
 # "smart" stores pictures of up to 64x64 pixels as they are: JPEG would lose detail and gain little.
 SMART_THRESHOLD = 64 * 64 * 3
@@ -29,23 +34,31 @@ def write(
     source: Source,
     temporary: Path,
     folder: Path,
+    bad: BadPictures,
     *,
     max_resolution: int | None,
     quality: int,
     write_mode: str,
     workers: int | None,
 ) -> dict[str, Any]:
-    """Write every picture of `source` to `temporary`, which will lie in `folder`.
+    """Write every picture of `source` that can be used to `temporary`, which will lie in `folder`.
 
-    Returns what a manifest has of the pictures. Options and errors: see `ingest`.
+    bad: takes note of the others. Returns what a manifest has of the pictures. Options and errors:
+    see `ingest`.
     """
     field = RGBImageField(write_mode, smart_threshold=SMART_THRESHOLD, jpeg_quality=quality)
     threads = workers or len(os.sched_getaffinity(0))
     writer = _Writer(temporary, field, len(source))
     progress = Progress(f"ingest {source.split}", total=len(source), unit="images")
     with room(folder, writer.bytes_in_all), progress, writer:
-        for picture in _encoded(source, field, max_resolution, threads):
-            progress.update(writer.add(picture))
+        for number, picture in enumerate(_encoded(source, field, max_resolution, threads), start=1):
+            if isinstance(picture, InputError):
+                bad.add(picture)
+            else:
+                writer.add(picture)
+            progress.update(number)
+    if bad.count:
+        writer.tell_emptied(source)
     return writer.statistics()
 
 
@@ -62,21 +75,34 @@ class _Encoded:
 
 
 def _encode(
-    sample: Sample, classes: int, field: RGBImageField, max_resolution: int | None
-) -> _Encoded:
-    if not 0 <= sample.label < classes:
+    source: Source, index: int, field: RGBImageField, max_resolution: int | None
+) -> _Encoded | InputError:
+    """One picture, or why it cannot be used. Raises InputError for a label that is no class."""
+    try:
+        sample = source[index]
+    except InputError as error:
+        return error
+    if not 0 <= sample.label < len(source.classes):
         raise InputError(
-            f"{sample.path}: expected a label from 0 to {classes - 1}, found {sample.label}"
+            f"{sample.path}: expected a label from 0 to {len(source.classes) - 1}, found "
+            f"{sample.label}"
         )
+    try:
+        return _stored(sample, field, max_resolution)
+    except InputError as error:
+        return error
+
+
+def _stored(sample: Sample, field: RGBImageField, max_resolution: int | None) -> _Encoded:
     image = sample.image
     if isinstance(image, bytes):
         image = read_picture(image, sample.path)
     image = shrink(image, max_resolution)
     height, width = image.shape[:2]
-    if max(height, width) > LONGEST_SIDE or height * width > MOST_PIXELS:
+    if max(height, width) > LONGEST_SIDE:
         raise InputError(
-            f"{sample.path}: expected sides of at most {LONGEST_SIDE} pixels and at most "
-            f"{MOST_PIXELS} pixels in all, found {width}x{height}; set max_resolution"
+            f"{sample.path}: expected sides of at most {LONGEST_SIDE} pixels, found "
+            f"{width}x{height}; set max_resolution"
         )
     header = np.zeros(1, field.metadata_type)
     stored = np.empty(0, np.uint8)
@@ -87,6 +113,11 @@ def _encode(
         return 0, stored
 
     field.encode(header, image, malloc)
+    if stored.nbytes > PAGE_SIZE:
+        raise InputError(
+            f"{sample.path}: expected at most {PAGE_SIZE} bytes once encoded, found "
+            f"{stored.nbytes}; set max_resolution"
+        )
     mean, std = cv2.meanStdDev(image)
     mean, std = mean[:, 0] / 255, std[:, 0] / 255
     return _Encoded(sample.path, sample.label, header, stored, mean, std**2 + mean**2)
@@ -105,14 +136,17 @@ def shrink(image: np.ndarray, max_resolution: int | None) -> np.ndarray:
 
 def _encoded(
     source: Source, field: RGBImageField, max_resolution: int | None, threads: int
-) -> Iterator[_Encoded]:
-    """Every picture, encoded, in order. Threads suffice: Pillow and OpenCV release the GIL."""
+) -> Iterator[_Encoded | InputError]:
+    """Every picture, encoded, in order, or why one cannot be used.
 
-    def work(index: int) -> _Encoded:
-        return _encode(source[index], len(source.classes), field, max_resolution)
+    Threads suffice: Pillow and OpenCV release the GIL.
+    """
+
+    def work(index: int) -> _Encoded | InputError:
+        return _encode(source, index, field, max_resolution)
 
     pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
-    pending: deque[Future[_Encoded]] = deque()
+    pending: deque[Future[_Encoded | InputError]] = deque()
     try:
         for index in range(len(source)):
             pending.append(pool.submit(work, index))
@@ -136,6 +170,7 @@ class _Writer:
         self._file = DatasetWriter(str(path), fields, page_size=PAGE_SIZE)
         self._file.num_samples = samples
         self._done = self._bytes = 0
+        self._labels: set[int] = set()
         self._sums = np.zeros((2, 3))
         self._max_height = self._max_width = 0
 
@@ -156,13 +191,8 @@ class _Writer:
         self._allocator.fp.close()
         self._allocator.fp = open(self._file.fname, "ab")
 
-    def add(self, picture: _Encoded) -> int:
-        """Append a picture; returns how many there are now."""
-        if picture.data.nbytes > self._file.page_size:
-            raise InputError(
-                f"{picture.path}: expected at most {self._file.page_size} bytes once encoded, "
-                f"found {picture.data.nbytes}; set max_resolution"
-            )
+    def add(self, picture: _Encoded) -> None:
+        """Append a picture."""
         self._allocator.set_current_sample(self._done)
         address, memory = self._allocator.malloc(picture.data.nbytes)
         memory[:] = picture.data
@@ -170,12 +200,20 @@ class _Writer:
         header["f0"] = picture.header[0]
         header["f0"]["data_ptr"] = address
         header["f1"] = picture.label
+        self._labels.add(picture.label)
         self._sums += picture.mean, picture.square_mean
         self._max_height = max(self._max_height, int(picture.header[0]["height"]))
         self._max_width = max(self._max_width, int(picture.header[0]["width"]))
         self._bytes += picture.data.nbytes
         self._done += 1
-        return self._done
+
+    def tell_emptied(self, source: Source) -> None:
+        """Warn of classes that have no picture here."""
+        empty = [name for label, name in enumerate(source.classes) if label not in self._labels]
+        if empty:
+            logger.warning(
+                "%s %s: no picture is left of %s", source.name, source.split, listed(empty)
+            )
 
     def bytes_in_all(self) -> int:
         """About how many bytes the whole file has, judging by the pictures so far."""
@@ -185,12 +223,16 @@ class _Writer:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._allocator.__exit__(None, None, None)
         if kind is None:
+            # Of pictures that were left out there is no record; their room stays empty.
+            self._file.header["num_samples"] = self._done
+            self._file.metadata_sm.buf = self._headers[: self._done]
             self._file.finalize(self._allocator.allocations)
 
     def statistics(self) -> dict[str, Any]:
         """The manifest's fields that come from the pictures."""
         mean, square_mean = self._sums / self._done
         return {
+            "samples": self._done,
             "mean": tuple(mean.tolist()),
             "std": tuple(np.sqrt(np.maximum(square_mean - mean**2, 0)).tolist()),
             "max_height": self._max_height,

@@ -59,4 +59,9 @@ def ingest_test(config: Config) -> Manifest:
 
 def _written(config: Config, source: Source) -> Manifest:
     name = f"{Path(config.data.source).stem}-{source.split}.beton"
-    return ingest_split(source, data_dir(config) / name, max_resolution=config.data.max_resolution)
+    return ingest_split(
+        source,
+        data_dir(config) / name,
+        max_resolution=config.data.max_resolution,
+        max_bad=config.data.max_bad,
+    )

@@ -1,4 +1,4 @@
-"""Pictures into a beton: every one decoded and checked, in order, whole or not at all."""
+"""Pictures into a beton: every one decoded and checked, in order, the file whole or not at all."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 from dsnet.errors import InputError
 from dsnet.files import atomic_file, sha256
+from pipeline.data.bad_pictures import MAX_BAD, BadPictures
 from pipeline.data.headers import LONGEST_SIDE
 from pipeline.data.manifest import (
     FORMAT,
@@ -17,6 +18,7 @@ from pipeline.data.manifest import (
     write_manifest,
 )
 from pipeline.data.sources.base import Source
+from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +32,10 @@ def ingest(
     max_resolution: int | None = None,
     quality: int = 90,
     write_mode: str = "smart",
+    max_bad: float = MAX_BAD,
     workers: int | None = None,
 ) -> Manifest:
-    """Write every picture of `source`, in order, to the beton `dest` and its manifest beside it.
+    """Write the pictures of `source`, in order, to the beton `dest` and its manifest beside it.
 
     The same source and options give the same bytes, whatever the number of workers. If `dest`
     already holds just that, undamaged, nothing is done.
@@ -40,12 +43,15 @@ def ingest(
     max_resolution: pictures whose longer side has more pixels are shrunk to it (as FFCV does).
     quality: of JPEG, 1 to 100.
     write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above.
+    max_bad: the share of the pictures that may be left out, for they do not decode or are too
+        large; the manifest lists them.
     workers: threads that decode and encode; by default one per core.
 
-    Raises InputError if an option or a label is wrong or a picture does not decode, DiskFullError
+    Raises InputError if an option or a label is wrong or too many pictures are bad, DiskFullError
     if there is no room for it; `dest` is then as it was.
     """
     options = _options(max_resolution, quality, write_mode)
+    bad = BadPictures(source.name, len(source), max_bad)
     dest = Path(dest)
     if dest.is_dir():
         raise InputError(
@@ -57,27 +63,38 @@ def ingest(
     ).hexdigest()
     present = _present(dest, fingerprint)
     if present is not None:
+        bad.check(present.left_out, present.left_out_for)
         logger.info("%s already holds %s %s", dest, source.name, source.split)
         return present
     # FFCV and OpenCV, which data that are there have no need of.
     from pipeline.data.beton_writer import write
 
     with atomic_file(dest) as temporary:
-        statistics = write(source, temporary, dest.parent, **options, workers=workers)
+        statistics = write(source, temporary, dest.parent, bad, **options, workers=workers)
         manifest = Manifest(
             beton=dest,
-            samples=len(source),
             classes=source.classes,
             digest=sha256(temporary),
             size=temporary.stat().st_size,
             source=source.name,
             split=source.split,
             fingerprint=fingerprint,
+            left_out=bad.count,
+            left_out_for=tuple(bad.reasons),
             **statistics,
         )
         # From here until the new manifest is there, `dest` is a beton without one: refused.
         manifest_path(dest).unlink(missing_ok=True)
     write_manifest(manifest)
+    if bad.count:
+        logger.warning(
+            "%s %s: %d of %d pictures are left out: %s",
+            source.name,
+            source.split,
+            bad.count,
+            len(source),
+            listed(bad.reasons, most=3),
+        )
     return manifest
 
 

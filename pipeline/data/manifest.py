@@ -45,6 +45,10 @@ class Manifest:
     """Height of the tallest picture stored, in pixels."""
     max_width: int
     """Width of the widest picture stored, in pixels."""
+    left_out: int = 0
+    """Number of the source's pictures that could not be used."""
+    left_out_for: tuple[str, ...] = ()
+    """Which, and why: of many, the first."""
 
     def labels(self) -> np.ndarray:
         """Every sample's label, int64 (samples,), read from the beton.
@@ -134,11 +138,13 @@ def _from_json(content: dict[str, Any]) -> dict[str, Any]:
         if kind is str:
             good = isinstance(value, str)
         elif kind is int:
-            good = type(value) is int and value >= 1
+            good = type(value) is int and value >= (0 if name == "left_out" else 1)
             good = good and (value <= LONGEST_SIDE or not name.startswith("max_"))
         elif name == "classes":
             good = isinstance(value, list) and len(value) > 0
             good = good and all(isinstance(item, str) for item in value)
+        elif name == "left_out_for":
+            good = isinstance(value, list) and all(isinstance(item, str) for item in value)
         elif name in ("mean", "std"):
             good = isinstance(value, list) and len(value) == 3
             good = good and all(isinstance(x, int | float) and 0 <= x <= 1 for x in value)

@@ -1,17 +1,12 @@
 """Which files are meant: files, folders with all below them, and lists of both."""
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
-from dsnet.errors import InputError
-from dsnet.runtime.pictures import read_picture
+from dsnet.runtime.pictures import picture_bytes, read_picture
 from dsnet.runtime.pixels import prepare
-
-MOST_BYTES = 2**29  # of a file; nothing that Pillow agrees to decode comes close
 
 
 def listed(data: bytes) -> list[str]:
@@ -43,19 +38,4 @@ def read_input(path: str, resolution: int, crop: float) -> np.ndarray:
     The middle square of the picture, `crop` of its shorter side, resized by area, as the loader
     does in evaluation. Raises InputError if the file is not an image.
     """
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path}: expected an image file, found a folder without any file")
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise InputError(f"{path}: expected an image file, found no regular file")
-        if status.st_size > MOST_BYTES:
-            raise InputError(
-                f"{path}: expected an image file of up to {MOST_BYTES:,} bytes, found "
-                f"{status.st_size:,}"
-            )
-        data = Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{path}: expected an image file: {reason}") from None
-    return prepare(read_picture(data, path)[None], resolution, crop)[0]
+    return prepare(read_picture(picture_bytes(path), path)[None], resolution, crop)[0]

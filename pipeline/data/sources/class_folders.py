@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsnet.errors import InputError
+from dsnet.runtime.pictures import picture_bytes
 from pipeline.data.sources.base import (
     SPLIT_NAMES,
     Sample,
@@ -55,12 +55,7 @@ class ClassFolders:
 
     def __getitem__(self, index: int) -> Sample:
         path = self._paths[index]
-        try:
-            return Sample(Path(path).read_bytes(), int(self._labels[index]), path)
-        except OSError as error:
-            raise InputError(
-                f"{path}: expected a readable picture, found {error.strerror}"
-            ) from error
+        return Sample(picture_bytes(path), int(self._labels[index]), path)
 
     def fingerprint(self) -> str:
         """A digest of every picture's path within the source, size and modification time."""
