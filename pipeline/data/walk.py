@@ -17,8 +17,9 @@ logger = logging.getLogger(__name__)
 PICTURE_FORMATS = frozenset(
     ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 )
-# Left by desktops; these and hidden ones (.DS_Store, ._x.jpg) pass without a word.
-DESKTOP_FILES = frozenset(("thumbs.db", "desktop.ini"))
+# Left by desktops and archivers; these and hidden ones (.DS_Store, .ipynb_checkpoints) pass
+# without a word, files and folders alike.
+DESKTOP_FILES = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
 
 
 @cache

@@ -1,0 +1,29 @@
+"""A split's labels matched to another split's classes by name, never by position."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.data.sources.base import Sample, Source
+
+
+class Matched:
+    """`source` with the labels of `classes`, among which are all of its own names, each once."""
+
+    def __init__(self, source: Source, classes: Sequence[str]) -> None:
+        self.name, self.split = source.name, source.split
+        self.classes = tuple(classes)
+        self._source = source
+        self._label = [self.classes.index(name) for name in source.classes]
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self._source[index]
+        # One that is no class of its own stays wrong, and is refused as such.
+        known = 0 <= sample.label < len(self._label)
+        return replace(sample, label=self._label[sample.label]) if known else sample
+
+    def fingerprint(self) -> str:
+        """The source's: the classes are part of what a beton is made from anyway."""
+        return self._source.fingerprint()
