@@ -20,6 +20,7 @@ import click
 
 from dsnet.text import escaped
 from jobs.output import claim_stdout
+from pipeline.cluster.interrupts import Terminated, terminable
 
 COMMANDS = {
     "run": "Run the whole chain of a configuration, from pictures to a registered model.",
@@ -126,15 +127,14 @@ def _leave_the_rest() -> None:
 def run(args: Sequence[str] | None = None) -> int:
     """Run the command line `args` and return its exit status; wrong input becomes one line."""
     try:
-        status = dsnet.main(args, prog_name="dsnet", standalone_mode=False)
+        with terminable():
+            status = dsnet.main(args, prog_name="dsnet", standalone_mode=False)
     except click.UsageError as error:
         return _refuse(_usage(error))
     except click.ClickException as error:
         return _refuse(error.format_message())
     except click.Abort as error:
-        # Looked up, as the errors below: nothing that was not imported can have been raised.
-        interrupts = sys.modules.get("pipeline.cluster.interrupts")
-        if interrupts is not None and isinstance(error.__cause__, interrupts.Terminated):
+        if isinstance(error.__cause__, Terminated):
             _say("terminated")
             return 128 + signal.SIGTERM
         _say("interrupted")

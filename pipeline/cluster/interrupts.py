@@ -56,6 +56,23 @@ def interruptible() -> Iterator[None]:
             _reasons.clear()
 
 
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within, SIGTERM raises Terminated, so that what a command has begun is put away.
+
+    For a whole command; within it `interruptible` is for what Ray runs. In another thread than the
+    main one it does nothing.
+    """
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        raise Terminated
+
+    with handlers_kept():
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)
+        yield
+
+
 def end_by(error: Exception) -> None:
     """From another thread: end what is `interruptible` at the moment, if anything is."""
     if _within.is_set():

@@ -523,7 +523,10 @@ def test_every_command_explains_itself_with_an_example(command: Command, name: s
     [
         ("loader --threads 2", "--threads: expected a benchmark that reads it (inference, opera"),
         ("inference --images 4", "--images: expected a benchmark that reads it (gate), found inf"),
-        ("overhead --gate.epochs 3", "--gate.epochs: expected a benchmark that reads it (gate)"),
+        (
+            "overhead --gate.epochs 3",
+            "--gate.epochs: expected a benchmark that reads it (gate, fro",
+        ),
         ("gate --source .", "--source: expected a benchmark that reads it (loader), found gate"),
     ],
 )

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,27 @@ def test_an_ingest_that_is_killed_is_never_taken_for_whole(tmp_path: Path, momen
         with pytest.raises(InputError, match="expected its manifest"):
             read_manifest(dest)
     assert ingest(open_source("digits", "train"), dest) == verify(dest)
+
+
+def test_an_ingest_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)
+    first = tmp_path / "pictures" / "a" / "0.png"
+    first.parent.mkdir(parents=True)
+    first.write_bytes(encoded(noise))
+    for number in range(1, 300):
+        (first.parent / f"{number}.png").hardlink_to(first)
+    dest = tmp_path / "out"
+    dest.mkdir()
+    command = [sys.executable, "-m", "jobs.cli", "ingest", str(tmp_path / "pictures"), str(dest)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not list(dest.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told.splitlines()[-1] == "dsnet: terminated" and "Traceback" not in told
+    assert not list(dest.iterdir())
 
 
 @pytest.mark.parametrize(
