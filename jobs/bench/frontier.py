@@ -103,6 +103,9 @@ def values(title: str, swept: Sequence[Results]) -> list[Record]:
             if differences:
                 steps = [scale(headline) * each for each in differences]
                 records.append(summary(f"{name} minus {other}", headline.steps, steps))
+        # None where a gate does what a static width does, image by image.
         errors = [each.static / each.static_stderr for each in gains if each.static_stderr]
-        records.append(summary(f"{name} minus static widths, in standard errors", "times", errors))
+        if errors:
+            what = f"{name} minus static widths, in standard errors"
+            records.append(summary(what, "times", errors))
     return records
