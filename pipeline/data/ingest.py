@@ -51,7 +51,6 @@ def ingest(
     if there is no room for it; `dest` is then as it was.
     """
     options = _options(max_resolution, quality, write_mode)
-    bad = BadPictures(source.name, len(source), max_bad)
     dest = Path(dest)
     if dest.is_dir():
         raise InputError(
@@ -63,12 +62,15 @@ def ingest(
     ).hexdigest()
     present = _present(dest, fingerprint)
     if present is not None:
+        samples = present.samples + present.left_out  # asking the source would open it
+        bad = BadPictures(source.name, samples, max_bad)
         bad.check(present.left_out, present.left_out_for)
         logger.info("%s already holds %s %s", dest, source.name, source.split)
         return present
     # FFCV and OpenCV, which data that are there have no need of.
     from pipeline.data.beton_writer import write
 
+    bad = BadPictures(source.name, len(source), max_bad)
     with atomic_file(dest) as temporary:
         statistics = write(source, temporary, dest.parent, bad, **options, workers=workers)
         manifest = Manifest(
