@@ -37,9 +37,11 @@ def command(
     """Write the pictures of SOURCE to DEST, a .beton file or a folder for SPLIT.beton.
 
     SOURCE is the word digits or fashion-mnist, a folder with a folder of pictures for each class
-    (or with such folders in a folder for each split) or with MNIST's four IDX files, or a .parquet
-    file or a folder of them in the layout of Hugging Face image datasets. Every picture is decoded
-    and checked on the way; those that cannot be used are listed in the manifest beside DEST, up to
+    (or with such folders in a folder for each split), a list of paths and labels (.csv or
+    .parquet), Parquet files in the layout of Hugging Face image datasets, tar shards in
+    WebDataset's, or a folder of MNIST's IDX files or of CIFAR as torchvision has it; of lists,
+    Parquet and tar a file, a folder or a pattern. See docs/data.md. Every picture is decoded and
+    checked on the way; those that cannot be used are listed in the manifest beside DEST, up to
     --max-bad of all.
 
     \b
@@ -47,6 +49,8 @@ def command(
       dsnet ingest digits data/ --split test
       dsnet ingest ~/imagenet data/train.beton --max-resolution 400
       dsnet ingest cifar10/train.parquet data/
+      dsnet ingest 'shards/*-train-*.tar' data/
+      dsnet ingest photos/train.csv data/
     """
     from pipeline.data.ingest import ingest
     from pipeline.data.sources import open_source

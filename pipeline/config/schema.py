@@ -67,8 +67,9 @@ class Data(Section):
 
     source: Annotated[str, Field(min_length=1)] = DIGITS
     """`digits` (scikit-learn's handwritten digits), `fashion-mnist` (Debian's package
-    dataset-fashion-mnist), a folder with one folder per class or with MNIST's four IDX files, or a
-    .parquet file or a folder of them in the layout of Hugging Face image datasets. Any but the
+    dataset-fashion-mnist), a folder with one folder per class, a list of paths and labels (CSV or
+    Parquet), Parquet files as Hugging Face publishes them, tar shards in WebDataset's layout, or a
+    folder of IDX files or of CIFAR as torchvision has it; docs/data.md has the layouts. Any but the
     digits asks for data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
     """Name of the split to train on."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def ingest_test(config: Config) -> Manifest:
 
 
 def _written(config: Config, source: Source) -> Manifest:
-    name = f"{Path(config.data.source).stem}-{source.split}.beton"
+    stem = re.sub(r"[*?\[\]]", "_", Path(config.data.source).stem)  # of a pattern
+    name = f"{stem}-{source.split}.beton"
     return ingest_split(
         source,
         data_dir(config) / name,

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from dsnet.errors import InputError
-from pipeline.data.sources import class_folders, digits, idx, parquet
+from pipeline.data.sources import cifar, class_folders, digits, idx, lists, parquet, tar
 from pipeline.data.sources.base import Source
 
 # Each has `opened(spec, split)`, which is None for what is not its kind, and EXPECTED, its kind in
-# words. Files before folders: a folder of IDX or Parquet files is no folder of class folders.
-SOURCES = [digits, idx, parquet, class_folders]
+# words. Files before folders: a folder of IDX or Parquet files is no folder of class folders; lists
+# before Parquet, whose files may be either.
+SOURCES = [digits, idx, cifar, lists, parquet, tar, class_folders]
 
 
 def open_source(spec: str, split: str) -> Source:

@@ -1,9 +1,11 @@
 """What a source is, and what several of them need."""
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -76,3 +78,9 @@ def other_classes(first: Sequence[str], second: Sequence[str], here: str, there:
 def digest(parts: Sequence[str]) -> str:
     """SHA-256 of several texts, hexadecimal."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def files_digest(paths: Sequence[Path]) -> str:
+    """SHA-256 over the files' names, sizes and modification times, hexadecimal."""
+    statuses = [(path.name, os.stat(path)) for path in paths]
+    return digest([f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in statuses])

@@ -2,7 +2,6 @@
 
 import bisect
 import json
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,38 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsnet.errors import InputError
-from pipeline.data.sources.base import (
-    Sample,
-    Source,
-    digest,
-    other_classes,
-    refuse_other_split,
-    unknown_split,
-)
+from pipeline.data.sources.base import Sample, Source, files_digest, other_classes
+from pipeline.data.sources.shards import found
 
 EXPECTED = "a .parquet file"
 
 
 def opened(spec: str, split: str) -> Source | None:
-    """A .parquet file, or a folder of SPLIT.parquet or SPLIT-*.parquet files.
+    """A .parquet file, a folder of them, or a pattern; which are a split's, see `shards.found`.
 
-    The columns are `image: struct<bytes, path>` and `label: int`. A single file is one split:
-    "train", or the one that it is named after.
+    The columns are `image: struct<bytes, path>` and `label: int`.
     """
-    path = Path(spec)
-    if path.is_file() and path.suffix == ".parquet":
-        refuse_other_split(spec, path.stem, split)
-        return ParquetFiles([path], split)
-    if path.is_dir() and (files := sorted(path.glob("*.parquet"))):
-        return _parquet_folder(path, files, split)
-    return None
-
-
-def _parquet_folder(folder: Path, files: list[Path], split: str) -> "ParquetFiles":
-    own = [path for path in files if path.stem == split or path.stem.startswith(f"{split}-")]
-    if not own:
-        raise unknown_split(str(folder), sorted({p.stem.split("-")[0] for p in files}), split)
-    return ParquetFiles(own, split, name=str(folder))
+    paths = found(spec, ".parquet", split)
+    return ParquetFiles(spec, paths, split) if paths else None
 
 
 class ParquetFiles:
@@ -54,8 +34,8 @@ class ParquetFiles:
     `huggingface`); without either they are the labels' numbers.
     """
 
-    def __init__(self, paths: Sequence[Path], split: str, name: str | None = None) -> None:
-        self.name, self.split = name or str(paths[0]), split
+    def __init__(self, spec: str, paths: Sequence[Path], split: str) -> None:
+        self.name, self.split = spec, split
         self._paths = [str(path) for path in paths]
         self._ends: list[int] = []  # running count of rows at the end of each row group
         self._groups: list[tuple[int, int]] = []  # (file, row group)
@@ -116,8 +96,7 @@ class ParquetFiles:
 
     def fingerprint(self) -> str:
         """A digest of every file's name, size and modification time."""
-        statuses = [(Path(path).name, os.stat(path)) for path in self._paths]
-        return digest([f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in statuses])
+        return files_digest([Path(path) for path in self._paths])
 
 
 def _open_parquet(path: str) -> pq.ParquetFile:

@@ -1,0 +1,139 @@
+"""CIFAR-10 and CIFAR-100 as torchvision downloads them: pickles, read without running them."""
+
+import pickletools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsnet.errors import InputError
+from pipeline.data.sources.base import Sample, Source, files_digest, unknown_split
+
+EXPECTED = "a folder of CIFAR-10 or CIFAR-100"
+
+SIDE = 32  # pixels
+MOST_BYTES = 2**28  # of a file; the largest has 155 MB
+
+
+@dataclass(frozen=True)
+class _Edition:
+    """How one of the two is laid out."""
+
+    folder: str
+    names: str
+    """The file with the classes' names,"""
+    names_key: str
+    """and their key in it."""
+    labels_key: str
+    splits: dict[str, tuple[str, ...]]
+
+
+EDITIONS = (
+    _Edition(
+        "cifar-10-batches-py",
+        "batches.meta",
+        "label_names",
+        "labels",
+        {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)},
+    ),
+    _Edition(
+        "cifar-100-python",
+        "meta",
+        "fine_label_names",
+        "fine_labels",
+        {"train": ("train",), "test": ("test",)},
+    ),
+)
+# Instructions that hold no value of what was pickled.
+BOOKKEEPING = ("PROTO", "FRAME", "PUT", "GET", "GLOBAL")
+# Every key of these files: one begins where another's values end.
+KEYS = {
+    *("batch_label", "data", "filenames", "labels", "fine_labels", "coarse_labels"),
+    *("label_names", "fine_label_names", "coarse_label_names", "num_cases_per_batch", "num_vis"),
+}
+
+
+def opened(spec: str, split: str) -> Source | None:
+    """cifar-10-batches-py or cifar-100-python, or the folder that torchvision has put it in."""
+    for edition in EDITIONS:
+        for folder in (Path(spec), Path(spec) / edition.folder):
+            files = [name for names in edition.splits.values() for name in names]
+            if all((folder / name).is_file() for name in (edition.names, *files)):
+                if split not in edition.splits:
+                    raise unknown_split(spec, sorted(edition.splits), split)
+                return Cifar(spec, folder, edition, split)
+    return None
+
+
+class Cifar:
+    """One split: pictures of 32x32. The 100 classes are the fine ones."""
+
+    def __init__(self, spec: str, folder: Path, edition: _Edition, split: str) -> None:
+        self.name, self.split = spec, split
+        self._files = [folder / name for name in edition.splits[split]]
+        names = _values(folder / edition.names).get(edition.names_key, ())
+        self.classes = tuple(n.decode("latin-1") if isinstance(n, bytes) else str(n) for n in names)
+        batches = [_batch(path, edition.labels_key) for path in self._files]
+        self._pixels = np.concatenate([pixels for pixels, _ in batches])
+        self._labels = np.concatenate([labels for _, labels in batches])
+        if self._labels.min() < 0 or self._labels.max() >= len(self.classes):
+            raise InputError(
+                f"source {spec}: expected labels from 0 to {len(self.classes) - 1}, as "
+                f"{edition.names} has names, found {self._labels.min()} to {self._labels.max()}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        planes = self._pixels[index].reshape(3, SIDE, SIDE)
+        image = np.ascontiguousarray(planes.transpose(1, 2, 0))
+        return Sample(image, int(self._labels[index]), f"{self.name}[{index}]")
+
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return self._labels
+
+    def fingerprint(self) -> str:
+        """A digest of every file's name, size and modification time."""
+        return files_digest(self._files)
+
+
+def _batch(path: Path, labels_key: str) -> tuple[np.ndarray, np.ndarray]:
+    """A file's pixels, uint8 (samples, 3072) in planes, and labels, int64 (samples,)."""
+    values = _values(path)
+    labels = [value for value in values.get(labels_key, ()) if isinstance(value, int)]
+    texts = [value for value in values.get("data", ()) if isinstance(value, bytes)]
+    data = max(texts, key=len, default=b"")
+    expected = len(labels) * 3 * SIDE * SIDE
+    if not labels or len(data) != expected:
+        raise InputError(
+            f"{path}: expected {labels_key} and, in data, 3 x {SIDE} x {SIDE} bytes for each of "
+            f"them, found {len(labels)} labels and {len(data)} bytes"
+        )
+    return np.frombuffer(data, np.uint8).reshape(len(labels), -1), np.array(labels, np.int64)
+
+
+def _values(path: Path) -> dict[str, list[int | bytes | str]]:
+    """By key, the numbers and texts of a pickled dictionary, in order.
+
+    A pickle is a program that may do anything. This reads its instructions and runs none.
+    """
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise InputError(f"{path}: expected up to {MOST_BYTES:,} bytes, found {size:,}")
+    found: dict[str, list[int | bytes | str]] = {}
+    values: list[int | bytes | str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
+            if argument is None or opcode.name.endswith(BOOKKEEPING):
+                continue
+            key = argument.decode("latin-1") if isinstance(argument, bytes) else argument
+            if key in KEYS:
+                values = found.setdefault(key, [])
+            elif "STRING" in opcode.name:  # what Python 2 called a text: bytes
+                values.append(argument.encode("latin-1"))
+            elif isinstance(argument, int | str | bytes):
+                values.append(argument)
+    except (ValueError, OSError, AttributeError) as error:
+        raise InputError(f"{path}: expected a file of CIFAR, found {error}") from error
+    return found
