@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dsnet import InputError, Metadata
 from pipeline.config import Config, data_dir
+from pipeline.data.in_common import compared
 from pipeline.data.ingest import ingest as ingest_split
 from pipeline.data.manifest import Manifest
 from pipeline.data.matched import Matched
@@ -51,7 +52,8 @@ def ingest(config: Config) -> Dataset:
     data = config.data
     train, test = (open_source(data.source, split) for split in (data.train_split, data.test_split))
     test = _alike(test, train)  # before anything is written
-    return Dataset(_written(config, train), _written(config, test))
+    written = _written(config, train)
+    return Dataset(written, compared(written, _written(config, test)))
 
 
 def _alike(test: Source, train: Source) -> Source:

@@ -49,6 +49,10 @@ class Manifest:
     """Number of the source's pictures that could not be used."""
     left_out_for: tuple[str, ...] = ()
     """Which, and why: of many, the first."""
+    compared_with: str = ""
+    """Digest of the training beton that a test split was compared with, see `in_common`."""
+    in_common: int = 0
+    """Number of pictures that are in that one too."""
 
     def labels(self) -> np.ndarray:
         """Every sample's label, int64 (samples,), read from the beton.
@@ -138,7 +142,7 @@ def _from_json(content: dict[str, Any]) -> dict[str, Any]:
         if kind is str:
             good = isinstance(value, str)
         elif kind is int:
-            good = type(value) is int and value >= (0 if name == "left_out" else 1)
+            good = type(value) is int and value >= (0 if name in ("left_out", "in_common") else 1)
             good = good and (value <= LONGEST_SIDE or not name.startswith("max_"))
         elif name == "classes":
             good = isinstance(value, list) and len(value) > 0
