@@ -28,6 +28,7 @@ COMMANDS = {
     "report": "Write the report of a sweep or a version as one HTML page.",
     "submit": "Run a chain on a Ray cluster, as a Ray job.",
     "ingest": "Write pictures to a .beton file, the format that training reads.",
+    "inspect": "Show what .beton files hold: classes, pictures, what was left out.",
     "evaluate": "Measure a model on other data: every width, routed, by class.",
     "models": "List the registered models.",
     "promote": "Make a version the champion of its name, by hand.",

@@ -10,6 +10,7 @@ from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.checks import announce, check_classes, check_model
+from pipeline.runner.data_page import log_data
 from pipeline.runner.doubts import points, warn
 from pipeline.runner.evaluate import counts, evaluate
 from pipeline.runner.find_or_train import find_or_train
@@ -104,6 +105,7 @@ def _made(
     with nullcontext(workers) if workers else WorkerGroup() as at_work:
         at_work.start(config)  # they import PyTorch while the driver asks its store
         with tracking.chain_run(config) as run:
+            log_data(config, dataset, run)
             job = Job(config, dataset, run, at_work, start, forced)
             version = given or make_supernet(job)
             for step in GATED:

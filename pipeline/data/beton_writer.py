@@ -48,7 +48,7 @@ def write(
     """
     field = RGBImageField(write_mode, smart_threshold=SMART_THRESHOLD, jpeg_quality=quality)
     threads = workers or len(os.sched_getaffinity(0))
-    writer = _Writer(temporary, field, len(source))
+    writer = _Writer(temporary, field, len(source), len(source.classes))
     progress = Progress(f"ingest {source.split}", total=len(source), unit="images")
     with room(folder, writer.bytes_in_all), progress, writer:
         for number, picture in enumerate(_encoded(source, field, max_resolution, threads), start=1):
@@ -165,12 +165,12 @@ class _Writer:
     processes write pages in whatever order they finish, so no two files are alike.
     """
 
-    def __init__(self, path: Path, field: RGBImageField, samples: int) -> None:
+    def __init__(self, path: Path, field: RGBImageField, samples: int, classes: int) -> None:
         fields = {"image": field, "label": IntField()}
         self._file = DatasetWriter(str(path), fields, page_size=PAGE_SIZE)
         self._file.num_samples = samples
         self._done = self._bytes = 0
-        self._labels: set[int] = set()
+        self._counts = np.zeros(classes, np.int64)
         self._sums = np.zeros((2, 3))
         self._max_height = self._max_width = 0
 
@@ -200,7 +200,7 @@ class _Writer:
         header["f0"] = picture.header[0]
         header["f0"]["data_ptr"] = address
         header["f1"] = picture.label
-        self._labels.add(picture.label)
+        self._counts[picture.label] += 1
         self._sums += picture.mean, picture.square_mean
         self._max_height = max(self._max_height, int(picture.header[0]["height"]))
         self._max_width = max(self._max_width, int(picture.header[0]["width"]))
@@ -209,7 +209,7 @@ class _Writer:
 
     def tell_emptied(self, source: Source) -> None:
         """Warn of classes that have no picture here."""
-        empty = [name for label, name in enumerate(source.classes) if label not in self._labels]
+        empty = [source.classes[label] for label in np.flatnonzero(self._counts == 0)]
         if empty:
             logger.warning(
                 "%s %s: no picture is left of %s", source.name, source.split, listed(empty)
@@ -233,6 +233,7 @@ class _Writer:
         mean, square_mean = self._sums / self._done
         return {
             "samples": self._done,
+            "class_counts": tuple(self._counts.tolist()),
             "mean": tuple(mean.tolist()),
             "std": tuple(np.sqrt(np.maximum(square_mean - mean**2, 0)).tolist()),
             "max_height": self._max_height,

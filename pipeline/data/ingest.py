@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
 
+LIBRARIES = ("ffcv", "opencv-python", "pillow")
 WRITE_MODES = ("raw", "jpg", "smart")
 
 
@@ -81,6 +83,8 @@ def ingest(
             source=source.name,
             split=source.split,
             fingerprint=fingerprint,
+            options=options,
+            versions={name: version(name) for name in LIBRARIES},
             left_out=bad.count,
             left_out_for=tuple(bad.reasons),
             **statistics,

@@ -1,7 +1,7 @@
 """What a beton holds: written last and beside it, so a beton without one is not whole."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ class Manifest:
     """Height of the tallest picture stored, in pixels."""
     max_width: int
     """Width of the widest picture stored, in pixels."""
+    class_counts: tuple[int, ...] = ()
+    """Number of pictures of each class; none in a manifest from before it was kept."""
+    options: dict[str, int | str | None] = field(default_factory=dict)
+    """How the pictures were written: see `ingest`."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of the libraries that decoded and encoded them."""
     left_out: int = 0
     """Number of the source's pictures that could not be used."""
     left_out_for: tuple[str, ...] = ()
@@ -147,6 +153,12 @@ def _from_json(content: dict[str, Any]) -> dict[str, Any]:
         elif name == "classes":
             good = isinstance(value, list) and len(value) > 0
             good = good and all(isinstance(item, str) for item in value)
+        elif name == "class_counts":
+            good = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+        elif name in ("options", "versions"):
+            kinds = str if name == "versions" else int | str | None
+            good = isinstance(value, dict)
+            good = good and all(isinstance(item, kinds) for item in value.values())
         elif name == "left_out_for":
             good = isinstance(value, list) and all(isinstance(item, str) for item in value)
         elif name in ("mean", "std"):

@@ -1,6 +1,5 @@
 """The report of a version that no sweep made: one HTML page of what it reaches on test images."""
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dsnet import DSNet
 from dsnet.files import atomic_file
 from pipeline.report.accuracy import accuracy
 from pipeline.report.classes import classes
+from pipeline.report.data_uri import drawing_uri
 from pipeline.report.page import render_template
 from pipeline.report.results import GATE, STATIC, Row
 from pipeline.report.words import Words
@@ -66,7 +66,7 @@ def render_evaluation(
             ("wide", accuracy(points, headline, 1000, 400)),
             ("narrow", accuracy(points, headline, 380, 340)),
         ],
-        drawing=_uri(classes(figures)) if drawn else None,
+        drawing=drawing_uri(classes(figures)) if drawn else None,
         classes=classed if len(classed) <= _CLASSES_SHOWN else classed[:half] + classed[-half:],
         number=len(classed),
     )
@@ -90,7 +90,3 @@ def _point(row: EvaluationRow) -> Row:
     dynamic = row.name == "dynamic"
     label = "as the gate chooses" if dynamic else row.name
     return Row(GATE if dynamic else STATIC, label, madds=row.madds, value=row.value, chosen=dynamic)
-
-
-def _uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -1,21 +1,18 @@
 """What the gates do with each test image: its routes, and a few pictures to look at."""
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dsnet.routing import RoutingTable, log_probabilities
+from pipeline.report.data_uri import picture_uri
 
 EXAMPLES = 12
 _BINS = 10
-_JPEG_FROM = 64  # pixels; a smaller picture is smaller as PNG, and sharper
 
 _Counts = tuple[tuple[int, ...], ...]
 
@@ -123,7 +120,7 @@ def image_rows(
     def picture(row: int, pixels: np.ndarray) -> Picture:
         values = [table.headline[row, choice[row]].item() for choice in choices]
         return Picture(
-            uri=_data_uri(pixels),
+            uri=picture_uri(pixels),
             label=classes[int(table.labels[row])] if task.labelled else "",
             routes=tuple(int(choice[row]) for choice in choices),
             right=tuple(map(bool, values)) if headline.share else (),
@@ -177,14 +174,6 @@ def _first_of_classes(order: Tensor, labels: Tensor) -> list[int]:
         if len(rows) == EXAMPLES:
             break
     return rows
-
-
-def _data_uri(pixels: np.ndarray) -> str:
-    """uint8 (H, W, 3) -> a picture that needs no file beside the page."""
-    kind = "JPEG" if min(pixels.shape[:2]) >= _JPEG_FROM else "PNG"
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, quality=85)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _tuples(value: Any) -> Any:
