@@ -11,9 +11,9 @@ help: ## this list
 demo: setup ## the whole chain on handwritten digits, then a few predictions: about five minutes
 	@.venv/bin/dsnet demo
 
-# Many tests wait: for Ray, for MLflow, for what they have killed. So three run at once.
+# Many tests wait: for Ray, for MLflow, for what they have killed. So several run at once.
 test: check ## what check does, then every test
-	@$(python) -m pytest --numprocesses 3
+	@$(python) -m pytest --numprocesses logical --maxprocesses 4
 
 check: setup ## formatting, lint, types, import contracts and declared dependencies only
 	@.venv/bin/ruff format --check .

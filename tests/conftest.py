@@ -31,7 +31,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not scope(item.nodeid).startswith("ray"))  # the longest of all
+    items.sort(key=lambda item: scope(item.nodeid) != "ray")  # the longest of all
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

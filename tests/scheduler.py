@@ -3,17 +3,16 @@
 from xdist.scheduler import LoadScopeScheduling
 
 SHARED = {
-    # Tests of a Ray cluster, which a process starts once: two, each with half of the time.
+    # Tests of a Ray cluster, which a process starts once.
     "ray": (
-        "tests/pipeline/chain/test_killed_drivers.py",
-        "tests/pipeline/chain/test_store_outage.py",
-        "tests/pipeline/predict/serve/test_server.py",
-        "tests/pipeline/sweep/test_search.py",
-    ),
-    "ray too": (
         "tests/pipeline/chain/",
         "tests/pipeline/cluster/test_interrupts.py",
         "tests/test_private.py",
+    ),
+    # Of another one beside it: these would make the first process's the longest by far.
+    "ray beside": (
+        "tests/pipeline/predict/serve/test_server.py",
+        "tests/pipeline/sweep/test_search.py",
     ),
     # Of an MLflow server.
     "mlflow": (
@@ -25,10 +24,7 @@ SHARED = {
 
 
 def scope(nodeid: str) -> str:
-    """What runs in one process: tests that share a cluster or server, or their file's fixtures.
-
-    The first of SHARED that names it.
-    """
+    """What runs in one process: tests that share a cluster or server, or their file's fixtures."""
     for name, tests in SHARED.items():
         if nodeid.startswith(tests):
             return name
