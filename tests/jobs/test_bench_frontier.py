@@ -108,7 +108,7 @@ def test_a_network_s_time_is_told_beside_its_static_widths_and_drawn(
     for batch in (64, 1):
         dynamic = found[f"x: batch {batch} target 0.75"]
         widths = found[dynamic.against]
-        between = [found[f"x: batch {batch} width {i}"].spread for i in (0, 3)]
+        between = [found[f"x: batch {batch} width {i}"].spread for i in range(4)]
         assert dynamic.ratio is not None and dynamic.ratio > 0
         assert min(low for low, _ in between) <= widths.value <= max(high for _, high in between)
     static = [

@@ -47,5 +47,7 @@ def test_the_shares_of_prefix_gate_grouping_and_tails_make_up_the_whole() -> Non
     *parts, total = records
     assert [record.name.split()[-1] for record in parts] == ["prefix", "gate", "grouping", "tails"]
     assert all(record.value > 0 for record in parts)
-    assert sum(record.value for record in parts) == pytest.approx(100, abs=10)
+    # Of every run they are a hundred, whatever the machine does; their medians need not be.
+    lows, highs = zip(*(record.spread for record in parts), strict=True)
+    assert sum(lows) <= 100 + 1e-9 and sum(highs) >= 100 - 1e-9
     assert total.unit == "ms" and total.value > 0
