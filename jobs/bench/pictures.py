@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from dsnet.runtime.pictures import read_picture
-from pipeline.data.beton_writer import shrink
+from pipeline.data.encode import shrink
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source
 from pipeline.data.sources.digits import Digits

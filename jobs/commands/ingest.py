@@ -31,8 +31,20 @@ from jobs.output import print_table, working
     show_default=True,
     help="Share of the pictures that may be left out, for they do not decode or are too large.",
 )
+@click.option(
+    "--tasks",
+    is_flag=True,
+    help="Decode and encode on every CPU of the Ray cluster in RAY_ADDRESS, all of whose nodes see "
+    "SOURCE; this process writes. Left out: on every core of this machine.",
+)
 def command(
-    source: str, dest: str, split: str, max_resolution: int | None, quality: int, max_bad: float
+    source: str,
+    dest: str,
+    split: str,
+    max_resolution: int | None,
+    quality: int,
+    max_bad: float,
+    tasks: bool,
 ) -> None:
     """Write the pictures of SOURCE to DEST, a .beton file or a folder for SPLIT.beton.
 
@@ -59,12 +71,17 @@ def command(
     if beton.suffix != ".beton":
         beton = beton / f"{split}.beton"
     with working():
+        if tasks:
+            from pipeline.cluster.ray_cluster import join_or_start
+
+            join_or_start()
         manifest = ingest(
             open_source(source, split),
             beton,
             max_resolution=max_resolution,
             quality=quality,
             max_bad=max_bad,
+            tasks=tasks,
         )
     rows = [
         ("file", manifest.beton),

@@ -1,57 +1,44 @@
-"""Pictures encoded and written in FFCV's file format, in order, from this process."""
+"""Encoded pictures written in FFCV's file format, in order, from this process."""
 
 import logging
 import math
-import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.files import room
-from dsnet.runtime.pictures import read_picture
 from pipeline.cluster.progress import Progress
 from pipeline.data.bad_pictures import BadPictures
+from pipeline.data.encode import Encoded
 from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
-from pipeline.data.headers import LONGEST_SIDE, PAGE_SIZE
-from pipeline.data.sources.base import Sample, Source
+from pipeline.data.headers import PAGE_SIZE
+from pipeline.data.sources.base import Source
 from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
 
-# "smart" stores pictures of up to 64x64 pixels as they are: JPEG would lose detail and gain little.
-SMART_THRESHOLD = 64 * 64 * 3
-
 
 def write(
     source: Source,
+    encoded: Iterable[Encoded | InputError],
+    field: RGBImageField,
     temporary: Path,
     folder: Path,
     bad: BadPictures,
-    *,
-    max_resolution: int | None,
-    quality: int,
-    write_mode: str,
-    workers: int | None,
 ) -> dict[str, Any]:
     """Write every picture of `source` that can be used to `temporary`, which will lie in `folder`.
 
-    bad: takes note of the others. Returns what a manifest has of the pictures. Options and errors:
-    see `ingest`.
+    encoded: all of them, in order, or why one cannot be used; `bad` takes note of those. field:
+    FFCV's, which encoded them. Returns what a manifest has of the pictures. Errors: see `ingest`.
     """
-    field = RGBImageField(write_mode, smart_threshold=SMART_THRESHOLD, jpeg_quality=quality)
-    threads = workers or len(os.sched_getaffinity(0))
     writer = _Writer(temporary, field, len(source), len(source.classes))
     progress = Progress(f"ingest {source.split}", total=len(source), unit="images")
     with room(folder, writer.bytes_in_all), progress, writer:
-        for number, picture in enumerate(_encoded(source, field, max_resolution, threads), start=1):
+        for number, picture in enumerate(encoded, start=1):
             if isinstance(picture, InputError):
                 bad.add(picture)
             else:
@@ -60,102 +47,6 @@ def write(
     if bad.count:
         writer.tell_emptied(source)
     return writer.statistics()
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A picture as the beton will hold it."""
-
-    path: str
-    label: int
-    header: np.ndarray  # FFCV's record of mode, width, height and address (the last yet unknown)
-    data: np.ndarray  # uint8, raw pixels or JPEG
-    mean: np.ndarray  # (3,), in 0..1
-    square_mean: np.ndarray  # (3,), mean of the squares
-
-
-def _encode(
-    source: Source, index: int, field: RGBImageField, max_resolution: int | None
-) -> _Encoded | InputError:
-    """One picture, or why it cannot be used. Raises InputError for a label that is no class."""
-    try:
-        sample = source[index]
-    except InputError as error:
-        return error
-    if not 0 <= sample.label < len(source.classes):
-        raise InputError(
-            f"{sample.path}: expected a label from 0 to {len(source.classes) - 1}, found "
-            f"{sample.label}"
-        )
-    try:
-        return _stored(sample, field, max_resolution)
-    except InputError as error:
-        return error
-
-
-def _stored(sample: Sample, field: RGBImageField, max_resolution: int | None) -> _Encoded:
-    image = sample.image
-    if isinstance(image, bytes):
-        image = read_picture(image, sample.path)
-    image = shrink(image, max_resolution)
-    height, width = image.shape[:2]
-    if max(height, width) > LONGEST_SIDE:
-        raise InputError(
-            f"{sample.path}: expected sides of at most {LONGEST_SIDE} pixels, found "
-            f"{width}x{height}; set max_resolution"
-        )
-    header = np.zeros(1, field.metadata_type)
-    stored = np.empty(0, np.uint8)
-
-    def malloc(size: int) -> tuple[int, np.ndarray]:
-        nonlocal stored
-        stored = np.empty(size, np.uint8)
-        return 0, stored
-
-    field.encode(header, image, malloc)
-    if stored.nbytes > PAGE_SIZE:
-        raise InputError(
-            f"{sample.path}: expected at most {PAGE_SIZE} bytes once encoded, found "
-            f"{stored.nbytes}; set max_resolution"
-        )
-    mean, std = cv2.meanStdDev(image)
-    mean, std = mean[:, 0] / 255, std[:, 0] / 255
-    return _Encoded(sample.path, sample.label, header, stored, mean, std**2 + mean**2)
-
-
-def shrink(image: np.ndarray, max_resolution: int | None) -> np.ndarray:
-    """`image`, uint8 (H, W, 3), with its longer side at most `max_resolution` pixels."""
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    if max_resolution is None or longer <= max_resolution:
-        return image
-    # Whole numbers: FFCV's own resizer rounds 0.999... down and makes sides of no pixel at all.
-    size = (max(1, width * max_resolution // longer), max(1, height * max_resolution // longer))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _encoded(
-    source: Source, field: RGBImageField, max_resolution: int | None, threads: int
-) -> Iterator[_Encoded | InputError]:
-    """Every picture, encoded, in order, or why one cannot be used.
-
-    Threads suffice: Pillow and OpenCV release the GIL.
-    """
-
-    def work(index: int) -> _Encoded | InputError:
-        return _encode(source, index, field, max_resolution)
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
-    pending: deque[Future[_Encoded | InputError]] = deque()
-    try:
-        for index in range(len(source)):
-            pending.append(pool.submit(work, index))
-            if len(pending) > 4 * threads:  # bounds the memory
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class _Writer:
@@ -191,7 +82,7 @@ class _Writer:
         self._allocator.fp.close()
         self._allocator.fp = open(self._file.fname, "ab")
 
-    def add(self, picture: _Encoded) -> None:
+    def add(self, picture: Encoded) -> None:
         """Append a picture."""
         self._allocator.set_current_sample(self._done)
         address, memory = self._allocator.malloc(picture.data.nbytes)

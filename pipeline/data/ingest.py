@@ -36,10 +36,11 @@ def ingest(
     write_mode: str = "smart",
     max_bad: float = MAX_BAD,
     workers: int | None = None,
+    tasks: bool = False,
 ) -> Manifest:
     """Write the pictures of `source`, in order, to the beton `dest` and its manifest beside it.
 
-    The same source and options give the same bytes, whatever the number of workers. If `dest`
+    The same source and options give the same bytes, whoever encodes them. If `dest`
     already holds just that, undamaged, nothing is done.
 
     max_resolution: pictures whose longer side has more pixels are shrunk to it (as FFCV does).
@@ -48,6 +49,7 @@ def ingest(
     max_bad: the share of the pictures that may be left out, for they do not decode or are too
         large; the manifest lists them.
     workers: threads that decode and encode; by default one per core.
+    tasks: Ray's, on every CPU of the cluster that this process is part of, in their place.
 
     Raises InputError if an option or a label is wrong or too many pictures are bad, DiskFullError
     if there is no room for it; `dest` is then as it was.
@@ -71,10 +73,18 @@ def ingest(
         return present
     # FFCV and OpenCV, which data that are there have no need of.
     from pipeline.data.beton_writer import write
+    from pipeline.data.encode import Encoder, by_threads
 
+    encoder = Encoder(source, **options)
+    if tasks:
+        from pipeline.data.encode_tasks import by_tasks
+
+        encoded = by_tasks(encoder)
+    else:
+        encoded = by_threads(encoder, workers)
     bad = BadPictures(source.name, len(source), max_bad)
     with atomic_file(dest) as temporary:
-        statistics = write(source, temporary, dest.parent, bad, **options, workers=workers)
+        statistics = write(source, encoded, encoder.field, temporary, dest.parent, bad)
         manifest = Manifest(
             beton=dest,
             classes=source.classes,

@@ -69,6 +69,12 @@ class ParquetFiles:
         self._loaded: dict[int, pa.ChunkedArray] = {}
         self._loading = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_loaded": {}, "_loading": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_loading": threading.Lock()})
+
     def __len__(self) -> int:
         return len(self._labels)
 

@@ -15,7 +15,7 @@ import pytest
 from dsnet.errors import InputError
 from dsnet.files import sha256
 from dsnet.runtime.pictures import read_picture
-from pipeline.data.beton_writer import shrink
+from pipeline.data.encode import shrink
 from pipeline.data.ffcv import Compiler, IntField, Reader, torch_threads_kept
 from pipeline.data.ingest import ingest
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
