@@ -72,8 +72,12 @@ class Data(Section):
     digits asks for data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
     """Name of the split to train on."""
-    test_split: Annotated[str, Field(min_length=1)] = "test"
-    """Name of the split to evaluate on; nothing is tuned on it."""
+    test_split: Annotated[str, Field(min_length=1)] | None = None
+    """Name of the split to evaluate on; nothing is tuned on it. null: test, or else val, valid or
+    validation, or where the source has none of these a share of the training pictures."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the training pictures, the same of every class, held out for evaluation where
+    data.test_split is null and the source has none of those splits."""
     dir: str | None = None
     """Folder for the .beton files; null: `data` in $DSNET_HOME."""
     recipe: Recipe = "digits"

@@ -114,6 +114,10 @@ class ParquetFiles:
                 self._loaded[group] = table["image"]
             return self._loaded[group]
 
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return self._labels
+
     def fingerprint(self) -> str:
         """A digest of every file's name, size and modification time."""
         statuses = [(Path(path).name, os.stat(path)) for path in self._paths]
