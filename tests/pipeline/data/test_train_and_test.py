@@ -19,6 +19,7 @@ from pipeline.data.sources.base import Source
 from pipeline.data.train_and_test import evaluated_on, train_and_test
 
 from .conftest import encoded
+from .test_idx import write
 from .test_sources import parquet
 
 LABELS = st.lists(st.integers(0, 7), min_size=1, max_size=300).map(np.array)
@@ -150,10 +151,12 @@ def test_pictures_are_never_both_trained_and_evaluated_on(tmp_path: Path, name: 
         train_and_test(Data(source=str(root), test_split="train"))
 
 
-def test_a_parquet_file_alone_is_shared_out_too(tmp_path: Path) -> None:
+def test_a_parquet_file_and_the_half_of_mnist_are_shared_out_too(tmp_path: Path) -> None:
     file = parquet(tmp_path / "x.parquet", [0, 1] * 10)
-    train, test = train_and_test(Data(source=str(file)))
-    assert (len(train), sorted(test.labels())) == (16, [0, 0, 1, 1])
+    idx = write(tmp_path / "idx", train=[0, 1] * 10)
+    for given_source in (file, idx):
+        train, test = train_and_test(Data(source=str(given_source)))
+        assert (len(train), sorted(test.labels())) == (16, [0, 0, 1, 1])
 
 
 def test_splits_of_their_own_are_opened_as_they_are() -> None:
@@ -167,6 +170,7 @@ def test_labels_need_no_picture_to_be_read(tmp_path: Path) -> None:
     root = photos(tmp_path / "in", ant=2, bee=3)
     sources = [open_source("digits", "test"), open_source(str(root), "train")]
     sources.append(open_source(str(parquet(tmp_path / "x.parquet", [1, 0, 1])), "train"))
+    sources.append(open_source(str(write(tmp_path / "idx", train=[2, 0, 1])), "train"))
     sources.append(Matched(sources[1], ["aardvark", "ant", "bee"]))
     for source in sources:
         labels = source.labels()
