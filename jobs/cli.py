@@ -23,6 +23,7 @@ from jobs.output import claim_stdout
 from pipeline.cluster.interrupts import Terminated, terminable
 
 COMMANDS = {
+    "init": "Print a configuration for a folder of pictures, to start from.",
     "run": "Run the whole chain of a configuration, from pictures to a registered model.",
     "sweep": "Train a gate for each of several targets: what does each budget buy?",
     "report": "Write the report of a sweep or a version as one HTML page.",
@@ -77,6 +78,7 @@ def dsnet() -> None:
     Start here:
       dsnet doctor                                      what this machine has and lacks
       dsnet run --config jobs/configs/digits.yaml       pictures in, a registered model out
+      dsnet init photos/ > photos.yaml                  a configuration for pictures of your own
       dsnet models                                      what is registered
       dsnet predict models:/digits@champion photo.png   use it
 

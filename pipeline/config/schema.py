@@ -402,7 +402,8 @@ class Config(Section):
         raise ValueError(
             f"{' and '.join(missing)}: expected with data.source {self.data.source}, found none; "
             f"for small pictures ({NATIVE_RESOLUTION['cifar']} pixels) write {small}, for "
-            f"photographs ({NATIVE_RESOLUTION['imagenet']} pixels) {large}"
+            f"photographs ({NATIVE_RESOLUTION['imagenet']} pixels) {large}; dsnet init FOLDER "
+            "writes a configuration for the pictures there"
         )
 
     def as_dict(self) -> dict[str, Any]:
