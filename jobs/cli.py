@@ -42,6 +42,7 @@ COMMANDS = {
     "bench": "Measure how fast things are, each against something comparable.",
     "ablation": "Train without each part of the method: what is it worth?",
     "demo": "Train on handwritten digits, then use what was registered.",
+    "schema": "Print the JSON schema of configurations, for editors.",
     "doctor": "Check what this machine has and lacks.",
 }
 

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -28,7 +29,13 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 TargetField = Annotated[
-    Target, BeforeValidator(parse_target), PlainSerializer(lambda target: target.scalar)
+    Target,
+    BeforeValidator(parse_target),
+    PlainSerializer(lambda target: target.scalar),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]},
+        mode="validation",
+    ),
 ]
 # Strict tuples refuse lists, and YAML knows only lists.
 T = TypeVar("T")
