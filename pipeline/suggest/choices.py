@@ -69,19 +69,22 @@ def _data(spec: str, found: Survey, kind: Kind) -> Iterator[Choice]:
         yield Choice(
             "data.max_resolution",
             kind.max_resolution,
-            f"stored smaller, as the largest have {found.longest} pixels and are decoded each time",
+            f"stored no larger, to decode in less time; the largest has {found.longest} pixels",
         )
-    few = found.pictures < MANY
+    enough = "as the pictures are few" if found.pictures < MANY else "enough of many"
     yield Choice(
         "data.holdout",
-        0.2 if few else 0.1,
-        "kept from training to check the gate on, "
-        + ("more than a tenth, as the pictures are few" if few else "a tenth of many"),
+        _holdout(found),
+        f"share kept from training to calibrate and check the gate on, {enough}",
     )
 
 
+def _holdout(found: Survey) -> float:
+    return 0.2 if found.pictures < MANY else 0.1
+
+
 def _supernet(found: Survey, kind: Kind) -> Iterator[Choice]:
-    trained_on = found.pictures * (0.8 if found.pictures < MANY else 0.9)
+    trained_on = found.pictures * (1 - _holdout(found))
     epochs = min(max(round(kind.images / trained_on), FEWEST_EPOCHS), MOST_EPOCHS)
     seen = f"{epochs * trained_on:,.0f}"
     workers = Cluster().workers
@@ -93,13 +96,13 @@ def _supernet(found: Survey, kind: Kind) -> Iterator[Choice]:
         batch,
         f"for each of {workers} workers; small sets want small batches, for more steps",
     )
+    if kind.from_paper:
+        return
     yield Choice(
         "supernet.lr",
         round(BASE_LR * math.sqrt(batch / LARGEST_BATCH), 3),
         f"{BASE_LR:g} for batches of {LARGEST_BATCH}, less by the square root for smaller ones",
     )
-    if kind.from_paper:
-        return
     yield Choice(
         "supernet.schedule", "one_cycle", "few epochs are to end at a small rate, and begin at one"
     )
@@ -108,5 +111,5 @@ def _supernet(found: Survey, kind: Kind) -> Iterator[Choice]:
     yield Choice(
         "supernet.checkpoint_every",
         math.ceil(epochs / CHECKPOINTS),
-        f"{CHECKPOINTS} checkpoints in all, each of them with a look at held-out pictures",
+        f"about {CHECKPOINTS} checkpoints in all, each of them with a look at held-out pictures",
     )
