@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from pipeline import chain
@@ -11,6 +12,7 @@ from pipeline.suggest.suggestion import suggest
 from pipeline.training.worker_group import WorkerGroup
 
 
+@pytest.mark.slow
 def test_the_suggested_configuration_ends_registered_and_was_tested_on_the_held_out_fifth(
     workers: WorkerGroup, tmp_path: Path
 ) -> None:
