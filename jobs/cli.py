@@ -23,6 +23,7 @@ from jobs.output import claim_stdout
 from pipeline.cluster.interrupts import Terminated, terminable
 
 COMMANDS = {
+    "init": "Print a configuration for a folder of pictures, to start from.",
     "run": "Run the whole chain of a configuration, from pictures to a registered model.",
     "sweep": "Train a gate for each of several targets: what does each budget buy?",
     "report": "Write the report of a sweep or a version as one HTML page.",
@@ -42,6 +43,7 @@ COMMANDS = {
     "bench": "Measure how fast things are, each against something comparable.",
     "ablation": "Train without each part of the method: what is it worth?",
     "demo": "Train on handwritten digits, then use what was registered.",
+    "schema": "Print the JSON schema of configurations, for editors.",
     "doctor": "Check what this machine has and lacks.",
 }
 
@@ -78,6 +80,7 @@ def dsnet() -> None:
     Start here:
       dsnet doctor                                      what this machine has and lacks
       dsnet run --config jobs/configs/digits.yaml       pictures in, a registered model out
+      dsnet init photos/ > photos.yaml                  a configuration for pictures of your own
       dsnet models                                      what is registered
       dsnet predict models:/digits@champion photo.png   use it
 

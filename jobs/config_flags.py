@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from jobs.output import print_json
 from pipeline.config import Config, Field, fields, load_config
 
 FIELDS = tuple(fields())
@@ -43,6 +44,23 @@ def field_flags(function: Callable[..., Any]) -> Callable[..., Any]:
             help=f"{field.description} ({field.type}; default {field.default})",
         )(function)
     return function
+
+
+print_config_flag = click.option(
+    "--print-config",
+    "show",
+    is_flag=True,
+    help="Print the configuration as it would be run, every field of it as YAML (or with --json, "
+    "as JSON), and run nothing.",
+)
+
+
+def print_config(config: Config, as_json: bool) -> None:
+    """Every field on stdout, defaults included, as a configuration file has them or as JSON."""
+    if as_json:
+        print_json(config.as_dict())
+    else:
+        click.echo(config.yaml(), nl=False)
 
 
 def given(flags: Mapping[str, str | None]) -> dict[str, str]:

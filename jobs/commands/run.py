@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.commands.models import print_versions, version_as_json
-from jobs.config_flags import ConfigCommand, config_or_version_flags, configuration_of
+from jobs.config_flags import (
+    ConfigCommand,
+    config_or_version_flags,
+    configuration_of,
+    print_config,
+    print_config_flag,
+)
 from jobs.output import print_json, print_table, program, working
 from pipeline.runner.force import STAGES, Force
 
@@ -26,11 +32,13 @@ force_flag = click.option(
 @click.command("run", cls=ConfigCommand)
 @config_or_version_flags
 @force_flag
+@print_config_flag
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(
     config_file: str | None,
     from_version: str | None,
     forced: tuple[str, ...],
+    show: bool,
     as_json: bool,
     **flags: str | None,
 ) -> None:
@@ -51,12 +59,17 @@ def command(
       dsnet run --config jobs/configs/digits.yaml --gate.target 0.4 --supernet.epochs 20
       dsnet run --config FILE --force gate
       dsnet run --from-version digits/3 --gate.target 0.3
+      dsnet run --from-version digits/3 --print-config > digits.yaml
       dsnet run --config FILE --supernet.from models:/digits-supernet/2 --supernet.trunk_lr 0.1
       dsnet run --config FILE --supernet.from ./official --supernet.freeze stem,stages.0
     """
     force = Force.of(forced)
     with working():
         config = configuration_of(config_file, from_version, flags)
+    if show:
+        print_config(config, as_json)
+        return
+    with working():
         from pipeline import chain  # Ray and MLflow take seconds that a wrong flag need not wait
 
         result = chain.run(config, force=force)

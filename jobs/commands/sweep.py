@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.commands.models import print_versions, version_as_json
-from jobs.config_flags import ConfigCommand, config_flags, configuration
+from jobs.config_flags import (
+    ConfigCommand,
+    config_flags,
+    configuration,
+    print_config,
+    print_config_flag,
+)
 from jobs.output import print_json, print_table, program, working
 
 if TYPE_CHECKING:
@@ -35,8 +41,9 @@ def parse_targets(text: str) -> "list[Target]":
 @click.command("sweep", cls=ConfigCommand)
 @config_flags
 @targets_flag
+@print_config_flag
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(config_file: str, targets: str, as_json: bool, **flags: str | None) -> None:
+def command(config_file: str, targets: str, show: bool, as_json: bool, **flags: str | None) -> None:
     """Train a gate for every target on one routing table, register the best, draw the frontier.
 
     The supernet and its table are made once, whatever the number of targets. With
@@ -50,6 +57,9 @@ def command(config_file: str, targets: str, as_json: bool, **flags: str | None) 
     """
     config = configuration(config_file, flags)
     wanted = parse_targets(targets)
+    if show:
+        print_config(config, as_json)
+        return
     with working():
         from pipeline.sweep.run import sweep
 

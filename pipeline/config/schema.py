@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -28,7 +29,13 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 TargetField = Annotated[
-    Target, BeforeValidator(parse_target), PlainSerializer(lambda target: target.scalar)
+    Target,
+    BeforeValidator(parse_target),
+    PlainSerializer(lambda target: target.scalar),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]},
+        mode="validation",
+    ),
 ]
 # Strict tuples refuse lists, and YAML knows only lists.
 T = TypeVar("T")
@@ -73,8 +80,12 @@ class Data(Section):
     digits asks for data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
     """Name of the split to train on."""
-    test_split: Annotated[str, Field(min_length=1)] = "test"
-    """Name of the split to evaluate on; nothing is tuned on it."""
+    test_split: Annotated[str, Field(min_length=1)] | None = None
+    """Name of the split to evaluate on; nothing is tuned on it. null: test, or else val, valid or
+    validation, or where the source has none of these a share of the training pictures."""
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the training pictures, the same of every class, held out for evaluation where
+    data.test_split is null and the source has none of those splits."""
     dir: str | None = None
     """Folder for the .beton files; null: `data` in $DSNET_HOME."""
     recipe: Recipe = "digits"
@@ -399,7 +410,8 @@ class Config(Section):
         raise ValueError(
             f"{' and '.join(missing)}: expected with data.source {self.data.source}, found none; "
             f"for small pictures ({NATIVE_RESOLUTION['cifar']} pixels) write {small}, for "
-            f"photographs ({NATIVE_RESOLUTION['imagenet']} pixels) {large}"
+            f"photographs ({NATIVE_RESOLUTION['imagenet']} pixels) {large}; dsnet init FOLDER "
+            "writes a configuration for the pictures there"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from pipeline.data.sources.base import Sample, Source
 
 
@@ -23,6 +25,12 @@ class Matched:
         # One that is no class of its own stays wrong, and is refused as such.
         known = 0 <= sample.label < len(self._label)
         return replace(sample, label=self._label[sample.label]) if known else sample
+
+    def labels(self) -> np.ndarray:
+        """int64 (samples,); one that is no class of the source's own stays as it is."""
+        labels = self._source.labels()
+        known = (labels >= 0) & (labels < len(self._label))
+        return np.where(known, np.take(self._label, labels, mode="clip"), labels)
 
     def fingerprint(self) -> str:
         """The source's: the classes are part of what a beton is made from anyway."""

@@ -39,14 +39,22 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> Sample: ...
 
+    def labels(self) -> np.ndarray:
+        """Every sample's label, int64 (samples,), without reading a picture."""
+        ...
+
     def fingerprint(self) -> str:
         """A digest that changes when the pictures do (for files: their names, sizes and times)."""
         ...
 
 
-def unknown_split(spec: str, available: Sequence[str], split: str) -> InputError:
+class UnknownSplit(InputError):
+    """A split that a source does not have."""
+
+
+def unknown_split(spec: str, available: Sequence[str], split: str) -> UnknownSplit:
     """A split that a source does not have, and those that it has."""
-    return InputError(
+    return UnknownSplit(
         f"split {split!r} of source {spec}: expected one of {', '.join(available)}; found no such "
         "split"
     )

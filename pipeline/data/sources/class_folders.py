@@ -57,6 +57,10 @@ class ClassFolders:
         path = self._paths[index]
         return Sample(picture_bytes(path), int(self._labels[index]), path)
 
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return self._labels
+
     def fingerprint(self) -> str:
         """A digest of every picture's path within the source, size and modification time."""
         parts = []

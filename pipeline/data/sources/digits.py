@@ -48,6 +48,10 @@ class Digits:
         chosen, images, labels = self._scans
         return Sample(images[index], int(labels[index]), f"digits[{chosen[index]}]")
 
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return self._scans[2].astype(np.int64)
+
     def fingerprint(self) -> str:
         """A digest of which they are: they come with scikit-learn, and change with it alone."""
         return digest([self.name, self.split, version("scikit-learn")])

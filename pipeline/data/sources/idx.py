@@ -101,6 +101,10 @@ class IdxFolder:
         label = int(self._labels.values[index])
         return Sample(np.repeat(grey[..., None], 3, axis=2), label, f"{self.name}[{index}]")
 
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return self._labels.values.astype(np.int64)
+
     def fingerprint(self) -> str:
         """A digest of both files' names, sizes and modification times, and of the classes."""
         parts = list(self.classes)

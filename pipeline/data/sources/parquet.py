@@ -100,6 +100,10 @@ class ParquetFiles:
                 self._loaded[group] = table["image"]
             return self._loaded[group]
 
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return self._labels
+
     def fingerprint(self) -> str:
         """A digest of every file's name, size and modification time."""
         return files_digest([Path(path) for path in self._paths])

@@ -231,7 +231,8 @@ def test_pictures_of_ones_own_are_not_trained_with_the_digits_recipe_or_network(
     path = config_file(text)
     assert refusal(path=path) == (
         f"{path}: {missing}: expected with data.source photos, found none; for small pictures "
-        f"(32 pixels) write {small}, for photographs (224 pixels) {large}"
+        f"(32 pixels) write {small}, for photographs (224 pixels) {large}; dsnet init FOLDER "
+        "writes a configuration for the pictures there"
     )
 
 

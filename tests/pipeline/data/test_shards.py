@@ -101,6 +101,7 @@ def test_the_same_pictures_give_the_same_beton(
     made = ingest(source, tmp_path / "other.beton")
     assert made.classes == expected.classes
     assert made.digest == expected.digest
+    assert source.labels().tolist() == made.labels().tolist()
     assert open_source(spec, "train").fingerprint() == source.fingerprint()
 
 

@@ -1,0 +1,1 @@
+"""A first configuration for pictures of one's own, from what they are like."""

@@ -1,0 +1,90 @@
+"""A suggested configuration: from a source to a commented YAML file that runs as it is."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsnet.errors import InputError
+from dsnet.text import escaped
+from pipeline.config import Data, dialect
+from pipeline.data.survey import Survey, survey
+from pipeline.data.train_and_test import train_and_test
+from pipeline.suggest.choices import Choice, choices
+from pipeline.suggest.doubts import doubts
+
+WIDTH = 100  # columns of the file
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A configuration, why it is as it is, and what will hurt."""
+
+    about: str
+    """The pictures, in a sentence."""
+    choices: Sequence[Choice]
+    warnings: Sequence[str]
+
+    def values(self) -> dict[str, Any]:
+        """The fields in their sections, as `config_from_dict` reads them."""
+        nested: dict[str, Any] = {}
+        for choice in self.choices:
+            section, _, field = choice.field.rpartition(".")
+            (nested.setdefault(section, {}) if section else nested)[field] = choice.value
+        return nested
+
+    def yaml(self) -> str:
+        """The configuration file, each field under the reason for its value."""
+        rest = "Fields that are left out have the defaults that dsnet run --help explains."
+        lines = [*_comment(self.about), *_comment(rest)]
+        section = ""
+        for choice in self.choices:
+            own, _, field = choice.field.rpartition(".")
+            if own != section:
+                lines.append(f"{own}:")
+                section = own
+            indent = "  " * bool(own)
+            lines += _comment(choice.why, indent)
+            lines.append(f"{indent}{field}: {dialect.dump_line(choice.value)}")
+        return "\n".join(lines) + "\n"
+
+
+def suggest(source: str) -> Suggestion:
+    """A configuration for the pictures in `source`: a folder, or what else `data.source` may be.
+
+    Raises InputError where they cannot be trained on: no such source, or fewer than two classes.
+    """
+    path = Path(source).expanduser()
+    # By its whole path a file or folder is found from wherever the configuration is run.
+    spec = str(path.absolute()) if path.exists() or len(path.parts) > 1 else source
+    train, test = train_and_test(Data(source=spec))
+    if len(train.classes) < 2:
+        raise InputError(
+            f"source {spec}: expected pictures of two classes or more, to tell them apart, found "
+            f"one class, {train.classes[0]}; give each class a folder of its own"
+        )
+    found = survey(train)
+    about = _about(spec, found, len(test))
+    return Suggestion(about, choices(spec, found), list(doubts(found)))
+
+
+def _about(spec: str, found: Survey, test: int) -> str:
+    least, most = min(found.counts.values()), max(found.counts.values())
+    each = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
+    return (
+        f"{spec}: {found.pictures:,} pictures to train on and {test:,} to test on, "
+        f"{len(found.counts):,} classes of {each}."
+    )
+
+
+def _comment(text: str, indent: str = "") -> list[str]:
+    start = f"{indent}# "
+    return textwrap.wrap(
+        escaped(text),  # a line break in a path would end the comment
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=start,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
