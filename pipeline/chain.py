@@ -10,13 +10,13 @@ from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.checks import announce, check_classes, check_model
-from pipeline.runner.data_page import log_data
 from pipeline.runner.doubts import points, warn
 from pipeline.runner.evaluate import counts, evaluate
 from pipeline.runner.find_or_train import find_or_train
 from pipeline.runner.force import NOTHING, Force, Forced
 from pipeline.runner.gate import gate
 from pipeline.runner.job import Job, local
+from pipeline.runner.log_data import log_data
 from pipeline.runner.plan import announce_plan, anything_to_do, begin_forced, plan
 from pipeline.runner.promotion import settle
 from pipeline.runner.starting_point import Start, starting_point
@@ -110,7 +110,10 @@ def _made(
             version = given or make_supernet(job)
             for step in GATED:
                 version = step(job, version)
-            return _settled(config, dataset, version)
+            settled, rows = _settled(config, dataset, version)
+            # A chain is compared by what came out; its widths are its evaluation's to tell.
+            run.log(settled.metrics)
+            return settled, rows
 
 
 def _settled(

@@ -4,6 +4,7 @@ Two rules: a training never stops because of its tracking (what cannot be logged
 and a chain that could not register its result does not start (`configure` asks the store first).
 """
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +17,14 @@ from pipeline.store import environment  # noqa: F401  before MLflow
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
+)
 
 from dsnet.errors import InputError, OutageError
 from dsnet.routing.target import Target
@@ -49,6 +54,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _PARAMS_PER_CALL = 100  # MLflow's own limit
+_DIGEST = 36  # characters, MLflow's too
 _CHAIN = "chain"  # tag of a stage's run: the model's name, which its chain and its sweeps share
 _CONFIG = "config.yaml"  # of a chain's run
 _BRIEFLY = 2.0  # seconds that a run which has failed waits for its metrics
@@ -102,6 +108,23 @@ class Run:
     def text(self, text: str, name: str) -> None:
         """Upload `text` as a file called `name`."""
         self._try("artifacts", lambda mlflow, run: mlflow.log_text(run, text, name))
+
+    def reads(
+        self, context: str, name: str, digest: str, source: str, counts: Mapping[str, int]
+    ) -> None:
+        """Name a data set that the run reads; MLflow keeps the first 36 characters of a digest.
+
+        context: what it is read for, such as "training". source: where it came from.
+        """
+        dataset = Dataset(
+            name,
+            digest[:_DIGEST],
+            source_type="local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps(dict(counts)),
+        )
+        read = DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+        self._try("a data set", lambda mlflow, run: mlflow.log_inputs(run, [read]))
 
     def params(self, params: Mapping[str, Any]) -> None:
         """Log parameters of the run; each can be set once."""

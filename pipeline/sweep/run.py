@@ -17,6 +17,7 @@ from pipeline.runner.checks import announce, check_classes
 from pipeline.runner.doubts import warn
 from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
+from pipeline.runner.log_data import log_data
 from pipeline.runner.starting_point import starting_point
 from pipeline.runner.supernet import gateless, given_supernet
 from pipeline.store import tracking
@@ -67,6 +68,7 @@ def sweep(
     start = None if given else starting_point(config, dataset)
     ours = WorkerGroup() if workers is None else nullcontext(workers)
     with interruptible(), tracking.chain_run(config, targets) as run, ours as at_work:
+        log_data(config, dataset, run)
         job = Job(config, dataset, run, at_work, start)
         supernet = given or chain.make_supernet(job)
         logger.info("gates are made for %s", supernet.uri)
@@ -82,9 +84,19 @@ def sweep(
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
         write_page(results, page)
+        run.log(_metrics(results))
         run.artifact(parquet)
         run.artifact(page)
         return SweepResult(results, parquet, page, versions)
+
+
+def _metrics(results: Results) -> dict[str, dict[str, float]]:
+    """What each target and each static width reaches and costs, by their labels."""
+    rows = [*results.of_kind(STATIC), *results.chosen]
+    return {
+        results.headline.name: {row.label: row.value for row in rows if row.value is not None},
+        "average_madds": {row.label: row.madds for row in rows if row.madds is not None},
+    }
 
 
 def _point(row: Row) -> Point:

@@ -125,7 +125,9 @@ def test_one_worker_counts_what_two_counted(
             assert one == pytest.approx(other)
 
 
-def test_the_chains_run_shows_what_it_trains_on(result: ChainResult, tmp_path: Path) -> None:
+def test_the_chains_run_shows_what_it_reads_and_what_came_out(
+    result: ChainResult, tmp_path: Path
+) -> None:
     client = tracking.client()
     (run,) = client.search_runs(
         [each.experiment_id for each in client.search_experiments()],
@@ -133,6 +135,9 @@ def test_the_chains_run_shows_what_it_trains_on(result: ChainResult, tmp_path: P
     )
     page = Path(client.download_artifacts(run.info.run_id, "data.html", str(tmp_path)))
     assert "1,437 pictures of digits train, 360 pictures of digits test" in page.read_text()
+    read = {each.dataset.name for each in run.inputs.dataset_inputs}
+    assert read == {"digits train", "digits test"}
+    assert run.data.metrics == pytest.approx(result.version.metrics)
 
 
 def test_an_evaluation_s_run_has_the_plot_and_the_calibration_error_of_every_width(

@@ -113,6 +113,20 @@ def test_one_version_has_every_targets_alias_and_gate_and_the_report(
     assert middle.measures["top1"] == middle.value
 
 
+def test_its_run_has_what_every_target_and_width_reaches(swept: SweepResult) -> None:
+    client = tracking.client()
+    (run,) = client.search_runs(
+        [each.experiment_id for each in client.search_experiments()],
+        "attributes.run_name = 'sweep swept: 0.3, 0.5, 0.8' and attributes.status = 'FINISHED'",
+    )
+    rows = [*swept.results.of_kind("static"), *swept.results.chosen]
+    assert len(rows) == 4 + 3
+    expected = {f"top1/{row.label}": row.value for row in rows}
+    expected |= {f"average_madds/{row.label}": row.madds for row in rows}
+    assert run.data.metrics == pytest.approx(expected)
+    assert len(run.inputs.dataset_inputs) == 2
+
+
 def test_its_card_has_every_budget_and_width_and_shows_the_plot(swept: SweepResult) -> None:
     (version,) = swept.versions
     folder = Path(unquote(urlsplit(version.source).path))

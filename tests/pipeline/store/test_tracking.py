@@ -1,6 +1,7 @@
 """Tracking needs no set-up, takes what is reported, and never stops a training."""
 
 import contextlib
+import json
 import math
 import os
 import socket
@@ -182,6 +183,16 @@ def test_stage_runs_are_children_of_the_chains_run(store: str) -> None:
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert parent.data.params["gate.epochs"] == str(config.gate.epochs)
     assert "config.yaml" in [file.path for file in client.list_artifacts(chain.id)]
+
+
+def test_what_a_run_reads_is_among_its_inputs(store: str) -> None:
+    with tracking.chain_run(Config(name="reading")) as run:
+        run.reads("training", "digits train", "d" * 64, "digits", {"pictures": 1437})
+    (read,) = tracking.client().get_run(run.id).inputs.dataset_inputs
+    assert (read.dataset.name, read.dataset.digest) == ("digits train", "d" * 36)
+    assert {tag.key: tag.value for tag in read.tags} == {"mlflow.data.context": "training"}
+    assert json.loads(read.dataset.profile) == {"pictures": 1437}
+    assert json.loads(read.dataset.source) == {"uri": "digits"}
 
 
 def test_a_sweep_is_told_from_a_chain_of_the_same_model_by_name_and_note(store: str) -> None:
