@@ -23,9 +23,9 @@ PATH, LABEL = "path", "label"
 
 def opened(spec: str, split: str) -> Source | None:
     """A .csv file, or a .parquet file with a column `path`; or several, see `shards.found`."""
-    paths = found(spec, ".csv", split)
+    paths = found(spec, ".csv", split, _is_list)
     if not paths:
-        paths = [path for path in found(spec, ".parquet", split) if _is_list(path)]
+        paths = [path for path in found(spec, ".parquet", split, _is_list) if _is_list(path)]
     return PictureList(spec, paths, split) if paths else None
 
 
@@ -83,10 +83,16 @@ class PictureList:
 
 
 def _is_list(path: Path) -> bool:
+    """Whether it has the columns of one; what cannot be read has none."""
     try:
-        return PATH in pq.read_schema(path).names
+        if path.suffix == ".csv":
+            with csv.open_csv(path) as reader:
+                names = reader.schema.names
+        else:
+            names = pq.read_schema(path).names
     except (pa.ArrowException, OSError):
-        return False  # sources.parquet says what is wrong with it
+        return False
+    return {PATH, LABEL} <= {*names}
 
 
 def _columns(file: Path) -> tuple[list[str], list[str]]:

@@ -4,6 +4,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,11 +21,12 @@ EXPECTED = "a .tar file"
 
 LABEL = ".cls"
 LONGEST_LABEL = 1000  # bytes
+_LOOKED_AT = 32  # members, to tell a shard from another archive
 
 
 def opened(spec: str, split: str) -> Source | None:
     """A .tar file, a folder of them, or a pattern; which are a split's, see `shards.found`."""
-    paths = found(spec, ".tar", split)
+    paths = found(spec, ".tar", split, _is_shard)
     return TarShards(spec, paths, split) if paths else None
 
 
@@ -83,15 +85,24 @@ class TarShards:
         return files_digest(self._paths)
 
 
+def _is_shard(path: Path) -> bool:
+    """Whether it begins as one does, with a label among its first files."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return any(member.name.endswith(LABEL) for member in islice(archive, _LOOKED_AT))
+    except (tarfile.TarError, OSError, EOFError):
+        return False
+
+
 def _samples(number: int, path: Path) -> Iterator[tuple[_Member, str]]:
     """A shard's pictures and their labels as text, in order."""
     try:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             key, parts = "", _Parts(path)
             for member in _headers(path, archive):
-                if not member.isreg():
-                    continue
                 folder, name = os.path.split(member.name)
+                if not member.isreg() or name.startswith("."):
+                    continue
                 stem, _, suffix = name.partition(".")
                 if (own := f"{folder}/{stem}") != key:
                     yield from parts.whole()

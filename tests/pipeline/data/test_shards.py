@@ -1,6 +1,7 @@
 """Tar shards, lists and Parquet: the same pictures as in folders, by the same splits."""
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -222,3 +223,39 @@ def test_a_listed_picture_that_is_not_there_is_left_out(tmp_path: Path) -> None:
     manifest = ingest(source, tmp_path / "x.beton", max_bad=0.5)
     assert (manifest.samples, manifest.left_out) == (1, 1)
     assert "gone.png" in manifest.left_out_for[0]
+
+
+def test_a_list_or_an_archive_among_class_folders_is_none_of_the_source(
+    photos: Path, tmp_path: Path
+) -> None:
+    """As what was downloaded often lies beside what it was unpacked to."""
+    for split in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "in" / split)
+    for folder in (tmp_path / "in", tmp_path / "in" / "train"):
+        tar(folder / "photos.tar", ("bear/00.jpg", PNG))
+        (folder / "broken.tar").write_bytes(b"none")
+        (folder / "labels.csv").write_text("id,breed\n1,poodle\n")
+        (folder / "empty.csv").touch()
+    for split in ("train", "test"):
+        source = open_source(str(tmp_path / "in"), split)
+        assert source.classes == ("bear", "cat", "dog") and len(source) == 15
+
+
+def test_hidden_files_of_a_shard_are_passed_over(tmp_path: Path) -> None:
+    members = [("._a.png", b"x"), ("a.png", PNG), ("._a.cls", b"x"), ("a.cls", b"0")]
+    tar(tmp_path / "x.tar", *members)
+    assert len(open_source(str(tmp_path / "x.tar"), "train")) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "tar"])
+def test_a_folder_of_them_is_a_source(photos: Path, tmp_path: Path, kind: str) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "in" / "images").mkdir(parents=True, exist_ok=True)
+        if kind == "csv":
+            as_csv(photos, tmp_path / "in").rename(tmp_path / "in" / f"{split}.csv")
+        else:
+            (tmp_path / split).mkdir()
+            shard = as_numbered_tar(photos, tmp_path / split)
+            shutil.copy(shard, tmp_path / "in" / f"photos-{split}-0.tar")
+    train, test = (open_source(str(tmp_path / "in"), split) for split in ("train", "test"))
+    assert (len(train), train.split, test.split) == (15, "train", "test")
