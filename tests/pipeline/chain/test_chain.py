@@ -129,10 +129,9 @@ def test_the_chains_run_shows_what_it_reads_and_what_came_out(
     result: ChainResult, tmp_path: Path
 ) -> None:
     client = tracking.client()
-    (run,) = client.search_runs(
-        [each.experiment_id for each in client.search_experiments()],
-        "attributes.run_name = 'run small'",
-    )
+    assert result.version.run_id is not None
+    stage = client.get_run(result.version.run_id)
+    run = client.get_run(stage.data.tags["mlflow.parentRunId"])
     page = Path(client.download_artifacts(run.info.run_id, "data.html", str(tmp_path)))
     assert "1,437 pictures of digits train, 360 pictures of digits test" in page.read_text()
     read = {each.dataset.name for each in run.inputs.dataset_inputs}
