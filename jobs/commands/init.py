@@ -30,7 +30,7 @@ def command(source: str, as_json: bool) -> None:
       dsnet run --config photos.yaml --supernet.epochs 60 --cluster.gpus_per_worker 1
     """
     with working():
-        from pipeline.suggest.suggestion import suggest
+        from pipeline.data.suggest.suggestion import suggest
 
         suggestion = suggest(source)
     for warning in suggestion.warnings:

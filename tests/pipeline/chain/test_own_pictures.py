@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline import chain
 from pipeline.config import load_config
-from pipeline.suggest.suggestion import suggest
+from pipeline.data.suggest.suggestion import suggest
 from pipeline.training.worker_group import WorkerGroup
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Cluster
+from pipeline.data.suggest.kinds import Kind, kind_of
 from pipeline.data.survey import Survey
-from pipeline.suggest.kinds import Kind, kind_of
 
 FEWEST_EPOCHS, MOST_EPOCHS = 10, 40  # fewer teach nothing; more of so few learn them by heart
 SMALLEST_BATCH, LARGEST_BATCH = 8, 64  # images per worker and step

@@ -9,10 +9,10 @@ from typing import Any
 from dsnet.errors import InputError
 from dsnet.text import escaped
 from pipeline.config import Data, dialect
+from pipeline.data.suggest.choices import Choice, choices
+from pipeline.data.suggest.doubts import doubts
 from pipeline.data.survey import Survey, survey
 from pipeline.data.train_and_test import train_and_test
-from pipeline.suggest.choices import Choice, choices
-from pipeline.suggest.doubts import doubts
 
 WIDTH = 100  # columns of the file
 

@@ -14,11 +14,11 @@ from dsnet import create_model
 from dsnet.errors import InputError
 from dsnet.models.create import architecture
 from pipeline.config import Config, load_config
+from pipeline.data.suggest.choices import choices
+from pipeline.data.suggest.doubts import doubts
+from pipeline.data.suggest.kinds import KINDS, kind_of
+from pipeline.data.suggest.suggestion import suggest
 from pipeline.data.survey import Survey
-from pipeline.suggest.choices import choices
-from pipeline.suggest.doubts import doubts
-from pipeline.suggest.kinds import KINDS, kind_of
-from pipeline.suggest.suggestion import suggest
 
 
 def folder(
