@@ -1,10 +1,12 @@
 """dsnet inspect: what a beton holds, as a page."""
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from jobs.output import print_json, print_table, working
+from pipeline.config.schema import Recipe
 
 
 @click.command("inspect")
@@ -17,7 +19,7 @@ from jobs.output import print_json, print_table, working
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["imagenet", "cifar", "light", "digits"]),
+    type=click.Choice(get_args(Recipe)),
     default="light",
     show_default=True,
     help="What happens to a picture on its way in (data.recipe).",
