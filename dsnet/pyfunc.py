@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.files import first_damaged
+from dsnet.io.files import first_damaged
 from dsnet.routing.target import Target
 from dsnet.runtime.answers import classified, spent
 from dsnet.runtime.exported import Exported

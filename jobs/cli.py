@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import click
 
-from dsnet.text import escaped
+from dsnet.errors.text import escaped
 from jobs.output import claim_stdout
 from pipeline.cluster.interrupts import Terminated, terminable
 

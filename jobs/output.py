@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from dsnet.text import escaped
+from dsnet.errors.text import escaped
 
 WIDE = 200  # columns where stdout is no terminal: a table that something reads should not wrap
 

@@ -18,7 +18,8 @@ from dsnet.models.registry import Family
 from dsnet.nn.gate import Gate
 from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, strided
 from dsnet.nn.plan import Conv, Layer, Weight, plain_conv
-from dsnet.tasks import Measure, Measured, Task
+from dsnet.tasks.base import Measured, Task
+from dsnet.tasks.measure import Measure
 
 
 class ToyStem(Stem):

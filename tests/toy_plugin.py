@@ -1,7 +1,7 @@
 """What `plugins` of a configuration may name: importing it makes the toys known."""
 
-from dsnet import tasks
 from dsnet.models.registry import register
+from dsnet.tasks import registry as tasks
 from tests.toy import SMOOTHING, TOY_FAMILIES
 
 tasks.register(SMOOTHING)

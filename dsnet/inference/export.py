@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file, write_sums
 from dsnet.inference.compare import TOLERANCE, compare
 from dsnet.inference.fold import fold
 from dsnet.inference.onnx_graph import build
+from dsnet.io.files import atomic_file, write_sums
 from dsnet.models.network import DSNet
 from dsnet.models.width import Width
 from dsnet.runtime.session import DESCRIPTION, ONNX

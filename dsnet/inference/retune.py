@@ -4,9 +4,9 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from dsnet.files import write_sums
 from dsnet.inference.export import export, fingerprint, missing_extra
 from dsnet.io import weights
+from dsnet.io.files import write_sums
 from dsnet.models.network import DSNet
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import at_budget

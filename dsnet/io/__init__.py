@@ -1,1 +1,1 @@
-"""Models as files: model directories, and checkpoints of the official code."""
+"""Models as files: model directories, checkpoints of the official code; files whole or not there."""

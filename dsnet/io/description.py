@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsnet.checks import check_count
 from dsnet.errors import InputError
-from dsnet.files import SUMS, first_damaged
+from dsnet.errors.checks import check_count
+from dsnet.errors.text import line, shown
+from dsnet.io.files import SUMS, first_damaged
 from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
-from dsnet.text import line, shown
 
 WEIGHTS, GATES, MODEL = "weights.safetensors", "gates.safetensors", "model.json"
 FORMAT = 1

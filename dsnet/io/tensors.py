@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dsnet.errors import InputError
+from dsnet.errors.text import line, shown
 from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 from dsnet.models.network import DSNet
-from dsnet.text import line, shown
 
 MOST_HEADER = 2**23  # bytes: some 70,000 tensors
 MOST_MADDS = 10**15  # for one image; the largest networks that are trained take a thousandth

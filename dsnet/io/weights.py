@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_directory, write_sums
+from dsnet.errors.text import line
 from dsnet.io.description import (
     FORMAT,
     GATES,
@@ -24,6 +24,7 @@ from dsnet.io.description import (
     read_description,
     verify,
 )
+from dsnet.io.files import atomic_directory, write_sums
 from dsnet.io.tensors import check_shapes, no_memory, outline, read_shapes, read_tensors
 from dsnet.models.architecture import Architecture
 from dsnet.models.network import DSNet
@@ -31,7 +32,6 @@ from dsnet.nn.gate import head_from
 from dsnet.routing.budget import average_of
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import TunedGate, at_budget, from_parts, put_heads, to_facts, to_tensors
-from dsnet.text import line
 
 _LOOK = re.compile(r"looks\.[0-9]{1,3}\.")
 

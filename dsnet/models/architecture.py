@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from dsnet.checks import check_count, check_name, check_switch, check_whole
 from dsnet.errors import InputError
-from dsnet.text import line, shown
+from dsnet.errors.checks import check_count, check_name, check_switch, check_whole
+from dsnet.errors.text import line, shown
 
 # Far beyond any network that somebody would train, and near enough for what is no such network to
 # be refused before it takes time or memory: an architecture may come from a file of anybody's.

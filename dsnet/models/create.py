@@ -9,7 +9,7 @@ from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 from dsnet.models.network import DSNet
 from dsnet.models.registry import ARCHITECTURES, family
-from dsnet.tasks import Task
+from dsnet.tasks.base import Task
 
 
 def architecture(name: str) -> Architecture:

@@ -3,10 +3,10 @@
 import itertools
 from dataclasses import dataclass
 
-from dsnet.checks import check_count, check_name, check_numbers, check_whole
 from dsnet.errors import InputError
+from dsnet.errors.checks import check_count, check_name, check_numbers, check_whole
+from dsnet.errors.text import shown
 from dsnet.models.architecture import MOST_CLASSES, MOST_PIXELS
-from dsnet.text import shown
 
 MOST_PRICES = 10_000
 

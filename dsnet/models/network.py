@@ -17,7 +17,7 @@ from dsnet.nn.gate import Gate, is_trained, pick
 from dsnet.nn.layers import Shape
 from dsnet.nn.look import going_on_costs
 from dsnet.nn.plan import convolutions_madds
-from dsnet.tasks import Task
+from dsnet.tasks.base import Task
 
 Branch = tuple[int, Tensor | None]
 """An entry to go on with, and the positions of the images that take it; None: all."""

@@ -8,7 +8,8 @@ from dsnet.models import basic_resnet, mbnet, resnet
 from dsnet.models.architecture import Architecture
 from dsnet.models.block import Block, Stem
 from dsnet.models.head import Head, PooledLinear
-from dsnet.tasks import CLASSIFICATION, Task
+from dsnet.tasks.base import Task
+from dsnet.tasks.registry import CLASSIFICATION
 
 
 @dataclass(frozen=True)

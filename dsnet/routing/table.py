@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dsnet.errors import InputError
 from dsnet.models.network import Branch, DSNet
 from dsnet.nn.gate import make_head, pick
-from dsnet.tasks import Task
+from dsnet.tasks.base import Task
 
 MAX_PATHS = 64
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dsnet.checks import check_numbers
 from dsnet.errors import InputError
+from dsnet.errors.checks import check_numbers
 from dsnet.models.metadata import Prices, check_prices
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import heads_from_tensors, heads_to_tensors

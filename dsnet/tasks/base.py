@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from dsnet.measure import Measure
 from dsnet.nn.plan import Ranked
+from dsnet.tasks.measure import Measure
 
 __all__ = ["Measure", "Measured", "Tally", "Task"]
 
@@ -34,7 +34,7 @@ class Tally(ABC):
 class Task(ABC):
     """What goes in, what is to come out, and how near an answer is to it.
 
-    name: as `dsnet.tasks.find` knows it. measures: of each sample; the first is the headline.
+    name: as the registry knows it. measures: of each sample; the first is the headline.
     labelled: whether targets are the data's class labels.
     """
 

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsnet.measure import CLASSIFICATION, TOP1, TOP5
 from dsnet.nn.plan import Ranked
 from dsnet.tasks.base import Measured, Task
 from dsnet.tasks.class_tally import ClassTally
+from dsnet.tasks.measure import CLASSIFICATION, TOP1, TOP5
 
 
 class Classification(Task):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dsnet.errors import InputError
 from dsnet.models.network import DSNet
-from dsnet.tasks import Measured
+from dsnet.tasks.base import Measured
 
 Strategy = Literal["try_best", "give_up", "off"]
 

@@ -31,7 +31,7 @@ from dsnet.routing.choice import (
 )
 from dsnet.routing.looks import Look, looking
 from dsnet.routing.table import Paths, RoutingTable
-from dsnet.tasks import Task
+from dsnet.tasks.base import Task
 from dsnet.training.gate import Strategy
 
 _NEWTON_STEPS = 20

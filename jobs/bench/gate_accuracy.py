@@ -40,7 +40,7 @@ from dsnet.routing import (
     random_errors,
 )
 from dsnet.routing.table import Head
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 from dsnet.training.table_gate import train_gate
 from jobs.bench.gate_cost import spread_targets
 from jobs.bench.gate_setting import Setting

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet import DSNet, create_model
-from dsnet.tasks import CLASSIFICATION
+from dsnet.tasks.registry import CLASSIFICATION
 from dsnet.training import (
     GradientReducer,
     Kept,

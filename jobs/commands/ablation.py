@@ -10,7 +10,7 @@ from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import working
 
 if TYPE_CHECKING:
-    from dsnet.tasks import Measure
+    from dsnet.tasks.measure import Measure
     from jobs.ablation import Ablation
 
 
@@ -31,7 +31,7 @@ def command(config_file: str, out: Path, seeds: int, **flags: str | None) -> Non
     """
     config = configuration(config_file, flags)
     with working():
-        from dsnet.files import atomic_file
+        from dsnet.io.files import atomic_file
         from jobs.ablation import ablate, grouped
         from pipeline.cluster import ray_cluster
         from pipeline.config import import_plugins

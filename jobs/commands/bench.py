@@ -132,7 +132,7 @@ def command(
       dsnet bench frontier --config jobs/configs/fashion_mnist.yaml --json fashion.json
       dsnet bench gate --config jobs/configs/cifar10.yaml --images 2000 --gate.epochs 5
     """
-    from dsnet.files import atomic_file
+    from dsnet.io.files import atomic_file
     from jobs.bench.options import Options
 
     options = Options(runs, quick, source, threads, images=images, seeds=seeds)

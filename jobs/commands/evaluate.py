@@ -70,7 +70,7 @@ def command(
 
 def _draw(measured: "Measured", file: Path) -> None:
     from dsnet.errors import InputError
-    from dsnet.files import atomic_file
+    from dsnet.io.files import atomic_file
     from pipeline.report.classes import classes
 
     figures = dict(zip((row.name for row in measured.rows), measured.figures, strict=True))

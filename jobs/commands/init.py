@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from dsnet.text import escaped
+from dsnet.errors.text import escaped
 from jobs.output import print_json, working
 
 

@@ -50,7 +50,7 @@ def command(
       dsnet inspect data/train.beton --recipe cifar --resolution 32 --out train.html
     """
     with working():
-        from dsnet.files import atomic_file
+        from dsnet.io.files import atomic_file
         from pipeline.data.manifest import verify
         from pipeline.report.data_page import class_rows, render_data
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsnet.text import escaped
+from dsnet.errors.text import escaped
 from jobs.output import JsonList, print_table, working
 
 if TYPE_CHECKING:

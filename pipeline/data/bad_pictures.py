@@ -1,7 +1,7 @@
 """Pictures that cannot be used: left out and listed, up to a share of all."""
 
 from dsnet.errors import InputError
-from dsnet.text import line
+from dsnet.errors.text import line
 from pipeline.data.walk import listed
 
 MAX_BAD = 0.001

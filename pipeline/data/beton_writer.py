@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.files import room
+from dsnet.io.files import room
 from pipeline.cluster.progress import Progress
 from pipeline.data.bad_pictures import BadPictures
 from pipeline.data.encode import Encoded

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file, sha256
+from dsnet.io.files import atomic_file, sha256
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file, sha256
+from dsnet.io.files import atomic_file, sha256
 from pipeline.data.bad_pictures import MAX_BAD, BadPictures
 from pipeline.data.headers import LONGEST_SIDE
 from pipeline.data.manifest import (

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
-from dsnet.text import line, shown
+from dsnet.errors.text import line, shown
+from dsnet.io.files import atomic_file
 from pipeline.data.digest import check_digest
 from pipeline.data.headers import LONGEST_SIDE, read_headers
 

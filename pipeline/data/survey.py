@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dsnet.errors import InputError
-from dsnet.text import line
+from dsnet.errors.text import line
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources.base import Sample, Source
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dsnet import DSNet, normalize
 from dsnet.errors import InputError
-from dsnet.text import shown
+from dsnet.errors.text import shown
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config
 from pipeline.data.loader import Loader

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
+from dsnet.io.files import atomic_file
 from pipeline.predict.stream import Row
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 from pipeline.report.plot import drawing, point_of
 from pipeline.report.results import STATIC, Row
 from pipeline.report.words import Words

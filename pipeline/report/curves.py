@@ -5,7 +5,7 @@ from dataclasses import replace
 from html import escape
 from typing import Any
 
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 from pipeline.report.plot import decimals, padded, ticks
 
 Point = tuple[float, float]

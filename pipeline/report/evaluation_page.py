@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dsnet import DSNet
-from dsnet.files import atomic_file
+from dsnet.io.files import atomic_file
 from pipeline.report.accuracy import accuracy
 from pipeline.report.classes import classes
 from pipeline.report.data_uri import drawing_uri

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dsnet
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
+from dsnet.io.files import atomic_file
 from pipeline.report.evaluation_page import write_evaluation_page
 from pipeline.report.page import write_page
 from pipeline.report.results import read_results

@@ -17,7 +17,7 @@ from dsnet.routing import (
     outcome,
     price_for_average,
 )
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 from pipeline.report.results import CURVE, GATE, ORACLE, STATIC, Results, Row
 
 _CURVE_POINTS = 41

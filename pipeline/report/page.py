@@ -8,8 +8,8 @@ from typing import Any
 
 import jinja2
 
-from dsnet.files import atomic_file
-from dsnet.tasks import Measure
+from dsnet.io.files import atomic_file
+from dsnet.tasks.measure import Measure
 from pipeline.report.frontier import best_static, by_lot, line_of
 from pipeline.report.images import Images
 from pipeline.report.plot import gains as gains_plot

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from html import escape
 
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 from pipeline.report.frontier import best_static, by_lot
 from pipeline.report.results import CASCADE, CURVE, GATE, ORACLE, STATIC, Results, Row
 from pipeline.report.words import Words

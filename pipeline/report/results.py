@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
-from dsnet.tasks import CLASSIFICATION, Measure, Task, find
-from dsnet.text import line, shown
+from dsnet.errors.text import line, shown
+from dsnet.io.files import atomic_file
+from dsnet.tasks.base import Task
+from dsnet.tasks.measure import Measure
+from dsnet.tasks.registry import CLASSIFICATION, find
 from pipeline.report.images import Images
 
 FORMAT = 3

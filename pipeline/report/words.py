@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 
 
 @dataclass(frozen=True)

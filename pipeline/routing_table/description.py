@@ -14,10 +14,10 @@ import torch
 
 from dsnet import DSNet
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
+from dsnet.io.files import atomic_file
 from dsnet.routing import Paths, paths_of
 from dsnet.routing.looks import evidence_size
-from dsnet.tasks import find
+from dsnet.tasks.registry import find
 from pipeline.data.manifest import Manifest
 
 FORMAT = 3

@@ -6,7 +6,7 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.routing import RoutingTable
-from dsnet.tasks import find
+from dsnet.tasks.registry import find
 from pipeline.routing_table.arrays import Arrays, from_arrays
 from pipeline.routing_table.description import Description, read_description, refuse_others
 from pipeline.routing_table.shards import read_shard, shards_of, unpack

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsnet.files import atomic_file
+from dsnet.io.files import atomic_file
 from dsnet.routing import RoutingTable
-from dsnet.tasks import find
+from dsnet.tasks.registry import find
 from pipeline.routing_table.description import Description, claim
 
 logger = logging.getLogger(__name__)

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Sequence
 
-from dsnet import DSNet, InputError, create_model, tasks
+from dsnet import DSNet, InputError, create_model
 from dsnet.models import create
 from dsnet.routing.looks import check_looks
-from dsnet.tasks import Task
+from dsnet.tasks.base import Task
+from dsnet.tasks.registry import find
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
 from pipeline.store.registry import Version
@@ -67,5 +68,5 @@ def announce(config: Config, dataset: Dataset, given: Version | None) -> None:
 def task_of(config: Config, given: Version | None) -> Task:
     """What the chain's network is for; `given`: the supernet that the config names."""
     if given is not None:
-        return tasks.find(given.task)
+        return find(given.task)
     return create.task_of(config.model.arch)

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dsnet.errors import InputError
-from dsnet.files import atomic_file
+from dsnet.io.files import atomic_file
 from pipeline.config import Config, lock_file, storage_dir
 
 logger = logging.getLogger(__name__)

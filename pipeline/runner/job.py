@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 import dsnet
-from dsnet.files import atomic_directory
+from dsnet.io.files import atomic_directory
 from pipeline.config import Config, lock_file, version_dir
 from pipeline.data.dataset import Dataset
 from pipeline.runner.force import Forced

@@ -39,7 +39,7 @@ from filelock import FileLock
 
 from dsnet.errors import InputError
 from dsnet.routing.target import Target
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 from pipeline.config import Promotion, home
 from pipeline.store import registry
 from pipeline.store.aliases import target_alias

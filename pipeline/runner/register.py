@@ -7,8 +7,8 @@ from pathlib import Path
 
 import dsnet
 from dsnet import InputError
-from dsnet.files import write_sums
 from dsnet.inference.export import write_onnx
+from dsnet.io.files import write_sums
 from dsnet.routing.tuned import TunedGate
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset

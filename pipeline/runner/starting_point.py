@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dsnet
 from dsnet import DSNet, InputError
-from dsnet.files import atomic_directory, sha256
+from dsnet.io.files import atomic_directory, sha256
 from dsnet.io.weights import WEIGHTS
 from dsnet.training import freeze, start_from
 from pipeline.config import Config, storage_dir

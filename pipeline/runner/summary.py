@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dsnet.tasks import Measure
+from dsnet.tasks.measure import Measure
 from pipeline.cluster.progress import clock
 from pipeline.stages import evaluate
 from pipeline.training.evaluation import Evaluation

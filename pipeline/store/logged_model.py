@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 
 from dsnet import DSNet
-from dsnet.files import room
+from dsnet.io.files import room
 from pipeline.store.artifacts import files
 from pipeline.store.connection import uri
 from pipeline.store.mlflow_model import add

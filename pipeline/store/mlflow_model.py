@@ -23,10 +23,10 @@ from PIL import Image
 
 import dsnet
 from dsnet import DSNet
-from dsnet.files import sha256
+from dsnet.io.files import sha256
 from dsnet.runtime.inputs import COLUMN
 from dsnet.runtime.session import ONNX
-from dsnet.tasks import CLASSIFICATION
+from dsnet.tasks.registry import CLASSIFICATION
 from pipeline.store.card import PICTURE
 
 CODE = "code"

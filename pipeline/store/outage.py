@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from dsnet.errors import InputError, OutageError
-from dsnet.files import disk_full, is_disk_full
+from dsnet.io.files import disk_full, is_disk_full
 from pipeline.store import embedded
 
 logger = logging.getLogger(__name__)

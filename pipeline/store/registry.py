@@ -24,13 +24,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from dsnet.errors import InputError
-from dsnet.files import SUMS, atomic_directory, sha256
+from dsnet.errors.text import shown
 from dsnet.inference.export import missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
+from dsnet.io.files import SUMS, atomic_directory, sha256
 from dsnet.routing.target import Target
 from dsnet.runtime.session import ONNX
-from dsnet.text import shown
 from pipeline.store import artifacts, logged_model, mlflow_model, tracking
 from pipeline.store.aliases import alias_target
 from pipeline.store.card import FACTS, card, description, facts_of

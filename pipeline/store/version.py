@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dsnet.errors import InputError
-from dsnet.measure import CLASSIFICATION, TOP1, TOP5, Measure
-from dsnet.text import shown
+from dsnet.errors.text import shown
+from dsnet.tasks.measure import CLASSIFICATION, TOP1, TOP5, Measure
 
 AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
 EVALUATE_RUN = "evaluate_run"
@@ -92,8 +92,8 @@ def headline_of(tags: Mapping[str, str]) -> Measure:
     task, name = tags.get("task", CLASSIFICATION), tags.get("headline", TOP1.name)
     measures: Iterable[Measure] = (TOP1, TOP5) if task == CLASSIFICATION else ()
     # Looked up rather than imported: it takes PyTorch, and who made another task known has done so.
-    tasks = sys.modules.get("dsnet.tasks")
-    if tasks is not None and task in tasks.TASKS:
-        measures = tasks.TASKS[task].measures
+    registry = sys.modules.get("dsnet.tasks.registry")
+    if registry is not None and task in registry.TASKS:
+        measures = registry.TASKS[task].measures
     known = {measure.name: measure for measure in measures}
     return known.get(name) or Measure(name, name)

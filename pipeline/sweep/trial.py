@@ -17,7 +17,7 @@ import torch
 from ray import tune
 from safetensors.torch import load_file, save_file
 
-from dsnet.files import atomic_directory
+from dsnet.io.files import atomic_directory
 from dsnet.nn.gate import heads_from_tensors, heads_to_tensors
 from dsnet.routing import Frontier, Outcome, RoutingTable, frontier
 from dsnet.training.table_gate import GateOptions, TrainedGate, train_gate

@@ -15,7 +15,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from dsnet import InputError, create_model
 from dsnet.routing.target import Target
-from dsnet.tasks import Task
+from dsnet.tasks.base import Task
 from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import progress_actor
 from pipeline.cluster.interrupts import handlers_kept

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dsnet.files import SUMS, first_damaged, read_sums, write_sums
+from dsnet.io.files import SUMS, first_damaged, read_sums, write_sums
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from dsnet.files import atomic_directory
+from dsnet.io.files import atomic_directory
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import Report
 

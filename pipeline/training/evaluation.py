@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dsnet import DSNet
-from dsnet.tasks import Measure, Tally, Task
+from dsnet.tasks.base import Tally, Task
+from dsnet.tasks.measure import Measure
 from dsnet.training.distributed import total, total_each
 
 BY_CLASS = "by_class.json"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dsnet.routing import frontier
-from dsnet.tasks import Measure, Task
+from dsnet.tasks.base import Task
+from dsnet.tasks.measure import Measure
 from pipeline.data.dataset import Dataset
 from pipeline.training.evaluation import standard_error
 

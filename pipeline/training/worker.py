@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dsnet import DSNet, normalize
 from dsnet.errors import DivergenceError, InputError, OutageError
-from dsnet.files import atomic_directory
+from dsnet.io.files import atomic_directory
 from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest

@@ -29,7 +29,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import DivergenceError
-from dsnet.files import root_cause
+from dsnet.io.files import root_cause
 from pipeline.cluster import ray_cluster, ray_private, watch
 from pipeline.cluster.progress import Progress, clock
 from pipeline.config import Cluster, Config, stage_dir, storage_dir

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import dsnet
 
 ROOT = Path(dsnet.__file__).parent
@@ -106,3 +108,9 @@ def test_the_package_says_its_version() -> None:
     import dsnet
 
     assert dsnet.__version__ == importlib.metadata.version("dsnet")
+
+
+@pytest.mark.parametrize("floor", ["dsnet", "pipeline"])
+def test_a_floor_has_few_enough_rooms_to_be_seen_at_a_glance(floor: str) -> None:
+    kept = {path.name for path in (ROOT.parent / floor).iterdir()} - {"__init__.py", "__pycache__"}
+    assert len(kept) <= 12, sorted(kept)

@@ -13,7 +13,7 @@ import torch
 
 import dsnet
 from dsnet import InputError, Metadata
-from dsnet.files import SUMS, write_sums
+from dsnet.io.files import SUMS, write_sums
 from dsnet.io.weights import GATES, MODEL, WEIGHTS, load_gates
 from dsnet.nn.gate import make_head
 from dsnet.routing.looks import evidence_size

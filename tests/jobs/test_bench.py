@@ -14,7 +14,7 @@ from PIL import Image
 
 from dsnet import create_model, normalize, save
 from dsnet.routing import Frontier, Outcome
-from dsnet.tasks import CLASSIFICATION
+from dsnet.tasks.registry import CLASSIFICATION
 from dsnet.training import bootstrap_step, make_teacher
 from jobs import cli
 from jobs.bench import gate, gate_plot

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dsnet import tasks
+from dsnet.tasks.registry import TASKS
 from jobs.commands.models import print_versions
 from jobs.commands.run import print_result
 from pipeline.chain import ChainResult
@@ -23,7 +23,7 @@ SMOOTHER = version(2, {"psnr": 31.5, "mae": 0.01}, task="smoothing", headline="p
 @pytest.fixture(autouse=True)
 def smoothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task of `tests.toy` is known."""
-    monkeypatch.setitem(tasks.TASKS, SMOOTHING.name, SMOOTHING)
+    monkeypatch.setitem(TASKS, SMOOTHING.name, SMOOTHING)
 
 
 @pytest.mark.parametrize(

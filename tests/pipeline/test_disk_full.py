@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import dsnet
 from dsnet.errors import DiskFullError
-from dsnet.files import atomic_directory, room, root_cause
+from dsnet.io.files import atomic_directory, room, root_cause
 from jobs import cli
 from pipeline.config import Config
 from pipeline.store import registry, tracking

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dsnet.errors import InputError
-from dsnet.text import escaped
+from dsnet.errors.text import escaped
 from pipeline.config import Data, dialect
 from pipeline.data.suggest.choices import Choice, choices
 from pipeline.data.suggest.doubts import doubts

@@ -11,8 +11,8 @@ import torch
 
 import dsnet
 from dsnet import InputError, Predictor
-from dsnet.files import write_sums
 from dsnet.inference.export import ONNX, export, write_onnx
+from dsnet.io.files import write_sums
 from dsnet.io.weights import verify
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.network import DSNet

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
-from dsnet.files import read_sums, write_sums
+from dsnet.io.files import read_sums, write_sums
 from dsnet.io.weights import load_gates
 from dsnet.nn.gate import make_head
 from dsnet.routing.tuned import TunedGate

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata
-from dsnet.files import write_sums
+from dsnet.io.files import write_sums
 from dsnet.io.weights import load_gates
 from dsnet.routing.tuned import TunedGate
 

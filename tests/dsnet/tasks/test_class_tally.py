@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsnet.tasks import CLASSIFICATION
 from dsnet.tasks.class_tally import BINS, ClassTally
+from dsnet.tasks.registry import CLASSIFICATION
 from tests.toy import SMOOTHING
 
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dsnet import InputError, tasks
-from dsnet.tasks import CLASSIFICATION, Measure
+from dsnet import InputError
+from dsnet.tasks.measure import Measure
+from dsnet.tasks.registry import CLASSIFICATION, TASKS, register
 from tests.toy import Smoothing
 
 SHARE = Measure("top1", "top-1", share=True)
@@ -61,5 +62,5 @@ def test_measures_need_names_of_their_own(names: tuple[str, ...]) -> None:
         measures = tuple(Measure(name, name) for name in names)
 
     with pytest.raises(InputError, match="different identifiers"):
-        tasks.register(Other())
-    assert "other" not in tasks.TASKS
+        register(Other())
+    assert "other" not in TASKS

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsnet.files import sha256
+from dsnet.io.files import sha256
 from pipeline.data.ingest import ingest
 from pipeline.data.manifest import Manifest, manifest_path
 from pipeline.data.sources import open_source

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from dsnet.errors import InputError
-from dsnet.files import sha256
+from dsnet.io.files import sha256
 from pipeline.data.beton_format import ALLOC_TABLE_TYPE, METADATA_START, FieldDescType, HeaderType
 from pipeline.data.decoder import DAMAGED, DECODED, OUTSIDE, decode
 from pipeline.data.digest import file_state, records_folder

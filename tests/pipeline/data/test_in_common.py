@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dsnet.files import sha256
+from dsnet.io.files import sha256
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import ingest
 from pipeline.data.manifest import manifest_path, read_manifest

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dsnet.errors import InputError
-from dsnet.files import sha256
+from dsnet.io.files import sha256
 from dsnet.runtime.pictures import read_picture
 from pipeline.data.encode import shrink
 from pipeline.data.ffcv import Compiler, IntField, Reader, torch_threads_kept

@@ -8,7 +8,7 @@ import torch
 from dsnet import DSNet
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.routing import Paths, RoutingTable
-from dsnet.tasks import CLASSIFICATION
+from dsnet.tasks.registry import CLASSIFICATION
 
 ONE_GATE = Architecture(
     name="one_gate",

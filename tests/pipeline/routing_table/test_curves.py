@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dsnet.tasks import CLASSIFICATION, Measure
+from dsnet.tasks.measure import Measure
+from dsnet.tasks.registry import CLASSIFICATION
 from pipeline.report.curves import curves
 from pipeline.report.plot import decimals, ticks
 

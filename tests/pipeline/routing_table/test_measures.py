@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dsnet import InputError, tasks
+from dsnet import InputError
 from dsnet.routing import (
     Paths,
     RoutingTable,
@@ -22,6 +22,7 @@ from dsnet.routing import (
     price_for_average,
     random_errors,
 )
+from dsnet.tasks.registry import TASKS
 from dsnet.training.table_gate import GateOptions, sgs_paths, train_gate
 from pipeline.routing_table.arrays import from_arrays
 from pipeline.routing_table.description import Description, claim
@@ -39,7 +40,7 @@ COSTS = (0.4, 0.7, 1.0)
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tasks.TASKS, SMOOTHING.name, SMOOTHING)
+    monkeypatch.setitem(TASKS, SMOOTHING.name, SMOOTHING)
 
 
 def smoothed(n: int = 300, seed: int = 0) -> RoutingTable:
@@ -138,7 +139,7 @@ def test_a_table_of_a_task_that_nobody_registered_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(tmp_path, smoothed())
-    monkeypatch.delitem(tasks.TASKS, SMOOTHING.name)
+    monkeypatch.delitem(TASKS, SMOOTHING.name)
     with pytest.raises(InputError, match=r"table\.json: task must be one of .*, found 'smoothing'"):
         read_table(tmp_path)
 

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from dsnet import InputError, tasks
+from dsnet import InputError
 from dsnet.routing import RoutingTable, choose, oracle_errors, price_for_average
-from dsnet.tasks import Measure
 from dsnet.tasks.classification import Classification
+from dsnet.tasks.measure import Measure
+from dsnet.tasks.registry import TASKS
 from pipeline.report import (
     About,
     Results,
@@ -61,7 +62,7 @@ LENIENT = Lenient()
 def known() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for task in (SMOOTHING, LENIENT):
-            patch.setitem(tasks.TASKS, task.name, task)
+            patch.setitem(TASKS, task.name, task)
         yield
 
 
@@ -214,7 +215,7 @@ def test_results_of_a_task_that_nobody_registered_are_refused(
 ) -> None:
     path = tmp_path / "results.parquet"
     write_results(results, path)
-    monkeypatch.delitem(tasks.TASKS, SMOOTHING.name)
+    monkeypatch.delitem(TASKS, SMOOTHING.name)
     with pytest.raises(InputError, match=r"results\.parquet: .*task must be one of .*'smoothing'"):
         read_results(path)
 
@@ -356,7 +357,7 @@ def test_where_less_is_better_the_page_says_down(results: Results, table: Routin
 
     errors = Errors()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(tasks.TASKS, errors.name, errors)
+        patch.setitem(TASKS, errors.name, errors)
         made = made_results(*(replace(t, task=errors) for t in (smoothed(), table)))
         words = Page(render(made)).words
         for row in made.chosen:

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dsnet
-from dsnet import DSNet, InputError, tasks
+from dsnet import DSNet, InputError
 from dsnet.models.registry import FAMILIES
 from dsnet.routing import RoutingTable, build_rows, choose, gate_logits
 from dsnet.routing.tuned import put_heads
+from dsnet.tasks.registry import TASKS
 from dsnet.training.table_gate import GateOptions, train_gate
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
@@ -123,7 +124,7 @@ def test_a_task_without_labels_has_its_own_measures_in_the_table(
     digits: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family, architecture = TOY_FAMILIES["toy_smoothing"]
-    monkeypatch.setitem(tasks.TASKS, family.task.name, family.task)
+    monkeypatch.setitem(TASKS, family.task.name, family.task)
     monkeypatch.setitem(FAMILIES, "toy_smoothing", family)
     torch.manual_seed(0)
     smoother = DSNet(architecture).eval()

@@ -20,7 +20,7 @@ from dsnet.routing import (
     random_errors,
 )
 from dsnet.routing.tuned import put_heads
-from dsnet.tasks import CLASSIFICATION
+from dsnet.tasks.registry import CLASSIFICATION
 from dsnet.training.table_gate import (
     GateOptions,
     TrainedGate,

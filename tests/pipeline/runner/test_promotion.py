@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import dsnet
-from dsnet import InputError, tasks
+from dsnet import InputError
 from dsnet.routing.target import parse_target
+from dsnet.tasks.registry import TASKS
 from pipeline.config import Promotion, config_from_dict
 from pipeline.runner import promotion
 from pipeline.runner.promotion import promote, reason_against, rollback, settle, verdict
@@ -138,7 +139,7 @@ def test_a_version_at_chance_level_is_not_promoted_not_even_the_first(
 @pytest.fixture
 def smoothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task of `tests.toy` is known, for one test."""
-    monkeypatch.setitem(tasks.TASKS, SMOOTHING.name, SMOOTHING)
+    monkeypatch.setitem(TASKS, SMOOTHING.name, SMOOTHING)
 
 
 def smoother(psnr: float, number: int, *, stderr: float | None = 0.1) -> Version:
@@ -279,7 +280,7 @@ def test_networks_of_two_tasks_share_a_name_and_are_no_contest(name: str, make: 
     assert aliases(name) == {"champion": 1, "target-50pct": 2}
     assert "another task is not a contest" in other.tags["promotion"]
     # By hand it goes, and back, even where the task is not known.
-    del tasks.TASKS["smoothing"]
+    del TASKS["smoothing"]
     assert registry.resolve(other.uri).headline.text(31.0) == "31.00"
     promote(name, 2)
     assert aliases(name)["champion"] == 2

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from dsnet.tasks import CLASSIFICATION, Measure
+from dsnet.tasks.measure import Measure
+from dsnet.tasks.registry import CLASSIFICATION
 from pipeline.runner.summary import summary
 
 PSNR = Measure("psnr", "PSNR", unit="dB")

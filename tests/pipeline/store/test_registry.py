@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import dsnet
 from dsnet.errors import InputError
-from dsnet.files import SUMS, sha256
 from dsnet.io import weights
+from dsnet.io.files import SUMS, sha256
 from pipeline.store import connection, logged_model, mlflow_model, outage, registry, tracking
 from pipeline.store.registry import Version
 

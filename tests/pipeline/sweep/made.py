@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dsnet.routing import Paths, RoutingTable
-from dsnet.tasks import CLASSIFICATION
+from dsnet.tasks.registry import CLASSIFICATION
 from pipeline.routing_table.description import Description, claim, read_description
 from pipeline.routing_table.shards import shards_of, write_shard
 from pipeline.runner.tables import Tables

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import dsnet
 from dsnet import DSNet
-from dsnet.tasks import Task
+from dsnet.tasks.base import Task
 from pipeline.data.sources import open_source
 from pipeline.runner.job import headline
 from pipeline.training.evaluation import Evaluation, by_width, evaluate

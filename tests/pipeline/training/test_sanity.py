@@ -2,7 +2,8 @@
 
 import pytest
 
-from dsnet.tasks import CLASSIFICATION, Measure
+from dsnet.tasks.measure import Measure
+from dsnet.tasks.registry import CLASSIFICATION
 from pipeline.training.evaluation import standard_error
 from pipeline.training.sanity import Labels, Point, doubts
 from tests.toy import SMOOTHING

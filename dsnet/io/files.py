@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from dsnet.errors import DiskFullError, DivergenceError, InputError, OutageError, causes
-from dsnet.text import shown
+from dsnet.errors.text import shown
 
 SUMS = "SHA256SUMS"
 _LONGEST_NAME = 500  # characters

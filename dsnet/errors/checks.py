@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from dsnet.errors import InputError
-from dsnet.text import CONTROL, shown
+from dsnet.errors.text import CONTROL, shown
 
 LONGEST_NAME = 1000  # characters
 

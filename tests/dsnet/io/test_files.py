@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import torch
 
 import dsnet
-from dsnet import files
+from dsnet.io import files
 from dsnet.routing.tuned import TunedGate
 
 root = Path(sys.argv[1])
@@ -54,7 +54,7 @@ RACE = """
 import os, sys, threading
 from pathlib import Path
 
-from dsnet import files
+from dsnet.io import files
 
 sys.setswitchinterval(1e-6)  # threads take turns as often as they can
 os.umask(0o077)
