@@ -1,1 +1,1 @@
-"""Models as files: model directories, checkpoints of the official code; files whole or not there."""
+"""Models as files: model directories, the official code's checkpoints; files whole or not there."""
