@@ -32,7 +32,8 @@ from dsnet.errors import DivergenceError
 from dsnet.io.files import root_cause
 from pipeline.cluster import ray_cluster, ray_private, watch
 from pipeline.cluster.progress import Progress, clock
-from pipeline.config import Cluster, Config, stage_dir, storage_dir
+from pipeline.cluster.shared_folders import check_shared
+from pipeline.config import Cluster, Config, data_dir, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
 from pipeline.training.process_group import ProcessGroup
@@ -92,13 +93,14 @@ class WorkerGroup:
         """Start the workers, without waiting for them: what comes first can go on meanwhile.
 
         max_failures: how often Ray Train starts them anew; by default as the config says. Raises
-        InputError if the cluster can never hold them.
+        InputError if the cluster can never hold them, or a node of it does not share the folders.
         """
         if self._running is not None and not self._running.fits(config.cluster):
             self.leave()
         if self._running is None:
             began = time.monotonic()
             ray_cluster.connect(config.cluster)
+            check_shared(storage_dir(config), data_dir(config))
             limit = config.cluster.max_failures if max_failures is None else max_failures
             self._running = _Running(config, limit, began)
 

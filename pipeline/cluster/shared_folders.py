@@ -1,0 +1,90 @@
+"""Folders that every node of a cluster must see as this process does, looked at before a training.
+
+A node with a folder of its own under the same name would train on other data, or leave its
+checkpoints where no other finds them; both are seen only hours later.
+"""
+
+import logging
+import secrets
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from dsnet.errors import InputError
+from dsnet.errors.text import escaped
+
+logger = logging.getLogger(__name__)
+
+_ANSWERS_S = 60.0  # a process is started on the node, and imports nothing of ours
+
+
+def check_shared(storage: Path, betons: Path) -> None:
+    """Raise InputError unless every node that takes work shares both folders with this process.
+
+    storage: every node must find a file there that is written here, and may write one. betons:
+    every node must find those that lie here, as large as here. Looked at are the nodes that have
+    CPUs, if there are several; those that an autoscaler adds later are not.
+    """
+    nodes = [each for each in ray.nodes() if each["Alive"] and each["Resources"].get("CPU")]
+    if len(nodes) < 2:
+        return
+    storage.mkdir(parents=True, exist_ok=True)
+    mark = storage / f".seen-by-all-{secrets.token_hex(8)}"
+    mark.touch()
+    try:
+        sizes = {str(path): path.stat().st_size for path in sorted(betons.glob("*.beton"))}
+        for node, wrong in _asked(nodes, str(mark), sizes):
+            if wrong is not None:
+                field = "cluster.storage" if wrong == str(mark) else "data.dir"
+                path = storage if wrong == str(mark) else Path(wrong)
+                raise InputError(
+                    f"{field}: expected every node of the cluster to share it, found that {node} "
+                    f"does not see {escaped(str(path))} as it is here; put it on storage that all "
+                    "nodes mount under the same path"
+                )
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _asked(
+    nodes: list[dict[str, Any]], mark: str, sizes: dict[str, int]
+) -> list[tuple[str, str | None]]:
+    """Each node's address, and the first path that is another there."""
+
+    # Defined here, it travels by value: nodes need not have this project yet.
+    def look(mark: str, sizes: dict[str, int]) -> str | None:
+        import os
+
+        try:
+            own = f"{mark}-{os.urandom(4).hex()}"
+            os.stat(mark)
+            os.close(os.open(own, os.O_CREAT | os.O_WRONLY))
+            os.unlink(own)
+        except OSError:
+            return mark
+        for path, size in sizes.items():
+            try:
+                if os.stat(path).st_size != size:
+                    return path
+            except OSError:
+                return path
+        return None
+
+    task: Any = ray.remote(num_cpus=0, max_retries=1)(look)
+    asked = []
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        answer = task.options(scheduling_strategy=there).remote(mark, sizes)
+        asked.append((node["NodeManagerAddress"], answer))
+    answers: list[tuple[str, str | None]] = []
+    for address, answer in asked:
+        try:
+            answers.append((address, ray.get(answer, timeout=_ANSWERS_S)))
+        except GetTimeoutError:
+            logger.warning(
+                "node %s did not say in %.0f s whether it shares the folders", address, _ANSWERS_S
+            )
+    return answers
