@@ -7,9 +7,7 @@ paper's where the paper has a figure.
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationInfo,
@@ -20,14 +18,19 @@ from pydantic import (
 
 from dsnet.routing.target import Target, parse_target
 from pipeline.config import dialect
+from pipeline.config.recipe import OwnRecipe, RecipeField
+from pipeline.config.section import NotNegative, Positive, Rate, Section
 
-NATIVE_RESOLUTION = {"digits": 8, "light": 32, "cifar": 32, "imagenet": 224}
+NATIVE_RESOLUTION = {
+    "digits": 8,
+    "light": 32,
+    "cifar": 32,
+    "imagenet": 224,
+    "paper": 224,
+    "evaluation": 224,
+}
 DIGITS = "digits"
 
-Recipe = Literal["digits", "light", "cifar", "imagenet"]
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 TargetField = Annotated[
     Target,
     BeforeValidator(parse_target),
@@ -55,18 +58,9 @@ Names = Annotated[
 ]
 
 
-class Section(BaseModel):
-    """Frozen, strict, and closed to unknown fields."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        validate_default=True,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
+def base_of(recipe: str | OwnRecipe) -> str:
+    """The name that a recipe has, or begins with."""
+    return recipe if isinstance(recipe, str) else recipe.base
 
 
 class Data(Section):
@@ -88,14 +82,17 @@ class Data(Section):
     data.test_split is null and the source has none of those splits."""
     dir: str | None = None
     """Folder for the .beton files; null: `data` in $DSNET_HOME."""
-    recipe: Recipe = "digits"
+    recipe: RecipeField = "digits"
     """What happens to a picture on its way in: augmentation in training, cropping in evaluation.
-    light only flips, for few epochs; cifar is for small pictures, imagenet for photographs."""
+    light only flips, for few epochs; cifar is for small pictures, imagenet for photographs, and
+    paper is imagenet with colour jitter, RandAugment and erasing; evaluation has nothing random.
+    Or a mapping of a base and what differs from it: {base: imagenet, color_jitter: 0.4, mixup: 0.2}
+    (docs/data.md)."""
     resolution: Annotated[int, Field(ge=8, le=4096)] = Field(
-        default_factory=lambda data: NATIVE_RESOLUTION[data["recipe"]]
+        default_factory=lambda data: NATIVE_RESOLUTION[base_of(data["recipe"])]
     )
-    """Side in pixels of what the network sees; left out: the recipe's (digits 8, light
-    and cifar 32, imagenet 224)."""
+    """Side in pixels of what the network sees; left out: the recipe's or its base's (digits 8,
+    light and cifar 32, all others 224)."""
     max_resolution: Annotated[int, Field(ge=8)] | None = None
     """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001

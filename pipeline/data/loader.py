@@ -20,6 +20,9 @@ import numpy as np
 import torch
 
 from dsnet.errors import InputError
+from pipeline.config import OwnRecipe
+from pipeline.data.augment.augmentation import Augmentation
+from pipeline.data.augment.mixing import Mixing
 from pipeline.data.beton_format import JPEG
 from pipeline.data.decoder import PictureDecoder
 from pipeline.data.digest import file_state
@@ -45,6 +48,17 @@ class Batch:
     """int64 (N,)."""
     indices: torch.Tensor
     """int64 (N,): sample numbers in the beton."""
+    augmentation: Augmentation | None = None
+    """What the recipe has beyond the decoder, still to be done; None: nothing."""
+    mixing: Mixing | None = None
+    """How pictures and labels are mixed; None: they are not."""
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """The pictures on a device, uint8 (N, H, W, 3), with all of the recipe but the mixing."""
+        images = self.images.to(device, non_blocking=True)
+        if self.augmentation is None:
+            return images
+        return self.augmentation.of(images, self.indices.numpy())
 
 
 class _Order(TraversalOrder):
@@ -74,7 +88,7 @@ class Loader:
         beton: str | Path,
         *,
         batch_size: int,
-        recipe: str | Recipe,
+        recipe: str | OwnRecipe | Recipe,
         train: bool,
         resolution: int,
         seed: int = 0,
@@ -84,6 +98,7 @@ class Loader:
         threads: int = 1,
         exact: bool | None = None,
         pin: bool = False,
+        mix: bool = False,
     ) -> None:
         """
         beton: a file that `ingest` wrote.
@@ -95,6 +110,7 @@ class Loader:
         exact: in order and every picture once, as in evaluation, but still transformed at random
             if `train`; by default `not train`.
         pin: page-locked memory, for copies to a GPU that do not block.
+        mix: whether batches are to be mixed, where the recipe has mixup or CutMix.
 
         The beton is held to its manifest first, see `verify`.
 
@@ -112,8 +128,10 @@ class Loader:
         self.manifest = verify(beton)
         self.batch_size, self.resolution, self.seed = batch_size, resolution, seed
         self._threads, self._pin = threads, pin
-        recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+        recipe = recipe if isinstance(recipe, Recipe) else get_recipe(recipe)
         self._recipe = recipe.numbers(train)
+        self._augments = recipe if train and recipe.augments else None
+        self._mixes = recipe if mix and recipe.mixes else None
         exact = not train if exact is None else exact
         chosen = _checked(indices, self.manifest.samples)
         self._ffcv = _ffcv_loader(self.manifest.beton, batch_size, chosen, resolution)
@@ -209,7 +227,14 @@ class Loader:
                 "pixels that its header says, found a damaged one: run `dsnet ingest` again"
             )
         labels = torch.from_numpy(self._labels[indices].astype(np.int64))
-        return Batch(images, labels, torch.from_numpy(indices.copy()))
+        augments, mixes = self._augments, self._mixes
+        return Batch(
+            images,
+            labels,
+            torch.from_numpy(indices.copy()),
+            Augmentation(augments, key, self.manifest.mean) if augments else None,
+            Mixing(mixes.mixup, mixes.cutmix, key, int(indices[0])) if mixes else None,
+        )
 
     def _check_unchanged(self) -> None:
         """Refuse a file written to since it was verified; one that took its name is not read."""

@@ -109,7 +109,7 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
     for epoch in train_epochs(
         worker,
         state,
-        worker.train_loader(inputs.train, section.batch_size),
+        worker.train_loader(inputs.train, section.batch_size, mix=True),
         schedule(section),
         training_of(worker, student, teacher),
     ):
