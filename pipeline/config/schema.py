@@ -98,6 +98,10 @@ class Data(Section):
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001
     """Share of the pictures that may be left out, for they do not decode or are too large; with
     fewer than a thousand pictures, none. The manifest beside the .beton lists them."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """What an epoch of training reads. natural: every image once. balanced: as many images, but of
+    every class as often, for folders with rare classes: an epoch then has images of those several
+    times and leaves some of the frequent ones out, others each time."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training images kept from training, for calibrating and checking the gate."""
 
@@ -192,6 +196,12 @@ class Supernet(Section):
     compile: bool = False
     """Compile the passes of each width with torch.compile, at its first use: minutes at the start
     of a training for faster steps after it (docs/training.md). It wants a C++ compiler on CPUs."""
+    resolution_from: Annotated[int, Field(ge=8)] | None = None
+    """Side in pixels of the first epoch's images, for progressive resolution: it rises to
+    data.resolution by a line, in steps of 8 pixels; null: data.resolution from the beginning."""
+    resolution_until: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the epochs over which it rises; those after it, and always the last, have
+    data.resolution."""
     accumulate: Positive = 1
     """Batches whose gradients are averaged before each step."""
     checkpoint_every: Positive = 1
@@ -216,6 +226,15 @@ class Supernet(Section):
     parameter names such as [stem, stages.0]. Their BatchNorm statistics still follow the images."""
     trunk_lr: Rate = 1.0
     """Factor of the learning rate for all but the head: 0.1 to change little of what is there."""
+
+    @field_validator("resolution_from")
+    @classmethod
+    def _is_not_compiled(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("compile"):
+            raise ValueError(
+                f"expected without supernet.compile, whose graphs are of one size, found {value}"
+            )
+        return value
 
     @field_validator("freeze")
     @classmethod
@@ -389,6 +408,16 @@ class Config(Section):
         if not isinstance(values, dict):
             return values
         return {key: {} if value is None else value for key, value in values.items()}
+
+    @model_validator(mode="after")
+    def _resolution_rises(self) -> "Config":
+        first, full = self.supernet.resolution_from, self.data.resolution
+        if first is not None and first > full:
+            raise ValueError(
+                f"supernet.resolution_from: expected at most data.resolution ({full}), "
+                f"found {first}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _digits_alone_have_defaults(self) -> "Config":

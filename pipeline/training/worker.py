@@ -132,6 +132,8 @@ class Worker(ABC):
         shared: bool = True,
         exact: bool | None = None,
         mix: bool = False,
+        balanced: bool = False,
+        resolution_of: Callable[[int], int] | None = None,
     ) -> Loader:
         """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
         config = self.config
@@ -149,6 +151,8 @@ class Worker(ABC):
             exact=exact,
             pin=self.device.type == "cuda",
             mix=mix,
+            balanced=balanced,
+            resolution_of=resolution_of,
         )
         self._loaders.callback(loader.close)
         return loader
@@ -164,13 +168,28 @@ class Worker(ABC):
             self._splits[beton] = holdout(manifest, self.config.data.holdout, self.config.seed)
         return self._splits[beton]
 
-    def train_loader(self, beton: Path, batch_size: int, *, mix: bool = False) -> Loader:
+    def train_loader(
+        self,
+        beton: Path,
+        batch_size: int,
+        *,
+        mix: bool = False,
+        resolution_of: Callable[[int], int] | None = None,
+    ) -> Loader:
         """The images to train on, shuffled and transformed at random, as many on every rank.
 
-        mix: whether this stage mixes them, where the recipe does.
+        mix: whether this stage mixes them, where the recipe does. resolution_of: see `Loader`.
         """
         ours, _ = self.train_and_holdout(beton)
-        return self.loader(beton, batch_size, train=True, indices=ours, mix=mix)
+        return self.loader(
+            beton,
+            batch_size,
+            train=True,
+            indices=ours,
+            mix=mix,
+            balanced=self.config.data.sampling == "balanced",
+            resolution_of=resolution_of,
+        )
 
     def holdout_loader(self, beton: Path, batch_size: int) -> Loader:
         """The images kept aside, each exactly once over all ranks."""

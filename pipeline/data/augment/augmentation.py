@@ -26,33 +26,33 @@ class Augmentation:
     """What is still to be done to the pictures of a batch."""
 
     recipe: Recipe
-    key: np.uint64
-    """Of the seed, epoch and view, see `random_key`."""
+    keys: np.ndarray
+    """Of the seed, epoch and view, see `random_key`: uint64 (N,), for each picture."""
     fill: tuple[float, float, float]
     """Colour of what is erased, from 0 to 1."""
 
     def of(self, images: Tensor, samples: np.ndarray) -> Tensor:
         """images: uint8 (N, S, S, 3); samples: their numbers, int64 (N,). The same shape again."""
         if images.device.type != "cpu":
-            return self._of(images, samples)
+            return self._of(images, samples, self.keys)
         firsts = range(0, len(images), IN_CACHE)
         parts = [slice(first, first + IN_CACHE) for first in firsts]
-        return torch.cat([self._of(images[part], samples[part]) for part in parts])
+        return torch.cat([self._of(images[part], samples[part], self.keys[part]) for part in parts])
 
-    def _of(self, images: Tensor, samples: np.ndarray) -> Tensor:
+    def _of(self, images: Tensor, samples: np.ndarray, keys: np.ndarray) -> Tensor:
+        def drawn(first: int, count: int) -> np.ndarray:
+            return uniforms(keys, samples, np.arange(first, first + count))
+
         recipe = self.recipe
         pictures = images.permute(0, 3, 1, 2).contiguous()  # several times as fast to pick from
         if recipe.color_jitter:
-            random = self._random(samples, JITTER, color_jitter.RANDOM)
+            random = drawn(JITTER, color_jitter.RANDOM)
             pictures = color_jitter.color_jitter(pictures, recipe.color_jitter, random)
         if recipe.randaugment is not None:
             count = recipe.randaugment.num_ops * randaugment.RANDOM
-            random = self._random(samples, RANDAUGMENT, count)
+            random = drawn(RANDAUGMENT, count)
             pictures = randaugment.randaugment(pictures, recipe.randaugment, random)
         if recipe.random_erasing:
-            random = self._random(samples, ERASING, erasing.RANDOM)
+            random = drawn(ERASING, erasing.RANDOM)
             pictures = erasing.erase(pictures, recipe.random_erasing, self.fill, random)
         return pictures.permute(0, 2, 3, 1)
-
-    def _random(self, samples: np.ndarray, first: int, count: int) -> np.ndarray:
-        return uniforms(self.key, samples, np.arange(first, first + count))

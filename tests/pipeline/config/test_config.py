@@ -190,8 +190,8 @@ def test_a_recipe_is_a_name_or_a_base_and_what_differs(config_file: Any) -> None
         ),
         (
             "{base: paper, randaugment: {magnitude_sd: 1}}",
-            "config: unknown field data.recipe.randaugment.mstd"
-            "; the nearest is data.recipe.randaugment.num_ops",
+            "config: unknown field data.recipe.randaugment.magnitude_sd"
+            "; the nearest is data.recipe.randaugment.magnitude_std",
         ),
         (
             "{mixup: 1}",
@@ -236,6 +236,15 @@ def test_what_is_wrong_with_a_recipe_names_its_field(recipe: str, line: str) -> 
             {"supernet.freeze": "stem,stages.0"},
             "--supernet.freeze: expected with supernet.from, whose weights it keeps, "
             "found ['stem', 'stages.0'] alone",
+        ),
+        (
+            {"supernet.resolution_from": "16"},
+            "config: supernet.resolution_from: expected at most data.resolution (8), found 16",
+        ),
+        (
+            {"supernet.resolution_from": "8", "supernet.compile": "true"},
+            "--supernet.resolution_from: expected without supernet.compile, whose graphs are of "
+            "one size, found 8",
         ),
         (
             {"name": "digits-supernet"},

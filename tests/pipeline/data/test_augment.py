@@ -146,16 +146,22 @@ def test_colour_jitter_is_torchvisions_functions_in_the_order_drawn() -> None:
 def test_a_picture_does_not_depend_on_its_batch_or_on_threads() -> None:
     indices = np.arange(40)
     images = PICTURES[indices % len(PICTURES)]
-    augmentation = Augmentation(PAPER, random_key(0, 3, 0), GREY)
-    whole = augmentation.of(images, indices)
+
+    def augmented(part: slice, *parts: int) -> Tensor:
+        """Parts: of the key; seed, epoch and view."""
+        keys = np.full(len(indices[part]), random_key(*parts))
+        return Augmentation(PAPER, keys, GREY).of(images[part], indices[part])
+
+    everything = slice(None)
+    whole = augmented(everything, 0, 3, 0)
     threads, drawn = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(2)
     parts = [slice(0, 1), slice(1, 7), slice(7, 40)]
-    assert torch.equal(whole, torch.cat([augmentation.of(images[p], indices[p]) for p in parts]))
+    assert torch.equal(whole, torch.cat([augmented(part, 0, 3, 0) for part in parts]))
     assert torch.equal(torch.get_rng_state(), drawn)
     torch.set_num_threads(threads)
-    for other in (random_key(0, 4, 0), random_key(0, 3, 1), random_key(1, 3, 0)):
-        again = Augmentation(PAPER, other, GREY).of(images, indices)
+    for other in ((0, 4, 0), (0, 3, 1), (1, 3, 0)):
+        again = augmented(everything, *other)
         assert (again != whole).flatten(1).any(1).float().mean() > 0.9
 
 

@@ -25,7 +25,7 @@ def test_numpy_and_the_compiled_decoder_compute_the_reference_sequence() -> None
 def test_numbers_for_a_batch_are_the_decoders() -> None:
     key, samples, places = random_key(3, 1, 4), np.array([0, 5, 2**40]), np.array([0, 7, 300])
     expected = [[uniform(np.uint64(stream(key, s)), p) for p in places] for s in samples]
-    assert uniforms(key, samples, places).tolist() == expected
+    assert uniforms(np.full(3, key), samples, places).tolist() == expected
 
 
 @pytest.mark.parametrize("place", [0, 1, 40])
