@@ -88,7 +88,7 @@ def _epochs(
 ) -> list[Record]:
     threads = f"{pictures.threads} thread{'s' * (pictures.threads > 1)}"
     measures = {name: _epoch(reader(pictures), options) for name, reader in readers.items()}
-    group = f"{group}, {threads}:"
+    group = f"{group}, {threads}"
     # Augmentation goes by torch's threads, which decode nothing.
     before = torch.get_num_threads()
     torch.set_num_threads(pictures.threads)
@@ -107,7 +107,7 @@ def stored_records(folder: Path, options: Options) -> list[Record]:
     """The same photographs stored in several ways: bytes of each, and our loader by one thread."""
     count, batch_size = (16, 16) if options.quick else (512, 64)
     source = photographs(folder / "large", count, LARGEST, source=options.source)
-    group, measures, sizes = "loader stored:", {}, {}
+    group, measures, sizes = "loader stored", {}, {}
     for name, how in STORED.items():
         beton = ingest(source, folder / f"{name}.beton", **how).beton
         # Of FFCV's pages, which are 8 MiB, most of a small file is empty.
