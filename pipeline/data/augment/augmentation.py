@@ -35,9 +35,15 @@ class Augmentation:
         """images: uint8 (N, S, S, 3); samples: their numbers, int64 (N,). The same shape again."""
         if images.device.type != "cpu":
             return self._of(images, samples, self.keys)
-        firsts = range(0, len(images), IN_CACHE)
-        parts = [slice(first, first + IN_CACHE) for first in firsts]
-        return torch.cat([self._of(images[part], samples[part], self.keys[part]) for part in parts])
+        parts = [slice(first, first + IN_CACHE) for first in range(0, len(images), IN_CACHE)]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # on so small pieces a second one gains nothing and takes a core
+        try:
+            return torch.cat(
+                [self._of(images[part], samples[part], self.keys[part]) for part in parts]
+            )
+        finally:
+            torch.set_num_threads(threads)
 
     def _of(self, images: Tensor, samples: np.ndarray, keys: np.ndarray) -> Tensor:
         def drawn(first: int, count: int) -> np.ndarray:
