@@ -49,7 +49,10 @@ class Task(ABC):
 
     @abstractmethod
     def pair(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of normalised images, float (N, 3, H, W), and labels, int64 (N,)."""
+        """(inputs, targets) of normalised images, float (N, 3, H, W), and labels, int64 (N,).
+
+        Where pictures were mixed, a labelled task is given probabilities, float (N, classes).
+        """
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

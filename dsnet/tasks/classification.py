@@ -13,7 +13,11 @@ from dsnet.tasks.measure import CLASSIFICATION, TOP1, TOP5
 
 
 class Classification(Task):
-    """Outputs are logits (N, K), targets class labels, int64 (N,)."""
+    """Outputs are logits (N, K), targets class labels, int64 (N,).
+
+    What is learned from may be mixed pictures, whose targets are probabilities, float (N, K); what
+    is measured is of labels.
+    """
 
     name = CLASSIFICATION
     measures = (TOP1, TOP5)
@@ -24,10 +28,11 @@ class Classification(Task):
         return images, labels
 
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Cross-entropy; float32 under autocast."""
-        return F.cross_entropy(
-            _single(outputs), targets, reduction="none", label_smoothing=smoothing
-        )
+        """Cross-entropy against labels or probabilities; float32 under autocast."""
+        outputs = _single(outputs)
+        if targets.is_floating_point():
+            targets = targets.to(outputs.dtype)
+        return F.cross_entropy(outputs, targets, reduction="none", label_smoothing=smoothing)
 
     def soften(self, outputs: Tensor) -> Tensor:
         """Softmax; float32 under autocast."""

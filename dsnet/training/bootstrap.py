@@ -35,9 +35,10 @@ def bootstrap_step(
     widths (`ensemble`) or at the largest alone. The teacher is the moving average of
     `model`, in eval mode.
 
-    images: normalised float (N, 3, H, W); labels: int64 (N,), or what else the model's task has for
-    targets. label_smoothing: of class labels. reducer: armed before the last backward pass, to
-    average gradients over workers while it runs; its `finish` is the caller's.
+    images: normalised float (N, 3, H, W); labels: int64 (N,), probabilities (N, classes) of mixed
+    pictures, or what else the model's task has for targets. label_smoothing: of class labels.
+    reducer: armed before the last backward pass, to average gradients over workers while it runs;
+    its `finish` is the caller's.
     passes: how `model` and `teacher` run; where they are compiled, the same ones at each call.
     Returns the detached losses {"largest", "random_0", …, "smallest"}, scalars. The largest comes
     last in time, so that the gradients of every parameter are complete when its backward ends.

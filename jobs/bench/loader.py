@@ -1,22 +1,36 @@
-"""Reading pictures: this project's loader, FFCV's own, and torchvision's ImageFolder."""
+"""Reading pictures: this project's loader, FFCV's own, torchvision's ImageFolder, WebDataset."""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from jobs.bench.interleaved import Figure, Measure, compare, throughput
+import torch
+
+from jobs.bench.interleaved import Figure, Measure, compare, summary, throughput
 from jobs.bench.options import Options
-from jobs.bench.pictures import digits, photographs, small
-from jobs.bench.readers import READERS, Epoch, Pictures
+from jobs.bench.pictures import digits, photographs, small, tar_shards
+from jobs.bench.readers import READERS, Epoch, Pictures, Reader, augmented, ours
 from jobs.bench.record import Record
+from pipeline.data.ffcv import Reader as Beton
 from pipeline.data.ingest import ingest
 from pipeline.data.sources.base import Source
+
+SHARDS = 4
+LARGEST = 500  # longer side of most of ImageNet's pictures
+STORED: dict[str, dict[str, Any]] = {
+    "400 pixels, quality 90": {"max_resolution": 400, "quality": 90},
+    "500 pixels, quality 90": {"max_resolution": 500, "quality": 90},
+    "400 pixels, quality 75": {"max_resolution": 400, "quality": 75},
+    "320 pixels, quality 90": {"max_resolution": 320, "quality": 90},
+    "400 pixels, raw": {"max_resolution": 400, "write_mode": "raw"},
+}
 
 # A process that reads one batch, and prints how long it waited for it, imports included. It leaves
 # at once: at its end FFCV waits for a thread that waits for the epoch to be read.
@@ -25,7 +39,7 @@ import json, os, sys, time
 from pathlib import Path
 from jobs.bench.readers import READERS, Pictures
 fields = json.loads(sys.argv[2])
-fields |= {key: Path(fields[key]) for key in ("beton", "folder")}
+fields |= {key: Path(fields[key]) for key in ("beton", "folder", "shards")}
 start = time.perf_counter()
 next(READERS[sys.argv[1]](Pictures(**fields))())
 print(time.perf_counter() - start, flush=True)
@@ -34,16 +48,22 @@ os._exit(0)
 
 
 def bench(options: Options) -> list[Record]:
-    """Images per second in whole epochs, then the wait of a new process for its first batch.
+    """Images per second in whole epochs, by how pictures are stored, and a first batch's wait.
 
-    Random crops of 224 pixels from made JPEGs of at most 400, or from those of `options.source`;
-    made pictures of 32x32 and the digits of 8x8, shifted at random.
+    Random crops of 224 pixels from made JPEGs of at most 400, or from those of `options.source`,
+    by one thread and by two; made pictures of 32x32 and the digits of 8x8, shifted at random, by
+    two. All are read from memory: what a disk takes is not in it.
     """
     records: list[Record] = []
     with tempfile.TemporaryDirectory() as folder:
         sets = list(_sets(Path(folder), options))
         for pictures in sets:
-            records += _epochs(pictures, options)
+            photographs = pictures.recipe == "imagenet"
+            for threads in (1, 2) if photographs else (2,):
+                more = {"ours, recipe paper": augmented} if photographs else {}
+                by = replace(pictures, threads=threads)
+                records += _epochs(f"loader {pictures.name}", by, READERS | more, options)
+        records += stored_records(Path(folder), options)
         records += _first_batches(sets[0], Path(folder), options)
     return records
 
@@ -53,7 +73,8 @@ def _sets(folder: Path, options: Options) -> Iterator[Pictures]:
         count, batch_size = (64, 16) if options.quick else (1024, 64)
         source = write(folder / name, count)
         beton = ingest(source, folder / f"{name}.beton").beton
-        return Pictures(name, recipe, side, beton, folder / name, batch_size)
+        shards = tar_shards(source, folder / f"{name} shards", SHARDS)
+        return Pictures(name, recipe, side, beton, folder / name, shards, batch_size)
 
     yield made(
         "photographs", "imagenet", 224, lambda to, n: photographs(to, n, source=options.source)
@@ -62,13 +83,43 @@ def _sets(folder: Path, options: Options) -> Iterator[Pictures]:
     yield made("digits", "digits", 8, digits)
 
 
-def _epochs(pictures: Pictures, options: Options) -> list[Record]:
+def _epochs(
+    group: str, pictures: Pictures, readers: Mapping[str, Reader], options: Options
+) -> list[Record]:
+    threads = f"{pictures.threads} thread{'s' * (pictures.threads > 1)}"
+    measures = {name: _epoch(reader(pictures), options) for name, reader in readers.items()}
+    group = f"{group}, {threads}"
+    # Augmentation goes by torch's threads, which decode nothing.
+    before = torch.get_num_threads()
+    torch.set_num_threads(pictures.threads)
+    try:
+        return compare(group, measures, against="torchvision", runs=options.runs)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _epoch(epoch: Epoch, options: Options) -> Measure:
     seconds = 0.0 if options.quick else 1.0
-    measures = {}
-    for name, reader in READERS.items():
-        epoch = reader(pictures)
-        measures[name] = throughput(partial(_read, epoch), _read(epoch), seconds=seconds)
-    return compare(f"loader {pictures.name}", measures, against="torchvision", runs=options.runs)
+    return throughput(partial(_read, epoch), _read(epoch), seconds=seconds)
+
+
+def stored_records(folder: Path, options: Options) -> list[Record]:
+    """The same photographs stored in several ways: bytes of each, and our loader by one thread."""
+    count, batch_size = (16, 16) if options.quick else (512, 64)
+    source = photographs(folder / "large", count, LARGEST, source=options.source)
+    group, measures, sizes = "loader stored", {}, {}
+    for name, how in STORED.items():
+        beton = ingest(source, folder / f"{name}.beton", **how).beton
+        # Of FFCV's pages, which are 8 MiB, most of a small file is empty.
+        sizes[name] = Beton(str(beton)).alloc_table["size"].sum() / count / 1000
+        pictures = Pictures(name, "imagenet", 224, beton, folder, folder, batch_size, threads=1)
+        measures[name] = _epoch(ours(pictures), options)
+    records = [summary(f"{group} {name}", "kB/image", [size]) for name, size in sizes.items()]
+    timed = compare(group, measures, against=next(iter(STORED)), runs=options.runs)
+    return records + [
+        replace(each, name=f"{each.name} read") if each.unit == "images/s" else each
+        for each in timed
+    ]
 
 
 def _read(epoch: Epoch) -> int:

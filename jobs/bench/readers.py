@@ -1,23 +1,25 @@
-"""The same pictures read by three readers: this project's, FFCV's own and torchvision's.
+"""The same pictures read by several readers: this project's, FFCV's own, torchvision's, and
+WebDataset's where it is installed.
 
 All give uint8 pictures of one size under the same random transform, in batches, shuffled, decoded
-by two threads or processes. Each imports what it needs when it is made: what that takes is part of
-a first batch's wait.
+by as many threads or processes. Each imports what it needs when it is made: what that takes is part
+of a first batch's wait.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-WORKERS = 2
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """One set of pictures in two forms, `beton` and class folders, and how to read it.
+    """One set of pictures in three forms, and how to read it.
 
-    recipe, resolution: as of `pipeline.data.loader.Loader`.
+    recipe, resolution: as of `pipeline.data.loader.Loader`. folder: of class folders. shards: a
+    folder of tar files in WebDataset's layout. threads: that decode; processes where those do.
     """
 
     name: str
@@ -25,26 +27,44 @@ class Pictures:
     resolution: int
     beton: Path
     folder: Path
+    shards: Path
     batch_size: int
+    threads: int = 2
 
 
 Epoch = Callable[[], Iterator[Any]]
 """One pass over the pictures; yields batches, uint8 tensors."""
+Reader = Callable[[Pictures], Epoch]
 
 
 def ours(pictures: Pictures) -> Epoch:
     """This project's loader."""
+    loader = _loader(pictures, pictures.recipe)
+    return lambda: (batch.images for batch in loader.epoch(0))
+
+
+def augmented(pictures: Pictures) -> Epoch:
+    """This project's loader with the paper's recipe, whose second part a CPU computes here.
+
+    That is the caller's thread, beside those that decode.
+    """
+    import torch
+
+    loader, device = _loader(pictures, "paper"), torch.device("cpu")
+    return lambda: (batch.on(device) for batch in loader.epoch(0))
+
+
+def _loader(pictures: Pictures, recipe: str) -> Any:
     from pipeline.data.loader import Loader
 
-    loader = Loader(
+    return Loader(
         pictures.beton,
         batch_size=pictures.batch_size,
-        recipe=pictures.recipe,
+        recipe=recipe,
         train=True,
         resolution=pictures.resolution,
-        threads=WORKERS,
+        threads=pictures.threads,
     )
-    return lambda: (batch.images for batch in loader.epoch(0))
 
 
 def ffcv(pictures: Pictures) -> Epoch:
@@ -75,7 +95,7 @@ def ffcv(pictures: Pictures) -> Epoch:
         loader = module.Loader(
             str(pictures.beton),
             batch_size=pictures.batch_size,
-            num_workers=WORKERS,
+            num_workers=pictures.threads,
             order=module.OrderOption.RANDOM,
             os_cache=True,
             drop_last=True,
@@ -94,6 +114,37 @@ def torchvision(pictures: Pictures) -> Epoch:
     """torchvision's ImageFolder in torch's DataLoader, whose processes live on between epochs."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
+
+    loader = DataLoader(
+        ImageFolder(pictures.folder, transform=_transform(pictures)),
+        batch_size=pictures.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=pictures.threads,
+        persistent_workers=True,
+    )
+    return lambda: (images for images, _ in loader)
+
+
+def webdataset(pictures: Pictures) -> Epoch:
+    """WebDataset, its shards shared by processes that live on between epochs; torchvision's
+    transform.
+    """
+    wds = importlib.import_module("webdataset")
+    shards = sorted(map(str, pictures.shards.glob("*.tar")))
+    samples = wds.WebDataset(shards, shardshuffle=len(shards))
+    samples = samples.shuffle(1000).decode("pil").to_tuple("jpg;png", "cls")
+    samples = samples.map_tuple(_transform(pictures), int)
+    loader = wds.WebLoader(
+        samples.batched(pictures.batch_size, partial=False),
+        batch_size=None,
+        num_workers=pictures.threads,
+        persistent_workers=True,
+    )
+    return lambda: (images for images, _ in loader)
+
+
+def _transform(pictures: Pictures) -> Any:
     from torchvision.transforms import v2
 
     side, padding = pictures.resolution, pictures.resolution // 8
@@ -102,16 +153,9 @@ def torchvision(pictures: Pictures) -> Epoch:
         "cifar": [v2.RandomCrop(side, padding=padding), v2.RandomHorizontalFlip()],
         "digits": [v2.RandomCrop(side, padding=padding)],
     }
-    transform = v2.Compose([*steps[pictures.recipe], v2.PILToTensor()])
-    loader = DataLoader(
-        ImageFolder(pictures.folder, transform=transform),
-        batch_size=pictures.batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=WORKERS,
-        persistent_workers=True,
-    )
-    return lambda: (images for images, _ in loader)
+    return v2.Compose([*steps[pictures.recipe], v2.PILToTensor()])
 
 
-READERS = {"ours": ours, "FFCV": ffcv, "torchvision": torchvision}
+READERS: dict[str, Reader] = {"ours": ours, "FFCV": ffcv, "torchvision": torchvision}
+if find_spec("webdataset") is not None:
+    READERS["WebDataset"] = webdataset

@@ -1,12 +1,10 @@
 """dsnet inspect: what a beton holds, as a page."""
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from jobs.output import print_json, print_table, working
-from pipeline.config.schema import Recipe
 
 
 @click.command("inspect")
@@ -19,10 +17,11 @@ from pipeline.config.schema import Recipe
 )
 @click.option(
     "--recipe",
-    type=click.Choice(get_args(Recipe)),
     default="light",
     show_default=True,
-    help="What happens to a picture on its way in (data.recipe).",
+    metavar="NAME|MAPPING",
+    help="What happens to a picture on its way in, as data.recipe has it: a name, or a base and "
+    "what differs ('{base: imagenet, color_jitter: 0.4}').",
 )
 @click.option(
     "--resolution",
@@ -48,16 +47,19 @@ def command(
     Examples:
       dsnet inspect ~/.dsnet/data
       dsnet inspect data/train.beton --recipe cifar --resolution 32 --out train.html
+      dsnet inspect data/train.beton --recipe '{base: paper, random_erasing: 0}' --out train.html
     """
     with working():
         from dsnet.io.files import atomic_file
+        from pipeline.config import load_config
         from pipeline.data.manifest import verify
         from pipeline.report.data_page import class_rows, render_data
 
+        chosen = load_config(None, {"data.recipe": recipe}).data.recipe
         manifests = [verify(beton) for path in data for beton in _betons(path)]
         ends = [class_rows(manifest) for manifest in manifests]
         if out is not None:
-            page = render_data(manifests, recipe=recipe, resolution=resolution, seed=seed)
+            page = render_data(manifests, recipe=chosen, resolution=resolution, seed=seed)
             with atomic_file(out) as temporary:
                 temporary.write_text(page, encoding="utf-8")
     if as_json:

@@ -12,6 +12,7 @@ from pipeline.config.paths import (
     version_dir,
 )
 from pipeline.config.plugins import import_plugins
+from pipeline.config.recipe import OwnRecipe
 from pipeline.config.schema import (
     Calibrate,
     Cluster,
@@ -35,6 +36,7 @@ __all__ = [
     "Field",
     "Gate",
     "Model",
+    "OwnRecipe",
     "Promotion",
     "Supernet",
     "Sweep",

@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from dsnet.errors import InputError
 from dsnet.routing.target import EXPECTED, Target
 from pipeline.config import dialect
+from pipeline.config.recipe import MAPPING, NAME
 from pipeline.config.schema import Config
 
 
@@ -99,7 +100,7 @@ def _put(values: dict[str, Any], name: str, text: str) -> None:
     """Set the field that `name` means in nested `values`, reading `text` as its type asks."""
     info = dict(_leaves(Config)).get(name)
     if info is None:
-        raise InputError(_unknown(name, f"--{name}"))
+        raise InputError(_unknown(name, f"--{name}", dict(_leaves(Config))))
     *sections, field = name.split(".")
     for part in sections:
         if values.get(part) is None:
@@ -114,11 +115,17 @@ def _from_flag(text: str, info: FieldInfo) -> Any:
     kinds = _alternatives(info.annotation)
     if type(None) in kinds and text in ("null", "~", ""):
         return None
+    if any(_is_mapping(kind) for kind in kinds) and text.strip().startswith("{"):
+        return _parsed(text)
     names = any(get_origin(kind) is Literal for kind in kinds) and bool not in kinds
     if str in kinds or names:
         return text  # a name such as 2024 is a text however it looks
     if any(get_origin(kind) is tuple for kind in kinds) and not text.strip().startswith("["):
         text = f"[{text}]"
+    return _parsed(text)
+
+
+def _parsed(text: str) -> Any:
     try:
         return dialect.parse(text)
     except dialect.YAMLError:
@@ -135,6 +142,19 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
             yield from _leaves(info.annotation, f"{prefix}{name}.")
         else:
             yield prefix + name, info
+
+
+def _inner(leaves: dict[str, FieldInfo]) -> dict[str, FieldInfo]:
+    """The leaves, and the fields of those that may be mappings: they are no flags of their own."""
+    found = dict(leaves)
+    for name, info in leaves.items():
+        for kind in filter(_is_mapping, _alternatives(info.annotation)):
+            found |= _inner({f"{name}.{key}": each for key, each in kind.model_fields.items()})
+    return found
+
+
+def _is_mapping(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _alternatives(annotation: Any) -> list[Any]:
@@ -186,8 +206,10 @@ def _kind(kind: Any) -> str:
         values = get_args(kind)
         return "one of " * (len(values) > 1) + ", ".join(map(str, values))
     if get_origin(kind) is tuple:
-        texts = _alternatives(get_args(kind)[0]) == [str]
-        return "names such as [one, two]" if texts else "whole numbers such as [0, 1, 2]"
+        examples = {str: "names such as [one, two]", float: "two numbers such as [0.08, 1.0]"}
+        return examples.get(_alternatives(get_args(kind)[0])[0], "whole numbers such as [0, 1, 2]")
+    if _is_mapping(kind):
+        return f"a mapping of {', '.join(kind.model_fields)}"
     names = {
         int: "a whole number",
         float: "a number",
@@ -198,31 +220,35 @@ def _kind(kind: Any) -> str:
 
 
 def _sentence(error: ErrorDetails, where: str, flags: Mapping[str, str]) -> str:
-    leaves = dict(_leaves(Config))
-    parts = [str(part) for part in error["loc"]]
+    leaves = _inner(dict(_leaves(Config)))
+    # A recipe's kind is no part of its fields' names.
+    parts = [str(part) for part in error["loc"] if part not in (MAPPING, NAME)]
     name = ".".join(parts)
     if not parts and error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}"  # of fields that do not go together
-    known = next((n for n in leaves if name == n or name.startswith(n + ".")), None)
+    if error["type"] == "extra_forbidden":
+        return _unknown(name, where, leaves)
+    found_in = [n for n in leaves if name == n or name.startswith(n + ".")]
+    known = max(found_in, key=len, default=None)
     if known is None:
-        if error["type"] == "extra_forbidden":
-            return _unknown(name, where)
         return (
             f"{where}: {name or 'the whole'}: expected a section with fields, "
             f"found {error['input']!r:.60}"
         )
     if error["type"] == "default_factory_not_called":
         return ""  # follows from another field's error, which has its own sentence
-    place = f"--{known}" if known in flags else f"{where}: {known}"
+    flag = next((n for n in flags if known == n or known.startswith(n + ".")), None)
+    place = f"{where}: {known}" if flag is None else f"--{known}"
     if error["type"] == "value_error":
         return f"{place}: {error['ctx']['error']}"
+    if error["type"] == "missing" and name == known:
+        return f"{place}: expected {_describe(leaves[known])}, found none"
     found = flags[known] if known in flags else error["input"]
     return f"{place}: expected {_describe(leaves[known])}, found {found!r:.60}"
 
 
-def _unknown(name: str, where: str) -> str:
-    names = [known for known, _ in _leaves(Config)]
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
+def _unknown(name: str, where: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0)[0]
     return f"{where}: unknown field {name}; the nearest is {nearest}"
 
 

@@ -7,9 +7,7 @@ paper's where the paper has a figure.
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     ValidationInfo,
@@ -20,14 +18,19 @@ from pydantic import (
 
 from dsnet.routing.target import Target, parse_target
 from pipeline.config import dialect
+from pipeline.config.recipe import OwnRecipe, RecipeField
+from pipeline.config.section import NotNegative, Positive, Rate, Section
 
-NATIVE_RESOLUTION = {"digits": 8, "light": 32, "cifar": 32, "imagenet": 224}
+NATIVE_RESOLUTION = {
+    "digits": 8,
+    "light": 32,
+    "cifar": 32,
+    "imagenet": 224,
+    "paper": 224,
+    "evaluation": 224,
+}
 DIGITS = "digits"
 
-Recipe = Literal["digits", "light", "cifar", "imagenet"]
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
 TargetField = Annotated[
     Target,
     BeforeValidator(parse_target),
@@ -55,18 +58,9 @@ Names = Annotated[
 ]
 
 
-class Section(BaseModel):
-    """Frozen, strict, and closed to unknown fields."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        validate_default=True,
-        use_attribute_docstrings=True,
-        protected_namespaces=(),
-    )
+def base_of(recipe: str | OwnRecipe) -> str:
+    """The name that a recipe has, or begins with."""
+    return recipe if isinstance(recipe, str) else recipe.base
 
 
 class Data(Section):
@@ -88,19 +82,26 @@ class Data(Section):
     data.test_split is null and the source has none of those splits."""
     dir: str | None = None
     """Folder for the .beton files; null: `data` in $DSNET_HOME."""
-    recipe: Recipe = "digits"
+    recipe: RecipeField = "digits"
     """What happens to a picture on its way in: augmentation in training, cropping in evaluation.
-    light only flips, for few epochs; cifar is for small pictures, imagenet for photographs."""
+    light only flips, for few epochs; cifar is for small pictures, imagenet for photographs, and
+    paper is imagenet with colour jitter, RandAugment and erasing; evaluation has nothing random.
+    Or a mapping of a base and what differs from it: {base: imagenet, color_jitter: 0.4, mixup: 0.2}
+    (docs/data.md)."""
     resolution: Annotated[int, Field(ge=8, le=4096)] = Field(
-        default_factory=lambda data: NATIVE_RESOLUTION[data["recipe"]]
+        default_factory=lambda data: NATIVE_RESOLUTION[base_of(data["recipe"])]
     )
-    """Side in pixels of what the network sees; left out: the recipe's (digits 8, light
-    and cifar 32, imagenet 224)."""
+    """Side in pixels of what the network sees; left out: the recipe's or its base's (digits 8,
+    light and cifar 32, all others 224)."""
     max_resolution: Annotated[int, Field(ge=8)] | None = None
     """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001
     """Share of the pictures that may be left out, for they do not decode or are too large; with
     fewer than a thousand pictures, none. The manifest beside the .beton lists them."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """What an epoch of training reads. natural: every image once. balanced: as many images, but of
+    every class as often, for folders with rare classes: an epoch then has images of those several
+    times and leaves some of the frequent ones out, others each time."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training images kept from training, for calibrating and checking the gate."""
 
@@ -195,6 +196,12 @@ class Supernet(Section):
     compile: bool = False
     """Compile the passes of each width with torch.compile, at its first use: minutes at the start
     of a training for faster steps after it (docs/training.md). It wants a C++ compiler on CPUs."""
+    resolution_from: Annotated[int, Field(ge=8)] | None = None
+    """Side in pixels of the first epoch's images, for progressive resolution: it rises to
+    data.resolution by a line, in steps of 8 pixels; null: data.resolution from the beginning."""
+    resolution_until: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Share of the epochs over which it rises; those after it, and always the last, have
+    data.resolution."""
     accumulate: Positive = 1
     """Batches whose gradients are averaged before each step."""
     checkpoint_every: Positive = 1
@@ -219,6 +226,15 @@ class Supernet(Section):
     parameter names such as [stem, stages.0]. Their BatchNorm statistics still follow the images."""
     trunk_lr: Rate = 1.0
     """Factor of the learning rate for all but the head: 0.1 to change little of what is there."""
+
+    @field_validator("resolution_from")
+    @classmethod
+    def _is_not_compiled(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("compile"):
+            raise ValueError(
+                f"expected without supernet.compile, whose graphs are of one size, found {value}"
+            )
+        return value
 
     @field_validator("freeze")
     @classmethod
@@ -392,6 +408,16 @@ class Config(Section):
         if not isinstance(values, dict):
             return values
         return {key: {} if value is None else value for key, value in values.items()}
+
+    @model_validator(mode="after")
+    def _resolution_rises(self) -> "Config":
+        first, full = self.supernet.resolution_from, self.data.resolution
+        if first is not None and first > full:
+            raise ValueError(
+                f"supernet.resolution_from: expected at most data.resolution ({full}), "
+                f"found {first}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _digits_alone_have_defaults(self) -> "Config":

@@ -252,11 +252,11 @@ def decode(
 
     indices: int64 (n,), sample numbers.
     memory: (images uint8 (n, R, R, 3) and statuses uint8 (n,), both written; scratch uint8, room
-    for the largest JPEG's pixels; recipe, see Recipe.numbers; key uint64 (1,), see random_key).
+    for the largest JPEG's pixels; recipe, see Recipe.numbers; keys uint64 (n,), see random_key).
     metadata: FFCV's records of the pictures. storage: (the file's bytes, allocated addresses in
     ascending order, their sizes).
     """
-    images, statuses, scratch, recipe, key = memory
+    images, statuses, scratch, recipe, keys = memory
     file, addresses, sizes = storage
     end = np.uint64(len(file))
     for n in range(len(indices)):
@@ -279,7 +279,7 @@ def decode(
             int(np.int64(record["height"])),
             int(np.int64(record["width"])),
             recipe,
-            stream(key[0], sample),
+            stream(keys[n], sample),
             scratch,
             images[n],
         )

@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ import numpy as np
 import torch
 
 from dsnet.errors import InputError
+from pipeline.config import OwnRecipe
+from pipeline.data.augment.augmentation import Augmentation
+from pipeline.data.augment.mixing import Mixing
 from pipeline.data.beton_format import JPEG
 from pipeline.data.decoder import PictureDecoder
 from pipeline.data.digest import file_state
@@ -27,11 +30,12 @@ from pipeline.data.ffcv import Compiler, PipelineSpec, TraversalOrder, torch_thr
 from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
 from pipeline.data.manifest import verify
-from pipeline.data.order import epoch_indices
-from pipeline.data.random_bits import random_key
+from pipeline.data.order import epoch_indices, repeats
+from pipeline.data.random_bits import random_key, repeated_keys
 from pipeline.data.recipes import Recipe, get_recipe
 
 BATCHES_AHEAD = 2
+_Part = tuple[np.ndarray, np.ndarray]  # sample numbers and keys of a batch
 _building = threading.Lock()
 
 
@@ -45,6 +49,17 @@ class Batch:
     """int64 (N,)."""
     indices: torch.Tensor
     """int64 (N,): sample numbers in the beton."""
+    augmentation: Augmentation | None = None
+    """What the recipe has beyond the decoder, still to be done; None: nothing."""
+    mixing: Mixing | None = None
+    """How pictures and labels are mixed; None: they are not."""
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """The pictures on a device, uint8 (N, H, W, 3), with all of the recipe but the mixing."""
+        images = self.images.to(device, non_blocking=True)
+        if self.augmentation is None:
+            return images
+        return self.augmentation.of(images, self.indices.numpy())
 
 
 class _Order(TraversalOrder):
@@ -74,7 +89,7 @@ class Loader:
         beton: str | Path,
         *,
         batch_size: int,
-        recipe: str | Recipe,
+        recipe: str | OwnRecipe | Recipe,
         train: bool,
         resolution: int,
         seed: int = 0,
@@ -84,6 +99,9 @@ class Loader:
         threads: int = 1,
         exact: bool | None = None,
         pin: bool = False,
+        mix: bool = False,
+        balanced: bool = False,
+        resolution_of: Callable[[int], int] | None = None,
     ) -> None:
         """
         beton: a file that `ingest` wrote.
@@ -95,6 +113,9 @@ class Loader:
         exact: in order and every picture once, as in evaluation, but still transformed at random
             if `train`; by default `not train`.
         pin: page-locked memory, for copies to a GPU that do not block.
+        mix: whether batches are to be mixed, where the recipe has mixup or CutMix.
+        balanced: an epoch has as many samples of every class, see `epoch_indices`; for training.
+        resolution_of: the resolution of the epoch of a number, where it is not that of all.
 
         The beton is held to its manifest first, see `verify`.
 
@@ -111,21 +132,23 @@ class Loader:
         state = file_state(beton) if Path(beton).is_file() else None
         self.manifest = verify(beton)
         self.batch_size, self.resolution, self.seed = batch_size, resolution, seed
+        self._resolution_of = resolution_of or (lambda epoch: resolution)
         self._threads, self._pin = threads, pin
-        recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
+        recipe = recipe if isinstance(recipe, Recipe) else get_recipe(recipe)
         self._recipe = recipe.numbers(train)
+        self._augments = recipe if train and recipe.augments else None
+        self._mixes = recipe if mix and recipe.mixes else None
         exact = not train if exact is None else exact
         chosen = _checked(indices, self.manifest.samples)
         self._ffcv = _ffcv_loader(self.manifest.beton, batch_size, chosen, resolution)
-        self._ffcv.traversal_order = _Order(
-            self._ffcv,
-            shuffle=not exact,
-            seed=seed,
-            rank=rank,
-            world_size=world_size,
-            pad=not exact,
-        )
         self._labels = self._ffcv.reader.metadata["f1"]
+        how: dict[str, Any] = {"shuffle": not exact, "pad": not exact, "seed": seed}
+        how |= {"rank": rank, "world_size": world_size}
+        self._balance: Callable[[int], np.ndarray] | None = None
+        if balanced:
+            how["labels"] = self._labels[chosen]
+            self._balance = lambda epoch: repeats(samples=chosen, epoch=epoch, **how)
+        self._ffcv.traversal_order = _Order(self._ffcv, **how)
         pictures = self._ffcv.reader.metadata["f0"]
         self._room = 3 * int(picture_pixels(pictures[pictures["mode"] == JPEG]).max(initial=0))
         self._state = file_state(beton)
@@ -150,13 +173,15 @@ class Loader:
         raised here: InputError if the beton is damaged.
         """
         order = self._order(epoch)[: len(self) * self.batch_size]
-        batches = [
-            order[first : first + self.batch_size]
+        keys = repeated_keys(random_key(self.seed, epoch, view), self._repeats(epoch, len(order)))
+        parts = [
+            slice(first, first + self.batch_size)
             for first in range(start * self.batch_size, len(order), self.batch_size)
         ]
-        if not batches:
+        if not parts:
             return
-        reading = _Epoch(self, batches, random_key(self.seed, epoch, view))
+        batches = [(order[part], keys[part]) for part in parts]
+        reading = _Epoch(self, batches, self._resolution_of(epoch))
         self._epochs.add(reading)
         try:
             yield from reading
@@ -182,18 +207,27 @@ class Loader:
         # Contiguous: for a strided array numba would compile the decoder once more.
         return np.ascontiguousarray(self._ffcv.next_traversal_order())
 
-    def _read(self, indices: np.ndarray, key: np.uint64, storage: Any) -> Batch:
+    def _repeats(self, epoch: int, count: int) -> np.ndarray:
+        """How often each of the order's first samples came before in the epoch, over all ranks.
+
+        So that one that is drawn several times is transformed anew each time. 0 where nothing is
+        drawn: what fills up the last round of the ranks is as it was before.
+        """
+        if self._balance is None:
+            return np.zeros(count, np.int64)
+        return self._balance(epoch)[:count]
+
+    def _read(self, indices: np.ndarray, keys: np.ndarray, side: int, storage: Any) -> Batch:
         """Decode one batch, in parts that the threads share."""
         self._check_unchanged()
-        count, side = len(indices), self.resolution
+        count = len(indices)
         images = torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=self._pin)
         statuses = np.empty(count, np.uint8)
-        keys = np.array([key], np.uint64)
 
         def part(first: int, end: int) -> None:
             scratch = self._thread_scratch()
             pixels = images.numpy()[first:end]
-            memory = (pixels, statuses[first:end], scratch, self._recipe, keys)
+            memory = (pixels, statuses[first:end], scratch, self._recipe, keys[first:end])
             self._run(indices[first:end], memory, storage)
 
         if self._pool is None:
@@ -209,7 +243,14 @@ class Loader:
                 "pixels that its header says, found a damaged one: run `dsnet ingest` again"
             )
         labels = torch.from_numpy(self._labels[indices].astype(np.int64))
-        return Batch(images, labels, torch.from_numpy(indices.copy()))
+        augments, mixes = self._augments, self._mixes
+        return Batch(
+            images,
+            labels,
+            torch.from_numpy(indices.copy()),
+            Augmentation(augments, keys, self.manifest.mean) if augments else None,
+            Mixing(mixes.mixup, mixes.cutmix, keys[0], int(indices[0])) if mixes else None,
+        )
 
     def _check_unchanged(self) -> None:
         """Refuse a file written to since it was verified; one that took its name is not read."""
@@ -282,13 +323,13 @@ def _ffcv_loader(beton: Path, batch_size: int, indices: np.ndarray, resolution: 
 class _Epoch(Iterator[Batch]):
     """One pass: a thread that reads ahead, and the end that takes from it."""
 
-    def __init__(self, loader: Loader, batches: list[np.ndarray], key: np.uint64) -> None:
+    def __init__(self, loader: Loader, batches: list[_Part], side: int) -> None:
         self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(BATCHES_AHEAD)
         self._stop = threading.Event()
         # The thread must not hold this object, or it could never be collected.
         self._thread = threading.Thread(
             target=_read_ahead,
-            args=(loader, batches, key, self._queue, self._stop),
+            args=(loader, batches, side, self._queue, self._stop),
             name="read ahead",
             daemon=True,
         )
@@ -315,20 +356,20 @@ class _Epoch(Iterator[Batch]):
 
 def _read_ahead(
     loader: Loader,
-    batches: list[np.ndarray],
-    key: np.uint64,
+    batches: list[_Part],
+    side: int,
     into: "queue.Queue[Batch | BaseException | None]",
     stop: threading.Event,
 ) -> None:
     try:
         manager = loader._ffcv.memory_manager
-        with manager.schedule_epoch(batches) as context:
+        with manager.schedule_epoch([indices for indices, _ in batches]) as context:
             storage = (np.asarray(manager.context.mmap), manager.ptrs, manager.sizes)
             del context
-            for indices in batches:
+            for indices, keys in batches:
                 if stop.is_set():
                     return
-                into.put(loader._read(indices, key, storage))
+                into.put(loader._read(indices, keys, side, storage))
         into.put(None)
     except BaseException as error:  # whatever it is, the consumer must hear of it
         into.put(error)

@@ -21,6 +21,25 @@ def random_key(*parts: int) -> np.uint64:
     return np.uint64(key[0])
 
 
+def repeated_keys(key: np.uint64, times: np.ndarray) -> np.ndarray:
+    """The key for the first time (0), and others for each time after it: uint64 (N,)."""
+    others = splitmix64(key ^ splitmix64(times.astype(np.uint64)))
+    return np.where(times == 0, key, others)
+
+
+def uniforms(keys: np.ndarray, samples: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Random numbers of samples, int64 (N,), at `places` of their streams, int64 (P,).
+
+    keys: uint64 (N,).
+
+    float64 (N, P) in [0, 1), as the decoder has them: place `p` of sample `s` depends on its key, s
+    and p alone.
+    """
+    streams = splitmix64(keys ^ splitmix64(samples.astype(np.uint64)))
+    counters = streams[:, None] + places.astype(np.uint64) * _GOLDEN
+    return (splitmix64(counters) >> np.uint64(11)) * 2.0**-53
+
+
 def permutation(count: int, *parts: int) -> np.ndarray:
     """A permutation of range(count), int64 (count,), that depends on `parts` alone."""
     counters = np.arange(count, dtype=np.uint64)

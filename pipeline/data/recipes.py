@@ -1,10 +1,13 @@
 """What happens to a picture on its way in, when training and, without chance, evaluating."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from dsnet.errors import InputError
+from pipeline.config.recipe import OwnRecipe, RandAugment
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,9 @@ class Recipe:
 
     Training with `scale`: a random part of the picture, resized (Inception's crop). Without: as in
     evaluation, then shifted by up to `shift` of the side, black where nothing is, in whole pixels
-    of the network's input. Then flipped left to right every other time if `flip`.
+    of the network's input. Then flipped left to right every other time if `flip`. That is the
+    decoder's; what follows is computed on the device that trains (`pipeline/data/augment`), in the
+    order of the fields.
     Evaluating: the middle square, `crop` of the shorter side, resized. Nothing random.
     """
 
@@ -28,6 +33,16 @@ class Recipe:
     """Mirror half of the pictures."""
     crop: float = 1.0
     """Side of the middle square in evaluation, as a fraction of the picture's shorter side."""
+    color_jitter: float = 0.0
+    """How far from 1 the factors of brightness, contrast and saturation go."""
+    randaugment: RandAugment | None = None
+    """Operations drawn for each picture."""
+    random_erasing: float = 0.0
+    """Share of the pictures in which a rectangle is erased."""
+    mixup: float = 0.0
+    """Alpha of mixup, where a stage mixes; 0: none."""
+    cutmix: float = 0.0
+    """Alpha of CutMix, where a stage mixes; 0: none."""
 
     def numbers(self, train: bool) -> np.ndarray:
         """The recipe as the decoder reads it, float64 (7,): scale, ratio, shift, flip, crop."""
@@ -35,20 +50,53 @@ class Recipe:
         shift, flip = (self.shift, float(self.flip)) if train else (0.0, 0.0)
         return np.array([*scale, *self.ratio, shift, flip, self.crop])
 
+    @property
+    def augments(self) -> bool:
+        """Whether something of it is left for the device, beside mixing."""
+        return bool(self.color_jitter or self.randaugment or self.random_erasing)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether it mixes pictures, where a stage does."""
+        return bool(self.mixup or self.cutmix)
+
+
+_IMAGENET = Recipe("imagenet", scale=(0.08, 1.0), flip=True, crop=0.875)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("imagenet", scale=(0.08, 1.0), flip=True, crop=0.875),
+        _IMAGENET,
         Recipe("cifar", shift=4 / 32, flip=True),  # pad 4 of 32 and crop
         Recipe("light", flip=True),  # for few epochs: pictures that are centred, and no shifts
         Recipe("digits", shift=1 / 8),  # one pixel of the scan; a mirrored digit is another sign
+        replace(
+            _IMAGENET,
+            name="paper",
+            color_jitter=0.4,
+            # As timm's rand-m9-mstd0.5, whose operations are carried out every other time.
+            randaugment=RandAugment(magnitude_std=0.5, probability=0.5),
+            random_erasing=0.2,
+        ),
+        Recipe("evaluation", crop=0.875),
     )
 }
 
 
-def get_recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises InputError if there is none."""
-    if name not in RECIPES:
-        raise InputError(f"recipe: expected one of {', '.join(RECIPES)}, found {name!r}")
-    return RECIPES[name]
+def get_recipe(recipe: str | OwnRecipe | Mapping[str, Any]) -> Recipe:
+    """The recipe of that name, or the one that a mapping makes of its base.
+
+    Raises InputError if there is none of that name.
+    """
+    if isinstance(recipe, Mapping):
+        recipe = OwnRecipe.model_validate(recipe)
+    if isinstance(recipe, OwnRecipe):
+        given = {name: getattr(recipe, name) for name in recipe.model_fields_set - {"base"}}
+        return replace(RECIPES[recipe.base], name=str(recipe), **given)
+    if recipe not in RECIPES:
+        raise InputError(f"recipe: expected one of {', '.join(RECIPES)}, found {recipe!r}")
+    return RECIPES[recipe]
+
+
+def plain(recipe: str | OwnRecipe) -> str | dict[str, Any]:
+    """As JSON has it: `get_recipe` reads it back."""
+    return recipe if isinstance(recipe, str) else recipe.model_dump()

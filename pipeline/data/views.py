@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from pipeline.config import OwnRecipe
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
 
@@ -22,7 +24,13 @@ class Views:
 
 
 def views(
-    manifest: Manifest, recipe: str, resolution: int, *, samples: int, views: int, seed: int
+    manifest: Manifest,
+    recipe: str | OwnRecipe,
+    resolution: int,
+    *,
+    samples: int,
+    views: int,
+    seed: int,
 ) -> list[Views]:
     """Of up to `samples` pictures, each of another class as long as there are others.
 
@@ -44,7 +52,7 @@ def views(
         ) as loader:
             return np.stack(
                 [
-                    batch.images.numpy()
+                    batch.on(torch.device("cpu")).numpy()
                     for view in range(count)
                     for batch in loader.epoch(0, view=view)
                 ]

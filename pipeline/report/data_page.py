@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.config import OwnRecipe
 from pipeline.data.manifest import Manifest
 from pipeline.data.views import Views, views
 from pipeline.report.data_uri import picture_uri
@@ -35,7 +36,7 @@ class Strip:
 
 
 def render_data(
-    manifests: Sequence[Manifest], *, recipe: str, resolution: int, seed: int = 0
+    manifests: Sequence[Manifest], *, recipe: str | OwnRecipe, resolution: int, seed: int = 0
 ) -> str:
     """The page as HTML. It loads nothing from anywhere, and its policy forbids it to.
 
@@ -53,7 +54,9 @@ def render_data(
     )
 
 
-def _beton(manifest: Manifest, recipe: str, resolution: int, seed: int) -> dict[str, object]:
+def _beton(
+    manifest: Manifest, recipe: str | OwnRecipe, resolution: int, seed: int
+) -> dict[str, object]:
     classes = class_rows(manifest)
     half = _CLASSES_SHOWN // 2
     shown = classes if len(classes) <= _CLASSES_SHOWN else classes[:half] + classes[-half:]

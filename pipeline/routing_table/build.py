@@ -9,6 +9,7 @@ import torch
 from dsnet import DSNet, normalize
 from dsnet.routing import RoutingTable, build_rows, join
 from pipeline.data.loader import Loader
+from pipeline.data.recipes import get_recipe
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, write_shard
 
@@ -36,7 +37,7 @@ def build(
         loader = Loader(
             beton,
             batch_size=batch_size,
-            recipe=description.recipe,
+            recipe=get_recipe(description.recipe),
             train=description.views > 0,
             resolution=description.resolution,
             seed=description.seed,
@@ -47,7 +48,7 @@ def build(
         parts: list[RoutingTable] = []
         with loader:
             for batch in loader.epoch(0, view=shard.view):
-                images = normalize(batch.images.to(device), model.metadata.mean, model.metadata.std)
+                images = normalize(batch.on(device), model.metadata.mean, model.metadata.std)
                 inputs, targets = model.task.pair(images, batch.labels.to(device))
                 rows = build_rows(
                     model, inputs, targets, batch.indices, shard.view, labels=batch.labels

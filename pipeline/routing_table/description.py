@@ -18,7 +18,9 @@ from dsnet.io.files import atomic_file
 from dsnet.routing import Paths, paths_of
 from dsnet.routing.looks import evidence_size
 from dsnet.tasks.registry import find
+from pipeline.config import OwnRecipe
 from pipeline.data.manifest import Manifest
+from pipeline.data.recipes import plain
 
 FORMAT = 3
 FILE = "table.json"
@@ -45,8 +47,8 @@ class Description:
     """SHA-256 of their numbers in the beton, int64."""
     views: int
     """Augmented versions of each; 0 for the one that evaluation shows."""
-    recipe: str
-    """How pictures are prepared."""
+    recipe: str | dict[str, Any]
+    """How pictures are prepared, as a configuration has it."""
     resolution: int
     """Side of the network's input, in pixels."""
     seed: int
@@ -99,7 +101,7 @@ def describe(
     fingerprint: str,
     part: str,
     views: int,
-    recipe: str,
+    recipe: str | OwnRecipe,
     resolution: int,
     seed: int,
     shard_rows: int = SHARD_ROWS,
@@ -118,7 +120,7 @@ def describe(
         images=len(indices),
         indices=hashlib.sha256(np.asarray(indices, "<i8").tobytes()).hexdigest(),
         views=views,
-        recipe=recipe,
+        recipe=plain(recipe),
         resolution=resolution,
         seed=seed,
         routes=paths.routes,

@@ -26,9 +26,9 @@ if TYPE_CHECKING:  # they bring FFCV and Ray Train
 SPEC = Spec(
     "gate",
     revision=1,
-    fields=(*PICTURES, "model.routes", "cluster.workers", "gate"),
+    fields=(*PICTURES, "data.sampling", "model.routes", "cluster.workers", "gate"),
     unread=("gate.supernet", "gate.checkpoint_steps", "gate.checkpoint_minutes"),
-    later=(("gate.look", "first"),),
+    later=(("data.sampling", "natural"), ("gate.look", "first")),
 )
 
 

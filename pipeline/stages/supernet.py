@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # it brings Ray Train
 SPEC = Spec(
     "supernet",
     revision=1,
-    fields=(*PICTURES, "model", "cluster.workers", "supernet"),
+    fields=(*PICTURES, "data.sampling", "model", "cluster.workers", "supernet"),
     unread=(
         "supernet.checkpoint_every",
         "supernet.checkpoint_steps",
@@ -53,12 +53,15 @@ SPEC = Spec(
         "supernet.from",  # what it starts from is an input
     ),
     later=(
+        ("data.sampling", "natural"),
         ("supernet.accumulate", 1),
         ("supernet.evaluate_every", None),
         ("supernet.patience", None),
         ("supernet.freeze", []),
         ("supernet.trunk_lr", 1.0),
         ("supernet.compile", False),
+        ("supernet.resolution_from", None),
+        ("supernet.resolution_until", 0.8),
     ),
 )
 
@@ -106,10 +109,11 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
     optimizer = make_optimizer(learning, section, student.head)
     state = Training(teacher, optimizer, student, rank=worker.rank)
     holdout = worker.holdout_loader(inputs.train, section.batch_size)
+    side = partial(resolution_of_epoch, worker.config)
     for epoch in train_epochs(
         worker,
         state,
-        worker.train_loader(inputs.train, section.batch_size),
+        worker.train_loader(inputs.train, section.batch_size, mix=True, resolution_of=side),
         schedule(section),
         training_of(worker, student, teacher),
     ):
@@ -120,6 +124,8 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
             "skipped": epoch.skipped,
             "throughput": epoch.throughput,
         }
+        if section.resolution_from is not None:
+            metrics["resolution"] = side(state.epoch - 1)
         figure = None
         if epoch.evaluate:
             counts = evaluate(teacher, worker.batches(holdout.epoch(0), teacher), routed=False)
@@ -184,6 +190,16 @@ def schedule(section: Supernet) -> Schedule:
         section.evaluate_every,
         one_cycle=section.schedule == "one_cycle",
     )
+
+
+def resolution_of_epoch(config: Config, epoch: int) -> int:
+    """Side in pixels of the epoch of that number: rises by a line, in steps of 8."""
+    section, full = config.supernet, config.data.resolution
+    first, rises = section.resolution_from, section.resolution_until * section.epochs
+    if first is None or epoch >= min(rises, section.epochs - 1):
+        return full
+    gained = (full - first) * epoch / rises
+    return min(full, first + 8 * round(gained / 8))
 
 
 def headline(rows: Sequence[EvaluationRow], model: DSNet) -> float:

@@ -131,6 +131,9 @@ class Worker(ABC):
         indices: np.ndarray | None = None,
         shared: bool = True,
         exact: bool | None = None,
+        mix: bool = False,
+        balanced: bool = False,
+        resolution_of: Callable[[int], int] | None = None,
     ) -> Loader:
         """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
         config = self.config
@@ -147,6 +150,9 @@ class Worker(ABC):
             threads=config.cluster.threads,
             exact=exact,
             pin=self.device.type == "cuda",
+            mix=mix,
+            balanced=balanced,
+            resolution_of=resolution_of,
         )
         self._loaders.callback(loader.close)
         return loader
@@ -162,10 +168,28 @@ class Worker(ABC):
             self._splits[beton] = holdout(manifest, self.config.data.holdout, self.config.seed)
         return self._splits[beton]
 
-    def train_loader(self, beton: Path, batch_size: int) -> Loader:
-        """The images to train on, shuffled and transformed at random, as many on every rank."""
+    def train_loader(
+        self,
+        beton: Path,
+        batch_size: int,
+        *,
+        mix: bool = False,
+        resolution_of: Callable[[int], int] | None = None,
+    ) -> Loader:
+        """The images to train on, shuffled and transformed at random, as many on every rank.
+
+        mix: whether this stage mixes them, where the recipe does. resolution_of: see `Loader`.
+        """
         ours, _ = self.train_and_holdout(beton)
-        return self.loader(beton, batch_size, train=True, indices=ours)
+        return self.loader(
+            beton,
+            batch_size,
+            train=True,
+            indices=ours,
+            mix=mix,
+            balanced=self.config.data.sampling == "balanced",
+            resolution_of=resolution_of,
+        )
 
     def holdout_loader(self, beton: Path, batch_size: int) -> Loader:
         """The images kept aside, each exactly once over all ranks."""
@@ -175,13 +199,17 @@ class Worker(ABC):
     def batches(self, batches: Iterator[Batch], model: DSNet) -> Iterator[tuple[Tensor, Tensor]]:
         """The (inputs, targets) of `model.task`, on this worker's device.
 
-        For classification: normalised images (N, 3, H, W) and labels (N,).
+        For classification: normalised images (N, 3, H, W) and labels (N,), or where they are mixed
+        probabilities (N, classes).
         """
         mean, std = model.metadata.mean, model.metadata.std
+        classes = model.architecture.num_classes if model.task.labelled else None
         for batch in batches:
-            images = batch.images.to(self.device, non_blocking=True)
+            images = normalize(batch.on(self.device), mean, std)
             labels = batch.labels.to(self.device, non_blocking=True)
-            yield model.task.pair(normalize(images, mean, std), labels)
+            if batch.mixing is not None:
+                images, labels = batch.mixing.of(images, labels, classes)
+            yield model.task.pair(images, labels)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all workers, by rank; n may differ from worker to worker."""

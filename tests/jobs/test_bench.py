@@ -30,7 +30,7 @@ from jobs.bench.gate_accuracy import (
 from jobs.bench.gate_cost import cost_records
 from jobs.bench.gate_setting import Setting
 from jobs.bench.interleaved import Figure, Measure, clocked, compare, throughput
-from jobs.bench.pictures import digits, photographs
+from jobs.bench.pictures import digits, photographs, tar_shards
 from jobs.bench.readers import READERS, Pictures
 from jobs.bench.supernet import unshared_step
 from pipeline.config import config_from_dict
@@ -149,7 +149,8 @@ def test_a_given_folder_s_pictures_are_shrunk_and_repeated(tmp_path: Path) -> No
 def test_every_reader_gives_as_many_pictures_of_the_same_kind(tmp_path: Path) -> None:
     source = digits(tmp_path / "digits", 40)
     beton = ingest(source, tmp_path / "digits.beton").beton
-    pictures = Pictures("digits", "digits", 8, beton, tmp_path / "digits", batch_size=16)
+    shards = tar_shards(source, tmp_path / "shards", 2)
+    pictures = Pictures("digits", "digits", 8, beton, tmp_path / "digits", shards, batch_size=16)
     for name, reader in READERS.items():
         batches = [images.clone() for images in reader(pictures)()]
         assert [tuple(sorted(images.shape)) for images in batches] == [(3, 8, 8, 16)] * 2, name

@@ -31,7 +31,7 @@ def doubts(found: Survey) -> Iterator[str]:
         yield (
             f"the classes are unequal, from {least:,} pictures ({names[0]}) to {most:,} "
             f"({names[-1]}): an average over all says little of the small ones; look at each with "
-            "dsnet report"
+            "dsnet report, and try data.sampling: balanced"
         )
     if found.pictures < FEW:
         yield (

@@ -1,6 +1,7 @@
 """The configuration says what it means, and what is wrong with it, in one line."""
 
 import string
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 from dsnet.errors import InputError
 from dsnet.routing.target import Target, parse_target
 from pipeline.config import Config, config_from_dict, data_dir, fields, load_config, storage_dir
+from pipeline.config.recipe import RandAugment
+from pipeline.data.recipes import get_recipe
 
 CONFIGS = Path(__file__).parents[3] / "jobs" / "configs"
 
@@ -163,6 +166,57 @@ def test_all_wrong_values_are_told_at_once(config_file: Any) -> None:
     assert all(name in line for name in ("seed:", "gate.lr:", "unknown field epochs"))
 
 
+def test_a_recipe_is_a_name_or_a_base_and_what_differs(config_file: Any) -> None:
+    text = "data: {recipe: {base: paper, randaugment: {magnitude: 5}, mixup: 0.2, scale: [0.3, 1]}}"
+    recipe = load_config(config_file(text)).data.recipe
+    assert load_config(None, {"data.recipe": str(recipe)}).data.recipe == recipe
+    own, paper = get_recipe(recipe), get_recipe("paper")
+    assert (own.mixup, own.scale) == (0.2, (0.3, 1.0))
+    assert own.randaugment == RandAugment(magnitude=5)
+    assert own.random_erasing == paper.random_erasing == 0.2
+    assert load_config(config_file(text)).data.resolution == 224  # the base's
+    assert get_recipe(load_config(None, {"data.recipe": "{base: paper}"}).data.recipe) == replace(
+        paper, name="{base: paper}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (
+            "{base: imagenet, color_jiter: 1}",
+            "config: unknown field data.recipe.color_jiter; the "
+            "nearest is data.recipe.color_jitter",
+        ),
+        (
+            "{base: paper, randaugment: {magnitude_sd: 1}}",
+            "config: unknown field data.recipe.randaugment.magnitude_sd"
+            "; the nearest is data.recipe.randaugment.magnitude_std",
+        ),
+        (
+            "{mixup: 1}",
+            "--data.recipe.base: expected one of digits, light, cifar, imagenet, paper, "
+            "evaluation, found none",
+        ),
+        (
+            "{base: paper, mixup: -1}",
+            "--data.recipe.mixup: expected a number, at least 0, found -1",
+        ),
+        (
+            "{base: paper, randaugment: {magnitude: 11}}",
+            "--data.recipe.randaugment.magnitude: "
+            "expected a number, at least 0, at most 10, found 11",
+        ),
+        (
+            "{base: paper, scale: [1, 0.5]}",
+            "--data.recipe.scale: expected the smaller number first, found [1.0, 0.5]",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_names_its_field(recipe: str, line: str) -> None:
+    assert refusal({"data.recipe": recipe}) == line
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
@@ -182,6 +236,15 @@ def test_all_wrong_values_are_told_at_once(config_file: Any) -> None:
             {"supernet.freeze": "stem,stages.0"},
             "--supernet.freeze: expected with supernet.from, whose weights it keeps, "
             "found ['stem', 'stages.0'] alone",
+        ),
+        (
+            {"supernet.resolution_from": "16"},
+            "config: supernet.resolution_from: expected at most data.resolution (8), found 16",
+        ),
+        (
+            {"supernet.resolution_from": "8", "supernet.compile": "true"},
+            "--supernet.resolution_from: expected without supernet.compile, whose graphs are of "
+            "one size, found 8",
         ),
         (
             {"name": "digits-supernet"},
@@ -283,7 +346,9 @@ configs = st.fixed_dictionaries(
             {
                 "source": texts,
                 "dir": st.none() | texts,
-                "recipe": st.sampled_from(["digits", "cifar", "imagenet"]),
+                "recipe": st.sampled_from(
+                    ["digits", "cifar", {"base": "paper", "scale": [0.5, 1.0], "randaugment": None}]
+                ),
             }
         ),
         "model": st.fixed_dictionaries(

@@ -1,18 +1,20 @@
 """Which rank reads which sample, for any number of samples and ranks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.order import epoch_indices
+from pipeline.data.order import epoch_indices, repeats
 
 COUNTS = st.integers(1, 300)
 WORLDS = st.integers(1, 9)
 NUMBERS = st.integers(-(2**63), 2**63 - 1)
 
 
-def ranks(samples: int | np.ndarray, world_size: int, **how: bool | int) -> list[np.ndarray]:
+def ranks(samples: int | np.ndarray, world_size: int, **how: Any) -> list[np.ndarray]:
     """What every rank reads."""
     how = {"shuffle": True, "seed": 0, "epoch": 0, "pad": False} | how
     return [epoch_indices(samples, rank=r, world_size=world_size, **how) for r in range(world_size)]
@@ -69,6 +71,42 @@ def test_each_place_is_as_likely_for_each_sample() -> None:
     first = [int(ranks(10, 1, epoch=epoch)[0][0]) for epoch in range(5000)]
     # Binomial(5000, 1/10): standard deviation 21.2; five of them.
     assert np.abs(np.bincount(first, minlength=10) - 500).max() < 5 * 21.2
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=200), WORLDS, NUMBERS, NUMBERS)
+def test_a_balanced_epoch_is_as_long_and_has_every_class_as_often(
+    labels: list[int], world_size: int, seed: int, epoch: int
+) -> None:
+    kinds = np.array(labels)
+    alone, *_ = ranks(len(kinds), 1, seed=seed, epoch=epoch, labels=kinds)
+    assert len(alone) == len(kinds)
+    drawn = np.bincount(kinds[alone])[np.unique(kinds)]
+    assert drawn.max() - drawn.min() <= 1
+    for kind in np.unique(kinds):  # and within a class every sample as often
+        times = np.bincount(alone, minlength=len(kinds))[kinds == kind]
+        assert times.max() - times.min() <= 1
+    parts = ranks(len(kinds), world_size, seed=seed, epoch=epoch, pad=True, labels=kinds)
+    assert np.stack(parts, axis=1).reshape(-1)[: len(kinds)].tolist() == alone.tolist()
+
+
+def test_a_balanced_epoch_draws_others_each_time_and_counts_repeats_over_ranks() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    how = {"seed": 0, "shuffle": True, "pad": True, "labels": labels, "samples": 100}
+    frequent = set()
+    for epoch in range(4):
+        order = epoch_indices(**how, epoch=epoch, rank=0, world_size=1)
+        frequent.add(tuple(np.unique(order[order < 90])))
+        pairs = zip(
+            *(
+                np.concatenate(
+                    [of(**how, epoch=epoch, rank=r, world_size=2) for r in range(2)]
+                ).tolist()
+                for of in (epoch_indices, repeats)
+            ),
+            strict=True,
+        )
+        assert len(set(pairs)) == 100  # no sample twice with the same count
+    assert len(frequent) == 4
 
 
 @pytest.mark.parametrize(("count", "rank", "words"), [(0, 0, "sample"), (3, 2, "rank")])

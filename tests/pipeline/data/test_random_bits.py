@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.decoder import hash64, stream, uniform
-from pipeline.data.random_bits import permutation, random_key, splitmix64
+from pipeline.data.random_bits import permutation, random_key, splitmix64, uniforms
 
 # The first outputs of the reference implementation (prng.di.unimi.it/splitmix64.c), state 1234567.
 REFERENCE = [
@@ -20,6 +20,12 @@ STATES = np.uint64(1234567) + np.arange(5, dtype=np.uint64) * np.uint64(0x9E3779
 def test_numpy_and_the_compiled_decoder_compute_the_reference_sequence() -> None:
     assert splitmix64(STATES).tolist() == REFERENCE
     assert [int(hash64(state)) for state in STATES] == REFERENCE
+
+
+def test_numbers_for_a_batch_are_the_decoders() -> None:
+    key, samples, places = random_key(3, 1, 4), np.array([0, 5, 2**40]), np.array([0, 7, 300])
+    expected = [[uniform(np.uint64(stream(key, s)), p) for p in places] for s in samples]
+    assert uniforms(np.full(3, key), samples, places).tolist() == expected
 
 
 @pytest.mark.parametrize("place", [0, 1, 40])

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from jobs import cli
+from pipeline.config import OwnRecipe
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
@@ -18,6 +20,7 @@ from pipeline.data.sources import open_source
 from pipeline.data.views import views
 from pipeline.report.data_page import class_rows, render_data
 
+RECIPE = OwnRecipe(base="light", random_erasing=1.0)
 COUNTS = {"<ant>": 5, "bee": 2, "cat": 3}
 
 
@@ -43,20 +46,22 @@ def test_every_class_is_counted_the_largest_first(zoo: Manifest) -> None:
 
 
 def test_pictures_are_what_a_training_sees(zoo: Manifest) -> None:
-    found = views(zoo, "cifar", 16, samples=6, views=3, seed=1)
+    recipe = OwnRecipe(base="cifar", color_jitter=0.4, random_erasing=1.0, mixup=0.2)
+    found = views(zoo, recipe, 16, samples=6, views=3, seed=1)
     assert {each.label for each in found} == {0, 1, 2}
+    cpu = torch.device("cpu")
     for train in (False, True):
         with Loader(
             zoo.beton,
             batch_size=4,
-            recipe="cifar",
+            recipe=recipe,
             train=train,
             resolution=16,
             seed=1,
             exact=True,
         ) as loader:
             passes = [
-                np.concatenate([batch.images.numpy() for batch in loader.epoch(0, view=view)])
+                np.concatenate([batch.on(cpu).numpy() for batch in loader.epoch(0, view=view)])
                 for view in range(3)
             ]
         for each in found:
@@ -93,10 +98,14 @@ def test_the_command_says_what_it_finds_and_writes_the_page(
 ) -> None:
     out = tmp_path / "page.html"
     arguments = [str(zoo.beton.parent), "--out", str(out), "--resolution", "20"]
+    arguments += ["--recipe", str(RECIPE)]
     assert cli.run(["inspect", *arguments, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["pictures"] == 10 and found["classes"] == {"<ant>": 5, "cat": 3, "bee": 2}
     assert found["left_out"] == 1 and found["page"] == str(out)
-    assert out.read_text() == render_data([zoo], recipe="light", resolution=20)
+    assert out.read_text() == render_data([zoo], recipe=RECIPE, resolution=20)
+    assert "Recipe {base: light, random_erasing: 1.0}" in out.read_text()
+    assert cli.run(["inspect", *arguments, "--recipe", "lihgt"]) == 2
+    assert "expected one of digits, light" in capsys.readouterr().err
     assert cli.run(["inspect", str(tmp_path)]) == 2
     assert "expected .beton files in it" in capsys.readouterr().err

@@ -2,14 +2,32 @@
 
 import json
 import random
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from PIL import Image
+from torch import Tensor
 
+from pipeline.config import config_from_dict
+from pipeline.data.ingest import ingest
+from pipeline.data.sources import open_source
+from pipeline.stages import supernet
 from pipeline.training.worker import Leaves, LocalWorker
-from tests.pipeline.training.made import BATCHES, Stopped, differing, made, on_rank, small_config
+from tests.pipeline.training.made import (
+    BATCHES,
+    Made,
+    Stopped,
+    differing,
+    made,
+    on_rank,
+    small_config,
+)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
@@ -28,6 +46,55 @@ def test_stopped_and_resumed_equals_undisturbed(
     resumed = made(parts, saved, arch, layout).run()
     assert differing(whole.everything(), resumed.everything()) == []
     assert resumed.reports == whole.reports[-len(resumed.reports) :]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A beton of 40 pictures of five classes, of which the first has more than half."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for number in range(40):
+        path = folder / str(max(number % 12 - 7, 0)) / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
+    return ingest(open_source(str(folder), "train"), folder / "train.beton").beton
+
+
+def test_an_augmented_and_mixed_training_at_rising_resolution_goes_on_as_it_would_have(
+    pictures: Path, tmp_path: Path
+) -> None:
+    """Crops, colours, mixtures, sizes and draws follow from counters, and from no generator."""
+
+    def training(folder: str, **fields: object) -> Made:
+        config = small_config(batch_size=9, resolution_from=8, resolution_until=1.0, **fields)
+        values = config.as_dict()
+        recipe = {"base": "paper", "mixup": 0.2, "cutmix": 1.0}
+        values["data"] |= {"recipe": recipe, "resolution": 16, "sampling": "balanced"}
+        config = config_from_dict(values)
+        found = made(tmp_path / folder, config)
+        side = partial(supernet.resolution_of_epoch, config)
+        loader = found.worker.train_loader(pictures, 9, mix=True, resolution_of=side)
+        return replace(found, loader=loader)
+
+    seen: list[tuple[int, ...]] = []
+    whole = training("whole")
+    inner = whole.stage.step
+
+    def step(images: Tensor, targets: Tensor, *rest: Any) -> dict[str, Tensor]:
+        assert targets.shape == (9, 5) and targets.is_floating_point()
+        seen.append(tuple(images.shape[2:]))
+        return inner(images, targets, *rest)
+
+    whole.stage = replace(whole.stage, step=step)
+    whole.run()
+    assert seen == BATCHES * [(8, 8)] + BATCHES * [(16, 16)]
+    for number, stop in enumerate((2, BATCHES + 1)):
+        with pytest.raises(Stopped):
+            training(str(number), checkpoint_steps=1).stopped_after(stop).run()
+        torch.manual_seed(stop)  # as another process would have it
+        resumed = training(str(number), checkpoint_steps=1).run()
+        assert differing(whole.everything(), resumed.everything()) == []
+        assert resumed.reports == whole.reports[-len(resumed.reports) :]
 
 
 class LosesItsNode(LocalWorker):

@@ -1,0 +1,1 @@
+"""What a recipe has beyond the decoder: on whole batches, on the device that trains."""
