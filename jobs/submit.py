@@ -27,6 +27,7 @@ import requests
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from dsnet.errors import InputError
+from pipeline.cluster import events
 from pipeline.cluster.ray_private import packaging_logger
 from pipeline.config import Config
 from pipeline.store.code_version import code_version
@@ -116,7 +117,11 @@ def submit(client: JobSubmissionClient, words: Sequence[str], config: Config) ->
         start = partial(
             client.submit_job,
             entrypoint=entrypoint(words),
-            runtime_env={"working_dir": folder, "env_vars": environment()},
+            runtime_env={
+                "working_dir": folder,
+                # So that `dsnet jobs status` can be told how far it is, by its log.
+                "env_vars": {**environment(), events.VARIABLE: "1"},
+            },
             metadata={"name": config.name, "command": shlex.join(words), "code": code_version()},
         )
         deadline = time.monotonic() + AGENT_SECONDS

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dsnet
 from dsnet import DSNet, InputError, create_model, restricted
+from pipeline.cluster import events
 from pipeline.config import Config, stage_dir, table_dir
 from pipeline.data.dataset import Dataset
 from pipeline.runner import force as forcing
@@ -84,11 +85,28 @@ def plan(
 
 
 def announce_plan(steps: Sequence[Step]) -> None:
-    """One line for each stage; a table is the gate's, and told of where it is worked on."""
+    """One line for each stage of `worked_on`."""
+    for step in worked_on(steps):
+        logger.info("%s", step)
+
+
+def tell_plan(steps: Sequence[Step]) -> None:
+    """The same to whoever asks for the run's status."""
+    stages = [
+        {
+            "stage": step.stage,
+            "version": step.found.uri if step.found and not step.runs else None,
+            "why": step.why if step.runs else "",
+        }
+        for step in worked_on(steps)
+    ]
+    events.tell("plan", stages=stages)
+
+
+def worked_on(steps: Sequence[Step]) -> list[Step]:
+    """All but a table whose gate is there: it is built for its gate's sake alone."""
     gates = next(step for step in steps if step.stage == GATE)
-    for step in steps:
-        if step.stage != TABLE or gates.runs:
-            logger.info("%s", step)
+    return [step for step in steps if step.stage != TABLE or gates.runs]
 
 
 def anything_to_do(steps: Sequence[Step]) -> bool:
