@@ -125,8 +125,8 @@ def _spare_the_collector() -> None:
 
 
 def _leave_the_rest() -> None:
-    # What onnx is bound to Python by complains of every object that is left.
-    if "onnx" not in sys.modules:
+    # What binds these to Python complains of every object that is left.
+    if not {"onnx", "triton"} & sys.modules.keys():
         gc.freeze()
 
 

@@ -61,18 +61,21 @@ def connect(address: str) -> JobSubmissionClient:
             f"found {address!r}"
         )
     address = address.rstrip("/")
-    headers = _headers()
-    version = _version(address, headers)
+    given = headers()
+    version = _version(address, given)
     if version != ray.__version__:
         logger.warning("the cluster runs Ray %s, this is Ray %s", version, ray.__version__)
     # Ray lets these two win over the address that it is given.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
-    return JobSubmissionClient(address, headers=headers)
+    return JobSubmissionClient(address, headers=given)
 
 
-def _headers() -> dict[str, str]:
-    """Ray's client finds the token by itself only where RAY_AUTH_MODE=token is set as well."""
+def headers() -> dict[str, str]:
+    """What a request to the dashboard has of a token, where one is found here.
+
+    Ray's client finds it by itself only where RAY_AUTH_MODE=token is set as well.
+    """
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if not token:
         named = os.environ.get("RAY_AUTH_TOKEN_PATH")

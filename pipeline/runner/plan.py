@@ -63,11 +63,13 @@ def plan(
     given: Version | None = None,
     start: Start | None = None,
     force: Force = NOTHING,
+    network: DSNet | None = None,
 ) -> list[Step]:
     """Each stage of a chain, in order; a table where gates are made on one that is still to do.
 
     supernet: the stages of the supernet. given: one that the config names in place of them. start:
-    what the first of them starts from. Raises InputError for a stage to force that is none of them.
+    what the first of them starts from. network: that gates are made for, where `given` is not to be
+    fetched into the storage for it. Raises InputError for a stage to force that is none of them.
     """
     plan = _Plan(config, dataset)
     name, inputs = f"{config.name}-supernet", [start.identity] if start else []
@@ -76,7 +78,7 @@ def plan(
     for spec in supernet:
         inputs = [plan.add(spec, name, spec.name, inputs)]
     spec = gate.SPEC
-    if config.gate.method == "table" and fits_table(_network(config, given)):
+    if config.gate.method == "table" and fits_table(network or _network(config, given)):
         spec = table_gate.SPEC
         inputs.append(plan.add(table.SPEC, name, TABLE, inputs))
     key = plan.add(spec, config.name, GATE, inputs)
