@@ -50,7 +50,7 @@ def document(
         "storage_bytes": asdict(storage(config, model, sizes, by_table)),
         "madds_per_training_image": of_bootstrap(config, model),
         "speed": None if speed is None else asdict(speed),
-        "seconds": None if speed is None else _seconds(run, sizes, dataset),
+        "seconds": None if speed is None else _seconds(run, sizes, dataset, speed.slowness),
     }
 
 
@@ -64,10 +64,13 @@ def _stage(stage: Planned, work: Any, sizes: Sizes, speed: Speed | None) -> dict
     return row
 
 
-def _seconds(run: list[dict[str, Any]], sizes: Sizes, dataset: Dataset | None) -> dict[str, Any]:
+def _seconds(
+    run: list[dict[str, Any]], sizes: Sizes, dataset: Dataset | None, slowness: float
+) -> dict[str, Any]:
     versions = sum(row["stage"] in MAKES_A_VERSION for row in run)
     pictures = sizes.train + sizes.test if dataset is None else 0
-    rest = speeds.always(versions, pictures) if run else speeds.always(0, 0)[:1]
+    rest = speeds.always(versions, pictures, slowness)
+    rest = rest if run else rest[:1]  # the driver alone
     parts = [
         {"what": f"stage {row['stage']}", "seconds": row["seconds"], "how": "computed"}
         for row in run

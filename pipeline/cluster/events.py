@@ -72,7 +72,7 @@ class Journal:
         with self._lock:
             if self._first is None or self._first[0] != stage or done < self._first[2]:
                 self._first = stage, now, done
-                self._logged = 0.0
+                self._logged = self._written = 0.0  # the first is told at once
             _, began, before = self._first
             # A stage that goes on from a checkpoint has not done in this time what it begins with.
             eta = (now - began) * (total - done) / (done - before) if done > before else None

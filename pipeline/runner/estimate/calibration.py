@@ -5,6 +5,8 @@ and slower; one is measured, and taken times the workers that this machine has c
 """
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -13,7 +15,7 @@ import torch
 from dsnet import DSNet
 from dsnet.training import make_teacher, not_finite, update_teacher
 from pipeline.config import Config
-from pipeline.runner.estimate.speed import Speed
+from pipeline.runner.estimate.speed import IMPORTS_S, Speed
 from pipeline.runner.estimate.work import every_width, of_bootstrap
 from pipeline.stages.supernet import make_step
 from pipeline.training.evaluation import evaluate
@@ -36,6 +38,7 @@ def calibrated(config: Config, model: DSNet) -> Speed:
     finally:
         torch.set_num_threads(before)
     at_once = min(config.cluster.workers, _room(config, gpu))
+    slowness = _imports(at_once) / IMPORTS_S
     where = torch.cuda.get_device_name() if gpu else f"{threads} thread(s) of this machine's CPU"
     return Speed(
         at_once * train * of_bootstrap(config, model),
@@ -43,6 +46,7 @@ def calibrated(config: Config, model: DSNet) -> Speed:
         f"measured here: {train:,.1f} images/s in stage I, {forward:,.1f} at every width, for one "
         f"worker on {where}; taken {at_once} times",
         True,
+        slowness,
     )
 
 
@@ -52,6 +56,16 @@ def _room(config: Config, gpu: bool) -> int:
         return max(1, int(torch.cuda.device_count() / config.cluster.gpus_per_worker))
     cores = len(os.sched_getaffinity(0))
     return max(1, cores // config.cluster.threads)
+
+
+def _imports(at_once: int) -> float:
+    """Seconds that so many interpreters take to import all that a worker does, all at once."""
+    began = time.perf_counter()
+    words = [sys.executable, "-c", "import pipeline.stages.supernet, pipeline.training.worker"]
+    started = [subprocess.Popen(words) for _ in range(at_once)]
+    if any([process.wait() for process in started]):
+        raise RuntimeError("a worker's modules do not import here")
+    return time.perf_counter() - began
 
 
 def _stage_one(config: Config, model: DSNet, device: torch.device) -> Callable[[], object]:

@@ -14,6 +14,8 @@ RAW_SIDE = 64
 """Pixels up to which a beton keeps them raw."""
 PAGE = 2**23
 """Bytes that FFCV writes at once."""
+ENTRY = 24
+"""Bytes of where a picture lies."""
 _MANY_PAGES = 20
 
 
@@ -63,16 +65,17 @@ def sizes_of(
         stated = "counted, in " + ("the betons" if dataset else "the source")
     each = picture_bytes(config)
     if dataset is None:
-        return Sizes(train, test, classes, each, _pages(train * each) + _pages(test * each), stated)
+        both = _beton(train, each) + _beton(test, each)
+        return Sizes(train, test, classes, each, both, stated)
     total = dataset.train.size + dataset.test.size
     # A small beton is mostly the rest of its last page.
     each = total / (train + test) if total > _MANY_PAGES * PAGE else each
     return Sizes(train, test, classes, each, total, stated)
 
 
-def _pages(size: float) -> int:
-    """Bytes of a beton with so many of pictures: whole pages, and one of what describes them."""
-    return (1 + math.ceil(size / PAGE)) * PAGE
+def _beton(pictures: int, each: float) -> int:
+    """Bytes of one: pages of pictures, one of their records, and a line for each where it lies."""
+    return (1 + math.ceil(pictures * each / PAGE)) * PAGE + pictures * ENTRY
 
 
 def picture_bytes(config: Config) -> float:

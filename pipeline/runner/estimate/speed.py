@@ -4,7 +4,7 @@ The constants were measured on two cores (a cloud machine of 2026, Python 3.11, 
 runs of jobs/configs/digits.yaml; they are of the driver and Ray, and no network makes them longer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.runner.estimate.work import FORWARD, GATE, TRAIN, Work
 
@@ -16,6 +16,8 @@ FIRST_BATCH_S = 6.0
 """FFCV compiles a loader at its first epoch, in every worker."""
 VERSION_S = 1.5
 """A registered version: its files, MLflow's, the directory that is kept; with a gate, the ONNX."""
+IMPORTS_S = 8.0
+"""What two workers' interpreters took there to import all that a worker does, both at once."""
 LEAVE_S = 4.0
 """The workers' and the cluster's end."""
 PICTURES_PER_SECOND = 1500.0
@@ -33,6 +35,8 @@ class Speed:
     how: str
     """Where the figures are from, for people."""
     measured: bool
+    slowness: float = 1.0
+    """How much longer this machine takes for imports than the one the constants are of."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,12 @@ def seconds(work: Work, speed: Speed) -> float:
     return work.madds / rates[work.kind] + work.evaluated_madds / speed.forward
 
 
-def always(versions: int, pictures: int) -> list[Spent]:
+def always(versions: int, pictures: int, slowness: float) -> list[Spent]:
     """What a chain spends beside its stages' work. pictures: that are still to be ingested."""
     constant = "constant, measured with digits on two cores"
-    return [
+    if slowness != 1:
+        constant += f", times {slowness:.2g} as imports take here"
+    parts = [
         Spent("start of the driver and its store", DRIVER_S, constant),
         Spent("ingest", pictures / PICTURES_PER_SECOND, constant),
         Spent("start of Ray and the workers", WORKERS_S, constant),
@@ -70,3 +76,4 @@ def always(versions: int, pictures: int) -> list[Spent]:
         Spent("registration", versions * VERSION_S, constant),
         Spent("end of the workers and Ray", LEAVE_S, constant),
     ]
+    return [replace(part, seconds=part.seconds * slowness) for part in parts]
