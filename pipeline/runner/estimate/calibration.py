@@ -63,7 +63,7 @@ def _imports(at_once: int) -> float:
     began = time.perf_counter()
     words = [sys.executable, "-c", "import pipeline.stages.supernet, pipeline.training.worker"]
     started = [subprocess.Popen(words) for _ in range(at_once)]
-    if any([process.wait() for process in started]):
+    if sum(process.wait() != 0 for process in started):
         raise RuntimeError("a worker's modules do not import here")
     return time.perf_counter() - began
 
