@@ -136,7 +136,7 @@ def _lines(write: Callable[[str], object], events: bool) -> Callable[[str], None
                 held = piece
                 break
             if event is events:
-                kept.append(piece.removeprefix(PREFIX))
+                kept.append(piece.removeprefix(PREFIX) if event else piece)
             within = not whole
         if kept:
             write("".join(kept))

@@ -71,17 +71,17 @@ def _refuse_without_store(file: Path | None, config: Config) -> None:
 
 
 def _found(config: Config, dataset: Dataset) -> list[Planned]:
-    from pipeline import chain  # with them comes MLflow
-    from pipeline.runner.plan import plan, worked_on
+    from pipeline.runner.plan import plan, worked_on  # with it comes MLflow
     from pipeline.runner.starting_point import Start, identified
     from pipeline.runner.supernet import given_supernet
+    from pipeline.stages import calibrate, supernet
 
     given = given_supernet(config)
     start = None
     if given is None and (named := config.supernet.from_) is not None:
         start = Start(Path(named), identified(named))
     network = given_network(config)
-    specs = [stage.spec for stage in chain.SUPERNET]
+    specs = [supernet.SPEC, calibrate.SPEC]
     steps = plan(config, dataset, specs, given, start, network=network)
     return [
         Planned(step.stage, step.runs, step.why if step.runs else str(step))
