@@ -1,7 +1,8 @@
 """How fast a chain's stages are: as stated, or measured on this machine; and what is always spent.
 
-The constants were measured on two cores (a cloud machine of 2026, Python 3.11, Ray 2.60) in fresh
-runs of jobs/configs/digits.yaml; they are of the driver and Ray, and no network makes them longer.
+The constants are round figures after one fresh run of jobs/configs/digits.yaml on two cores that
+others used too (Python 3.11, Ray 2.60; driver 11 s, workers 26 s, end 6 s): they are less than it
+took, by what the others may have cost. They are of the driver and Ray, not of the network.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ FIRST_BATCH_S = 6.0
 VERSION_S = 1.5
 """A registered version: its files, MLflow's, the directory that is kept; with a gate, the ONNX."""
 IMPORTS_S = 8.0
-"""What two workers' interpreters took there to import all that a worker does, both at once."""
+"""What two interpreters are taken to need to import all that a worker does, both at once: assumed
+from 6 s for one alone, and what slowness is relative to."""
 LEAVE_S = 4.0
 """The workers' and the cluster's end."""
 PICTURES_PER_SECOND = 1500.0
@@ -65,7 +67,7 @@ def seconds(work: Work, speed: Speed) -> float:
 
 def always(versions: int, pictures: int, slowness: float) -> list[Spent]:
     """What a chain spends beside its stages' work. pictures: that are still to be ingested."""
-    constant = "constant, measured with digits on two cores"
+    constant = "constant, a round figure from digits on two cores"
     if slowness != 1:
         constant += f", times {slowness:.2g} as imports take here"
     parts = [
