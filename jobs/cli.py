@@ -27,7 +27,9 @@ COMMANDS = {
     "run": "Run the whole chain of a configuration, from pictures to a registered model.",
     "sweep": "Train a gate for each of several targets: what does each budget buy?",
     "report": "Write the report of a sweep or a version as one HTML page.",
+    "plan": "What a run would do, reuse, need and take, without running it.",
     "submit": "Run a chain on a Ray cluster, as a Ray job.",
+    "jobs": "What runs on a cluster or this machine: list, status, logs, stop, report.",
     "ingest": "Write pictures to a .beton file, the format that training reads.",
     "inspect": "Show what .beton files hold: classes, pictures, what was left out.",
     "evaluate": "Measure a model on other data: every width, routed, by class.",
@@ -123,8 +125,8 @@ def _spare_the_collector() -> None:
 
 
 def _leave_the_rest() -> None:
-    # What onnx is bound to Python by complains of every object that is left.
-    if "onnx" not in sys.modules:
+    # What binds these to Python complains of every object that is left.
+    if not {"onnx", "triton"} & sys.modules.keys():
         gc.freeze()
 
 

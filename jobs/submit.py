@@ -27,6 +27,7 @@ import requests
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from dsnet.errors import InputError
+from pipeline.cluster import events
 from pipeline.cluster.ray_private import packaging_logger
 from pipeline.config import Config
 from pipeline.store.code_version import code_version
@@ -60,18 +61,21 @@ def connect(address: str) -> JobSubmissionClient:
             f"found {address!r}"
         )
     address = address.rstrip("/")
-    headers = _headers()
-    version = _version(address, headers)
+    given = headers()
+    version = _version(address, given)
     if version != ray.__version__:
         logger.warning("the cluster runs Ray %s, this is Ray %s", version, ray.__version__)
     # Ray lets these two win over the address that it is given.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
-    return JobSubmissionClient(address, headers=headers)
+    return JobSubmissionClient(address, headers=given)
 
 
-def _headers() -> dict[str, str]:
-    """Ray's client finds the token by itself only where RAY_AUTH_MODE=token is set as well."""
+def headers() -> dict[str, str]:
+    """What a request to the dashboard has of a token, where one is found here.
+
+    Ray's client finds it by itself only where RAY_AUTH_MODE=token is set as well.
+    """
     token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if not token:
         named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -116,7 +120,11 @@ def submit(client: JobSubmissionClient, words: Sequence[str], config: Config) ->
         start = partial(
             client.submit_job,
             entrypoint=entrypoint(words),
-            runtime_env={"working_dir": folder, "env_vars": environment()},
+            runtime_env={
+                "working_dir": folder,
+                # So that `dsnet jobs status` can be told how far it is, by its log.
+                "env_vars": {**environment(), events.VARIABLE: "1"},
+            },
             metadata={"name": config.name, "command": shlex.join(words), "code": code_version()},
         )
         deadline = time.monotonic() + AGENT_SECONDS

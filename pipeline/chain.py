@@ -17,7 +17,7 @@ from pipeline.runner.force import NOTHING, Force, Forced
 from pipeline.runner.gate import gate
 from pipeline.runner.job import Job, local
 from pipeline.runner.log_data import log_data
-from pipeline.runner.plan import announce_plan, anything_to_do, begin_forced, plan
+from pipeline.runner.plan import announce_plan, anything_to_do, begin_forced, plan, tell_plan
 from pipeline.runner.promotion import settle
 from pipeline.runner.starting_point import Start, starting_point
 from pipeline.runner.supernet import given_supernet
@@ -77,6 +77,7 @@ def run(
     specs = [stage.spec for stage in SUPERNET]
     steps, forced = begin_forced(config, plan(config, dataset, specs, given, start, force))
     announce_plan(steps)
+    tell_plan(steps)
     found = steps[-1].found
     with interruptible():
         if found is None or anything_to_do(steps):

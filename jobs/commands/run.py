@@ -13,7 +13,10 @@ from jobs.config_flags import (
     print_config_flag,
 )
 from jobs.output import print_json, print_table, program, working
+from pipeline.cluster.events import told
+from pipeline.config import home
 from pipeline.runner.force import STAGES, Force
+from pipeline.store.driver import this_driver
 
 if TYPE_CHECKING:
     from pipeline.chain import ChainResult
@@ -72,7 +75,8 @@ def command(
     with working():
         from pipeline import chain  # Ray and MLflow take seconds that a wrong flag need not wait
 
-        result = chain.run(config, force=force)
+        with told("run", config.name, this_driver(), home()):
+            result = chain.run(config, force=force)
     if as_json:
         print_json(_as_json(result))
     else:

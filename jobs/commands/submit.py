@@ -1,11 +1,11 @@
 """dsnet submit: a chain or a sweep as a job on a Ray cluster."""
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
+from jobs.commands.jobs import write_out
 from jobs.commands.run import force_flag
 from jobs.commands.sweep import parse_targets, targets_flag
 from jobs.config_flags import ConfigCommand, config_flags, configuration
@@ -103,33 +103,28 @@ def _submit(address: str, follow: bool, words: list[str], config: "Config") -> i
     """Submit `dsnet WORDS` with the configuration; the exit status of this command."""
     with working():
         from jobs import submit
+        from jobs.ray_jobs import for_people
 
         client = submit.connect(address)
         job = submit.submit(client, words, config)
-    # Ray's own command finds the token only in this mode, which a cluster without one ignores.
-    ray = f"RAY_AUTH_MODE=token {program('ray')} job {{}} --address {client.get_address()} {job}"
+    jobs = f"{program('dsnet')} jobs {{}} {job} --address {client.get_address()}"
     click.echo(
         f"submitted {job}\n"
-        f"  logs    {ray.format('logs --follow')}\n"
-        f"  status  {ray.format('status')}\n"
-        f"  stop    {ray.format('stop')}",
+        f"  status  {jobs.format('status')}\n"
+        f"  logs    {jobs.format('logs')} --follow\n"
+        f"  stop    {jobs.format('stop')}",
         err=True,
     )
     if not follow:
         click.echo(job)
         return 0
     try:
-        details = submit.follow(client, job, _write)
+        details = submit.follow(client, job, for_people(write_out))
     except KeyboardInterrupt:
-        click.echo(f"\n{job} goes on without you; {ray.format('stop')} stops it", err=True)
+        click.echo(f"\n{job} goes on without you; {jobs.format('stop')} stops it", err=True)
         return 130
     status = submit.exit_status(details)
     # Ray repeats the end of the logs in its message; they have just been printed.
     reason = f": {str(details.message).partition(', last available logs')[0]}" if status else ""
     click.echo(f"{job} {details.status}{reason}", err=True)
     return status
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

@@ -16,6 +16,9 @@ from jobs.config_flags import (
     print_config_flag,
 )
 from jobs.output import print_json, print_table, program, working
+from pipeline.cluster.events import told
+from pipeline.config import home
+from pipeline.store.driver import this_driver
 
 if TYPE_CHECKING:
     from dsnet.routing.target import Target
@@ -63,7 +66,8 @@ def command(config_file: str, targets: str, show: bool, as_json: bool, **flags: 
     with working():
         from pipeline.sweep.run import sweep
 
-        result = sweep(config, wanted, shlex.join(["dsnet", *sys.argv[1:]]))
+        with told("sweep", config.name, this_driver(), home()):
+            result = sweep(config, wanted, shlex.join(["dsnet", *sys.argv[1:]]))
     for row in result.results.rows:
         if row.error:
             click.echo(f"trial {row.label} failed: {row.error}", err=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from pipeline.cluster import events
 from pipeline.cluster.progress import Progress
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -38,7 +39,8 @@ def shown(name: str, unit: str = "steps") -> Iterator[Any]:
     thread = threading.Thread(target=_show, args=(board, name, unit, stop), daemon=True)
     thread.start()
     try:
-        yield board
+        with events.stage(name, None):
+            yield board
     finally:
         stop.set()
         thread.join()
@@ -54,6 +56,7 @@ def _show(board: Any, name: str, unit: str, stop: threading.Event) -> None:
             if progress is None:
                 progress = Progress(name, total=state["total"], unit=unit).__enter__()
             progress.update(state["done"], **state["fields"])
+            events.progress(name, state["done"], state["total"], state["fields"])
         if last:
             break
     if progress is not None:

@@ -9,6 +9,7 @@ from dsnet import Metadata
 from pipeline.config import Config, data_dir
 from pipeline.data.in_common import compared
 from pipeline.data.ingest import ingest as ingest_split
+from pipeline.data.ingest import written
 from pipeline.data.manifest import Manifest
 from pipeline.data.recipes import get_recipe
 from pipeline.data.sources.base import Source
@@ -29,6 +30,11 @@ class Dataset:
         """SHA-256 over both betons' digests, hexadecimal."""
         return hashlib.sha256(f"{self.train.digest} {self.test.digest}".encode()).hexdigest()
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Training pictures, test pictures, classes."""
+        return self.train.samples, self.test.samples, len(self.train.classes)
+
     def metadata(self, config: Config) -> Metadata:
         """How to prepare images like the training images, and what their labels mean."""
         red, green, blue = (max(value, SMALLEST_STD) for value in self.train.std)
@@ -48,17 +54,39 @@ def ingest(config: Config) -> Dataset:
     return Dataset(written, compared(written, _written(config, test)))
 
 
+def held(config: Config) -> Dataset | None:
+    """The betons that `ingest` would find there and leave as they are; None where it would write.
+
+    They are not looked into. Raises InputError for a source that is not as expected.
+    """
+    sources = train_and_test(config.data)
+    train, test = (
+        written(source, _beton(config, source), max_resolution=config.data.max_resolution)
+        for source in sources
+    )
+    return Dataset(train, test) if train and test else None
+
+
+def counted(config: Config) -> tuple[int, int, int]:
+    """Training pictures, test pictures and classes of the source; errors as `ingest`."""
+    train, test = train_and_test(config.data)
+    return len(train), len(test), len(train.classes)
+
+
 def ingest_test(config: Config) -> Manifest:
     """The test images alone, written if they are not there yet; errors as `ingest`."""
     return _written(config, evaluated_on(config.data))
 
 
-def _written(config: Config, source: Source) -> Manifest:
+def _beton(config: Config, source: Source) -> Path:
     stem = re.sub(r"[*?\[\]]", "_", Path(config.data.source).stem)  # of a pattern
-    name = f"{stem}-{source.split}.beton"
+    return data_dir(config) / f"{stem}-{source.split}.beton"
+
+
+def _written(config: Config, source: Source) -> Manifest:
     return ingest_split(
         source,
-        data_dir(config) / name,
+        _beton(config, source),
         max_resolution=config.data.max_resolution,
         max_bad=config.data.max_bad,
     )

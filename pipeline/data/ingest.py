@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 LIBRARIES = ("ffcv", "opencv-python", "pillow")
 WRITE_MODES = ("raw", "jpg", "smart")
+QUALITY, WRITE_MODE = 90, "smart"
 
 
 def ingest(
@@ -32,8 +33,8 @@ def ingest(
     dest: str | Path,
     *,
     max_resolution: int | None = None,
-    quality: int = 90,
-    write_mode: str = "smart",
+    quality: int = QUALITY,
+    write_mode: str = WRITE_MODE,
     max_bad: float = MAX_BAD,
     workers: int | None = None,
     tasks: bool = False,
@@ -61,9 +62,7 @@ def ingest(
             f"{dest}: expected the name of a file to write, found a folder; name a file in it, "
             f"such as {dest / source.split}.beton"
         )
-    fingerprint = hashlib.sha256(
-        json.dumps([FORMAT, source.fingerprint(), source.classes, options]).encode()
-    ).hexdigest()
+    fingerprint = _fingerprint(source, options)
     present = _present(dest, fingerprint)
     if present is not None:
         samples = present.samples + present.left_out  # asking the source would open it
@@ -112,6 +111,24 @@ def ingest(
             listed(bad.reasons, most=3),
         )
     return manifest
+
+
+def written(source: Source, dest: Path, *, max_resolution: int | None = None) -> Manifest | None:
+    """The manifest at `dest`, if `ingest` made it from that source by these options.
+
+    The others are the defaults. The beton itself is not looked into.
+    """
+    try:
+        manifest = read_manifest(dest)
+    except InputError:
+        return None
+    options = _options(max_resolution, QUALITY, WRITE_MODE)
+    return manifest if manifest.fingerprint == _fingerprint(source, options) else None
+
+
+def _fingerprint(source: Source, options: dict[str, Any]) -> str:
+    described = json.dumps([FORMAT, source.fingerprint(), source.classes, options])
+    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def _options(max_resolution: int | None, quality: int, write_mode: str) -> dict[str, Any]:

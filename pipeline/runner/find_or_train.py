@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import dsnet
+from pipeline.cluster import events
 from pipeline.report.curves import curves
 from pipeline.runner.job import Job, headline
 from pipeline.runner.register import register_model
@@ -70,6 +71,7 @@ def find_or_make(job: Job, stage: str, name: str, key: str, make: Callable[[], V
     Of several runs that want it at once, one makes it and the others find it.
     """
     if found := job.found(name, key):
+        events.tell("there", stage=stage, version=found.uri)
         return found
     with job.alone(f"{name}-{stage}", key):
         if found := job.found(name, key):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dsnet
 from dsnet import DSNet, InputError, create_model, restricted
+from pipeline.cluster import events
 from pipeline.config import Config, stage_dir, table_dir
 from pipeline.data.dataset import Dataset
 from pipeline.runner import force as forcing
@@ -62,11 +63,13 @@ def plan(
     given: Version | None = None,
     start: Start | None = None,
     force: Force = NOTHING,
+    network: DSNet | None = None,
 ) -> list[Step]:
     """Each stage of a chain, in order; a table where gates are made on one that is still to do.
 
     supernet: the stages of the supernet. given: one that the config names in place of them. start:
-    what the first of them starts from. Raises InputError for a stage to force that is none of them.
+    what the first of them starts from. network: that gates are made for, where `given` is not to be
+    fetched into the storage for it. Raises InputError for a stage to force that is none of them.
     """
     plan = _Plan(config, dataset)
     name, inputs = f"{config.name}-supernet", [start.identity] if start else []
@@ -75,7 +78,7 @@ def plan(
     for spec in supernet:
         inputs = [plan.add(spec, name, spec.name, inputs)]
     spec = gate.SPEC
-    if config.gate.method == "table" and fits_table(_network(config, given)):
+    if config.gate.method == "table" and fits_table(network or _network(config, given)):
         spec = table_gate.SPEC
         inputs.append(plan.add(table.SPEC, name, TABLE, inputs))
     key = plan.add(spec, config.name, GATE, inputs)
@@ -84,11 +87,28 @@ def plan(
 
 
 def announce_plan(steps: Sequence[Step]) -> None:
-    """One line for each stage; a table is the gate's, and told of where it is worked on."""
+    """One line for each stage of `worked_on`."""
+    for step in worked_on(steps):
+        logger.info("%s", step)
+
+
+def tell_plan(steps: Sequence[Step]) -> None:
+    """The same to whoever asks for the run's status."""
+    stages = [
+        {
+            "stage": step.stage,
+            "version": step.found.uri if step.found and not step.runs else None,
+            "why": step.why if step.runs else "",
+        }
+        for step in worked_on(steps)
+    ]
+    events.tell("plan", stages=stages)
+
+
+def worked_on(steps: Sequence[Step]) -> list[Step]:
+    """All but a table whose gate is there: it is built for its gate's sake alone."""
     gates = next(step for step in steps if step.stage == GATE)
-    for step in steps:
-        if step.stage != TABLE or gates.runs:
-            logger.info("%s", step)
+    return [step for step in steps if step.stage != TABLE or gates.runs]
 
 
 def anything_to_do(steps: Sequence[Step]) -> bool:

@@ -10,6 +10,7 @@ from dsnet import InputError
 from dsnet.inference.export import write_onnx
 from dsnet.io.files import write_sums
 from dsnet.routing.tuned import TunedGate
+from pipeline.cluster import events
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
 from pipeline.report.accuracy import accuracy_file
@@ -81,6 +82,7 @@ def register_model(
             if reached
             else None,
         )
+        events.tell("registered", stage=stage, version=version.uri, run_id=run.known_id)
         job.keep(version, directory)
         return version
 

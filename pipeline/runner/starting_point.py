@@ -58,6 +58,17 @@ def starting_point(config: Config, dataset: Dataset) -> Start | None:
     return start
 
 
+def identified(named: str) -> str:
+    """What a fingerprint has of a starting point; nothing of it is fetched or kept.
+
+    Raises InputError for what is not there or is damaged.
+    """
+    if named.startswith("models:/"):
+        return registry.resolve(named).tags["fingerprint"]
+    directory = Path(named).expanduser()
+    return _digest(dsnet.load(directory), directory)
+
+
 def _resolved(config: Config, named: str) -> Start:
     if named.startswith("models:/"):
         version = registry.resolve(named)

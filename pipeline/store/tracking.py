@@ -8,7 +8,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from mlflow.utils.mlflow_tags import (
 
 from dsnet.errors import InputError, OutageError
 from dsnet.routing.target import Target
+from pipeline.cluster import events
 from pipeline.config import Config, storage_dir
 from pipeline.store import driver
 from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
@@ -88,6 +89,11 @@ class Run:
         except Exception as error:
             logger.warning("MLflow gave no run for %s yet: %s", self.name, reason(error))
             return None
+
+    @property
+    def known_id(self) -> str | None:
+        """Its id where it has one by now; the store is not asked."""
+        return self._id
 
     def log(self, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Log nested metrics; what is not a finite number is left out, and so is a step again."""
@@ -167,6 +173,8 @@ def chain_run(config: Config, targets: Sequence[Target] = ()) -> Iterator[Run]:
     run = Run(uri(), name, lambda run: _made(run, tags), config.name)
     ask(run.uri, lambda: _end_dead(client()))
     ask(run.uri, run.opened)
+    place = ask(run.uri, lambda: experiment(client()))
+    events.tell("mlflow", run_id=run.opened(), experiment_id=place, uri=run.uri)
     with _ending(run):
         run.params(dict(_dotted(config.as_dict())))
         run.text(config.yaml(), _CONFIG)
@@ -226,13 +234,14 @@ def artifact_of(run: str, name: str, folder: Path) -> Path | None:
 
 @contextmanager
 def stage_run(
-    parent: Run | None, name: str, tags: Mapping[str, str] | None = None
+    parent: Run | None, name: str, tags: Mapping[str, str] | None = None, *, told: bool = True
 ) -> Iterator[Run]:
     """The run of one stage, nested in its chain's where there is one.
 
     With a tag `fingerprint` it is the one that a chain of the same name began and did not finish,
     if there is one: it goes on, and what it has is not logged twice. To be entered by one chain at
-    a time. Where the store is away, the run is made when it is back.
+    a time. Where the store is away, the run is made when it is back. told: whether it is one of
+    the stages that `dsnet jobs status` shows.
     """
     tags = dict(tags or {}, stage=name)
     if parent is not None and parent.chain is not None:
@@ -247,7 +256,8 @@ def stage_run(
     with _ending(run):
         if run.id is None:
             logger.warning("%s goes on, and what it logs waits for MLflow", name)
-        yield run
+        with events.stage(name, run.id) if told else nullcontext():
+            yield run
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
 def log_trials(run: Run, trials: Sequence[Trial]) -> None:
     """Every trial as an MLflow run nested in the sweep's, with what it reached before it ended."""
     for trial in trials:
-        with tracking.stage_run(run, f"trial {trial.target}") as nested:
+        with tracking.stage_run(run, f"trial {trial.target}", told=False) as nested:
             nested.params({"target": trial.target, **trial.point})
             nested.log(dict(trial.reached))
             if trial.gate is not None:

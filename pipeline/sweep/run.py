@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dsnet.routing.target import Target
 from pipeline import chain
+from pipeline.cluster import events
 from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import ingest
@@ -87,6 +88,7 @@ def sweep(
         run.log(_metrics(results))
         run.artifact(parquet)
         run.artifact(page)
+        events.tell("report", run_id=run.known_id, artifact=page.name, page=str(page))
         return SweepResult(results, parquet, page, versions)
 
 

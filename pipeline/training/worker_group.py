@@ -30,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import DivergenceError
 from dsnet.io.files import root_cause
-from pipeline.cluster import ray_cluster, ray_private, watch
+from pipeline.cluster import events, ray_cluster, ray_private, watch
 from pipeline.cluster.progress import Progress, clock
 from pipeline.cluster.shared_folders import check_shared
 from pipeline.config import Cluster, Config, data_dir, stage_dir, storage_dir
@@ -316,7 +316,9 @@ class _Listener:
         for metrics in news.reports:
             self._run.log(metrics, int(metrics.get("step", metrics.get("epoch", self.heard))))
             self.heard += 1
+            events.tell("epoch", stage=self._stage, run_id=self._run.known_id, **_short(metrics))
         for line in news.said:
+            events.tell("said", stage=self._stage, line=line)
             logger.info("%s: %s", self._stage, line)
         if news.progress is None:
             return
@@ -327,12 +329,18 @@ class _Listener:
                 Progress(self._stage, total=total, unit="steps")
             )
         self._progress.update(done, **figures)
+        events.progress(self._stage, done, total, figures)
         now = time.monotonic()
         if news.ended or now - self._point >= _SECONDS_BETWEEN_POINTS:
             self._point = now
             self._run.log({"running": figures}, measured)
             usage = {f"node_{node}": in_use for node, in_use in news.usage.items()}
             self._run.log({"system": usage}, done)
+
+
+def _short(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A report without the counts of an evaluation, whose figures are beside them."""
+    return {name: value for name, value in metrics.items() if name != "evaluation"}
 
 
 def _result(stage: str, run: Path, seconds: float) -> StageResult:

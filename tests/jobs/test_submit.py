@@ -4,6 +4,7 @@ The cluster is started once, as `ray start --head` starts it.
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -16,13 +17,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from ray.job_submission import JobSubmissionClient
 
 from dsnet.errors import InputError
 from jobs import cli, submit
+from pipeline.cluster import run_state
 from pipeline.config import Config, config_from_dict, load_config
 
 RAY = Path(sys.executable).with_name("ray")
@@ -385,8 +388,112 @@ def test_an_interrupt_leaves_the_job_running_and_says_so(
     last = capsys.readouterr().err.splitlines()[-1]
     client = submit.connect(cluster.url)
     (job,) = [j for j in client.list_jobs() if j.submission_id and j.submission_id in last]
-    assert "job stop" in last
+    assert "jobs stop" in last
     assert not job.status.is_terminal()
     assert job.metadata is not None
     assert job.metadata["name"] == "dsnet"
     client.stop_job(job.submission_id)
+
+
+# ------------------------------------------------------------------------------- seen and stopped
+
+
+def run_jobs(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What `dsnet jobs WORDS` prints."""
+    capsys.readouterr()
+    assert cli.run(["jobs", *words]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_job_is_seen_from_elsewhere_stopped_within_a_stage_and_goes_on(
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    monkeypatch.setenv("DSNET_HOME", str(tmp_path / "home"))
+    config = tmp_path / "config.yaml"
+    # So many epochs that the training has not ended by itself when it is stopped.
+    config.write_text(
+        "name: seen\nsupernet: {epochs: 5000, warmup_epochs: 0, batch_size: 64, "
+        "checkpoint_steps: 5}\ncluster: {workers: 1}\n"
+    )
+    address = ("--address", cluster.url)
+
+    def submitted() -> str:
+        assert cli.run(["submit", "run", "--config", str(config), *address]) == 0
+        return capsys.readouterr().out.strip()
+
+    def at_work(job: str, beyond: float) -> dict[str, Any]:
+        """Its status, as soon as the supernet has done more than so many steps."""
+        deadline = time.monotonic() + 120
+        while True:
+            state = json.loads(run_jobs(capsys, "status", job, *address, "--json"))
+            stages = {stage["stage"]: stage for stage in state["stages"]}
+            if (stages.get("supernet", {}).get("done") or 0) > beyond:
+                return {**state, "stages": stages}
+            assert state["ray"] in ("PENDING", "RUNNING"), run_jobs(capsys, "logs", job, *address)
+            assert time.monotonic() < deadline, state
+            time.sleep(0.5)
+
+    first = submitted()
+    state = at_work(first, beyond=10)
+    assert (state["job"], state["name"], state["command"]) == (first, "seen", "run")
+    assert state["state"] == "running"
+    assert state["stages"]["gate"]["state"] == "waiting"
+    supernet = state["stages"]["supernet"]
+    assert supernet["state"] == "running"
+    assert 0 < supernet["done"] < supernet["total"]
+    assert supernet["run_id"]
+    assert supernet["run_id"] != state["mlflow"]["run_id"]
+
+    # The same run, in another process, by the file that its driver keeps on this machine.
+    here = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "jobs", "status", "latest", "--json"],
+        env={**os.environ, "DSNET_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(here.stdout)["mlflow"] == state["mlflow"]
+
+    assert len(workers_of(cluster, 0.0)) >= 2
+    assert "goes on from its newest checkpoint" in run_jobs(capsys, "stop", "latest", *address)
+    stopped = json.loads(run_jobs(capsys, "status", first, *address, "--json"))
+    assert (stopped["ray"], stopped["state"]) == ("STOPPED", "stopped")
+    assert stopped["stages"][0]["state"] == "stopped"
+    assert workers_of(cluster) == []
+
+    second = submitted()
+    again = at_work(second, beyond=supernet["done"])
+    assert "goes on from" in again["stages"]["supernet"]["said"]
+    assert again["stages"]["supernet"]["run_id"] == supernet["run_id"]
+    listed = json.loads(run_jobs(capsys, "list", *address, "--json"))
+    assert [row["job"] for row in listed[:2]] == [second, first]
+    assert [row["state"] for row in listed[:2]] == ["RUNNING", "STOPPED"]
+    events = run_jobs(capsys, "logs", second, *address, "--events").splitlines()
+    assert {json.loads(line)["event"] for line in events} >= {"run", "plan", "stage", "progress"}
+    assert run_state.PREFIX not in run_jobs(capsys, "logs", second, *address)
+    run_jobs(capsys, "stop", second, *address)
+
+    assert cli.run(["jobs", "status", f"{first}x", *address]) == 2
+    assert f"the nearest is {first} (seen, STOPPED)" in capsys.readouterr().err
+    # What another tool has submitted is none of ours.
+    assert all(row["name"] for row in listed)
+
+
+def workers_of(cluster: Cluster, seconds: float = 20.0) -> list[str]:
+    """The processes of this cluster that train, or drive one, once they have had time to end."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                name = " ".join(process.cmdline())
+                ours = process.environ().get("RAY_AUTH_TOKEN") == cluster.token
+                if ours and ("RayTrainWorker" in name or "jobs.cli" in name):
+                    found.append(name)
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)

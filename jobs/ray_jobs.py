@@ -1,0 +1,153 @@
+"""The dsnet jobs of a cluster, through its dashboard alone: which there are, and what each does."""
+
+import difflib
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from dsnet.errors import InputError
+from pipeline.cluster.run_state import (
+    DONE,
+    FAILED,
+    PREFIX,
+    STOPPED,
+    interrupted,
+    state_of,
+)
+
+LATEST = "latest"
+STOP_SECONDS = 60.0
+_OURS = frozenset(("name", "command", "code"))  # what `dsnet submit` gives a job's metadata
+_ENDED = {"SUCCEEDED": DONE, "FAILED": FAILED, "STOPPED": STOPPED}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A job, as a list has it."""
+
+    job: str
+    name: str
+    command: str
+    state: str
+    """Ray's: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    started: float | None
+    """Seconds since 1970."""
+    took: float | None
+    """Seconds, up to now where it has not ended."""
+
+    @classmethod
+    def of(cls, details: JobDetails) -> "Listed":
+        metadata = details.metadata or {}
+        started = _seconds(details.start_time)
+        ended = _seconds(details.end_time) or time.time()
+        return cls(
+            str(details.submission_id),
+            metadata.get("name", ""),
+            metadata.get("command", ""),
+            str(details.status.value),
+            started,
+            None if started is None else max(0.0, ended - started),
+        )
+
+
+def jobs_of(client: JobSubmissionClient) -> list[Listed]:
+    """Every job that dsnet submitted, the newest first."""
+    ours = (job for job in client.list_jobs() if job.submission_id and _is_ours(job))
+    return sorted(map(Listed.of, ours), key=lambda job: -(job.started or 0.0))
+
+
+def find(client: JobSubmissionClient, job: str) -> Listed:
+    """The job of that id, or the `latest`. Raises InputError, with the nearest, for no such one."""
+    known = jobs_of(client)
+    where = client.get_address()
+    if not known:
+        raise InputError(f"JOB {job}: expected a job of {where}, found none there: dsnet submit")
+    if job == LATEST:
+        return known[0]
+    ids = [each.job for each in known]
+    if job in ids:
+        return known[ids.index(job)]
+    nearest = known[ids.index(difflib.get_close_matches(job, ids, n=1, cutoff=0)[0])]
+    raise InputError(
+        f"JOB {job}: expected a dsnet job of {where}, found none of that id; the nearest is "
+        f"{nearest.job} ({nearest.name}, {nearest.state}), and dsnet jobs list has all"
+    )
+
+
+def status(client: JobSubmissionClient, job: Listed) -> dict[str, Any]:
+    """The state that a job's events tell, with what the cluster knows of its end."""
+    state = state_of(client.get_job_logs(job.job).splitlines())
+    details = client.get_job_info(job.job)
+    if details.status.is_terminal():
+        reason = str(details.message or "").partition(", last available logs")[0]
+        state = interrupted(state, _ENDED.get(details.status.value, FAILED), reason)
+    # Before its driver has told anything, and after: Ray's word for it.
+    known = {"name": job.name, "command": job.command, "started": job.started}
+    return {"job": job.job, "ray": details.status.value, **state} | {
+        key: value for key, value in known.items() if not state[key]
+    }
+
+
+def stop(client: JobSubmissionClient, job: Listed) -> str:
+    """Stop a job and wait until it is; the state that it ended in, also if it had before.
+
+    Raises InputError if it has not ended after a minute.
+    """
+    client.stop_job(job.job)
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        found = client.get_job_status(job.job)
+        if found.is_terminal():
+            return str(found.value)
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"JOB {job.job}: expected it to end within {STOP_SECONDS:.0f} s of being stopped, "
+                f"found it {found.value}; dsnet jobs status tells when it is"
+            )
+        time.sleep(0.2)
+
+
+def for_people(write: Callable[[str], object]) -> Callable[[str], None]:
+    """`write`, given a log in pieces of any length, without the lines that are events."""
+    return _lines(write, events=False)
+
+
+def events_alone(write: Callable[[str], object]) -> Callable[[str], None]:
+    """The events of a log that comes in pieces, each a line of JSON."""
+    return _lines(write, events=True)
+
+
+def _lines(write: Callable[[str], object], events: bool) -> Callable[[str], None]:
+    held = ""  # the beginning of a line that may be an event
+    within = False  # whether what comes next goes on a line of people's
+
+    def take(text: str) -> None:
+        nonlocal held, within
+        kept = []
+        text, held = held + text, ""
+        for piece in re.findall("[^\n]*\n|[^\n]+", text):
+            whole = piece.endswith("\n")
+            event = not within and piece.startswith(PREFIX)
+            if not whole and not within and (event or PREFIX.startswith(piece)):
+                held = piece
+                break
+            if event is events:
+                kept.append(piece.removeprefix(PREFIX) if event else piece)
+            within = not whole
+        if kept:
+            write("".join(kept))
+
+    return take
+
+
+def _is_ours(details: JobDetails) -> bool:
+    metadata: Mapping[str, str] = details.metadata or {}
+    return metadata.keys() >= _OURS
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if not milliseconds else milliseconds / 1000

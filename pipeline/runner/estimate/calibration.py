@@ -1,0 +1,127 @@
+"""A short calibration: real steps of stage I and of evaluation, on random pixels, in this process.
+
+No data, no Ray, no file. As many copies run at once as workers share this machine would be truer
+and slower; one is measured, and taken times the workers that this machine has cores for.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from dsnet import DSNet
+from dsnet.training import make_teacher, not_finite, update_teacher
+from pipeline.config import Config
+from pipeline.runner.estimate.speed import IMPORTS_S, Speed
+from pipeline.runner.estimate.work import every_width, of_bootstrap
+from pipeline.stages.supernet import make_step
+from pipeline.training.evaluation import evaluate
+from pipeline.training.optimization import make_optimizer, take_step
+
+SECONDS = 4.0
+"""That stage I, and then evaluation, are looked at."""
+
+
+def calibrated(config: Config, model: DSNet) -> Speed:
+    """The speed of this machine's workers at the configuration's resolution and batch size."""
+    gpu = config.cluster.gpus_per_worker > 0 and torch.cuda.is_available()
+    device = torch.device("cuda" if gpu else "cpu")
+    threads, before = config.cluster.threads, torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        train = config.supernet.batch_size / _per_call(_stage_one(config, model, device), device)
+        batch = config.evaluate.batch_size
+        forward = batch / _per_call(_evaluation(config, model, device), device)
+    finally:
+        torch.set_num_threads(before)
+    at_once = min(config.cluster.workers, _room(config, gpu))
+    slowness = _imports(at_once) / IMPORTS_S
+    where = torch.cuda.get_device_name() if gpu else f"{threads} thread(s) of this machine's CPU"
+    return Speed(
+        at_once * train * of_bootstrap(config, model),
+        at_once * forward * every_width(model),
+        f"measured here: {train:,.1f} images/s in stage I, {forward:,.1f} at every width, for one "
+        f"worker on {where}; taken {at_once} times",
+        True,
+        slowness,
+    )
+
+
+def _room(config: Config, gpu: bool) -> int:
+    """How many workers this machine runs at once."""
+    if gpu:
+        return max(1, int(torch.cuda.device_count() / config.cluster.gpus_per_worker))
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores // config.cluster.threads)
+
+
+def _imports(at_once: int) -> float:
+    """Seconds that so many interpreters take to import all that a worker does, all at once."""
+    began = time.perf_counter()
+    words = [sys.executable, "-c", "import pipeline.stages.supernet, pipeline.training.worker"]
+    started = [subprocess.Popen(words) for _ in range(at_once)]
+    if sum(process.wait() != 0 for process in started):
+        raise RuntimeError("a worker's modules do not import here")
+    return time.perf_counter() - began
+
+
+def _stage_one(config: Config, model: DSNet, device: torch.device) -> Callable[[], object]:
+    section = config.supernet
+    student = model.to(device).to(memory_format=torch.channels_last).train()
+    for parameter in student.slimming_parameters():
+        parameter.requires_grad_(False)
+    learning = [p for p in student.parameters() if p.requires_grad]
+    teacher = make_teacher(student)
+    optimizer = make_optimizer(learning, section, student.head)
+    bootstrap = make_step(section, student, teacher)
+    inputs, targets = _batch(config, model, section.batch_size, device)
+    widths = [
+        i * len(student.space) // (section.random_widths + 1)
+        for i in range(1, section.random_widths + 1)
+    ]
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=section.amp is True):
+            bootstrap(inputs, targets, widths)
+        skip = not_finite([p.grad for p in learning if p.grad is not None])
+        take_step(optimizer, skip)
+        update_teacher(teacher, student, section.ema, skip)
+
+    return step
+
+
+def _evaluation(config: Config, model: DSNet, device: torch.device) -> Callable[[], object]:
+    model.eval()
+    batch = _batch(config, model, config.evaluate.batch_size, device)
+    return lambda: evaluate(model, [batch], routed=False)
+
+
+def _batch(
+    config: Config, model: DSNet, size: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    side = config.data.resolution
+    pixels = torch.randn(size, 3, side, side, device=device)
+    classes = model.architecture.num_classes
+    labels = torch.arange(size, device=device) % (classes or 1)
+    return model.task.pair(pixels.to(memory_format=torch.channels_last), labels)
+
+
+def _per_call(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, after the first: the mean over some seconds, three calls at least."""
+    call()
+    _wait(device)
+    began, calls = time.perf_counter(), 0
+    while calls < 3 or time.perf_counter() - began < SECONDS:
+        call()
+        calls += 1
+    _wait(device)
+    return (time.perf_counter() - began) / calls
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
