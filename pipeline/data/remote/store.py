@@ -4,6 +4,7 @@ S3, Google Cloud Storage through Arrow; all else (http, hf, abfs, …) through f
 store's library raises comes out as one line, in bounded time, and without what may be secret.
 """
 
+import os
 import re
 import threading
 from abc import ABC, abstractmethod
@@ -191,6 +192,14 @@ class _Arrow(Store):
                 anonymous=uri.anonymous, retry_time_limit=limit, **options
             )
         else:
+            # Arrow reads this variable for URIs of its own alone.
+            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            if endpoint and "endpoint_override" not in options:
+                scheme, _, place = endpoint.rpartition("://")
+                options = {"endpoint_override": place, "scheme": scheme or "https"} | options
+            region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            if "endpoint_override" not in options and "region" not in options and not region:
+                options["region"] = fs.resolve_s3_region(uri.host)
             self._files = fs.S3FileSystem(
                 anonymous=uri.anonymous,
                 connect_timeout=10,
