@@ -69,7 +69,7 @@ def command(
     """
     from pipeline.config import Uri, is_uri, parse_uri
     from pipeline.data.ingest import ingest
-    from pipeline.data.remote.beton import ingest_to
+    from pipeline.data.ingest_to import ingest_to
     from pipeline.data.sources import open_source
 
     beton = parse_uri(dest) if is_uri(dest) else Path(dest)

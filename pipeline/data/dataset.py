@@ -16,9 +16,10 @@ from pipeline.config.schema import DIGITS
 from pipeline.data.in_common import compared
 from pipeline.data.ingest import ingest as ingest_split
 from pipeline.data.ingest import made_from, written
+from pipeline.data.ingest_to import ingest_to
 from pipeline.data.manifest import Manifest
 from pipeline.data.recipes import get_recipe
-from pipeline.data.remote.beton import ingest_to, published, staged
+from pipeline.data.remote.beton import published, staged
 from pipeline.data.sources.base import Source, other_classes
 from pipeline.data.sources.idx import FASHION_MNIST
 from pipeline.data.train_and_test import TEST_SPLITS, evaluated_on, train_and_test

@@ -1,8 +1,6 @@
 """A beton in a store: staged to this node's disk once, held to its digest, and put there whole."""
 
-import hashlib
 import logging
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,32 +75,6 @@ def staged(beton: RemoteBeton) -> Manifest:
         if not _is_whole(path, beton.digest):
             _stage(beton, path)
     return replace(read_manifest(path), origin=beton)
-
-
-def ingest_to(source: Any, uri: Uri, **options: Any) -> Manifest:
-    """`ingest` of a source to a beton in a store: made on this disk, put there, the manifest last.
-
-    One that is there and was made from the same is left. Options and errors: as `ingest`.
-    """
-    from pipeline.data.ingest import ingest, made_from
-
-    present = published(uri)
-    wanted = ("max_resolution", "quality", "write_mode")
-    chosen = {name: options[name] for name in wanted if name in options}
-    if present is not None and present.fingerprint == made_from(source, **chosen):
-        logger.info("%s already holds %s %s", uri, source.name, source.split)
-        return staged(RemoteBeton(uri, present.digest))
-    folder = hold(f"made-{hashlib.sha256(str(uri).encode()).hexdigest()[:40]}")
-    with filling(folder, str(uri)):
-        made = ingest(source, folder / uri.name, **options)
-        publish(made, uri)
-        # What was made here need not be brought here.
-        kept = hold(f"beton-{made.digest[:40]}") / uri.name
-        with filling(kept.parent, str(uri)):
-            manifest_path(kept).unlink(missing_ok=True)
-            os.replace(made.beton, kept)
-            os.replace(manifest_path(made.beton), manifest_path(kept))
-    return staged(RemoteBeton(uri, made.digest))
 
 
 def publish(manifest: Manifest, uri: Uri) -> None:
