@@ -25,7 +25,8 @@ def check_shared(storage: Path, betons: Path | None) -> None:
     """Raise InputError unless every node that takes work shares both folders with this process.
 
     storage: every node must find a file there that is written here, and may write one. betons:
-    every node must find those that lie here, as large as here; None: they are in a store. Looked at are the nodes that have
+    every node must find those that lie here, as large as here; None: they are in a store. Looked
+    at are the nodes that have
     CPUs, if there are several; those that an autoscaler adds later are not.
     """
     nodes = [each for each in ray.nodes() if each["Alive"] and each["Resources"].get("CPU")]
