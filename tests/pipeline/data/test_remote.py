@@ -16,6 +16,7 @@ import pytest
 from dsnet.errors import InputError, OutageError
 from pipeline.config import config_from_dict, parse_uri
 from pipeline.data import memory
+from pipeline.data.dataset import held
 from pipeline.data.dataset import ingest as ingest_chain
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
@@ -264,6 +265,8 @@ def test_a_chain_writes_its_betons_to_a_store_and_reads_them_without_the_source(
     written = sorted(path.name for path in (tmp_path / "betons").iterdir())
     names = [f"pictures-{split}.beton" for split in ("test", "train")]
     assert written == sorted([*names, *(f"{name}.json" for name in names)])
+    before = held(config_from_dict(values))
+    assert before is not None and before.digest == made.digest
     pictures.unlink()
     monkeypatch.setenv("DSNET_CACHE", str(tmp_path / "another node"))
     again = ingest_chain(config_from_dict(values))
