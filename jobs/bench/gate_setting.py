@@ -17,6 +17,7 @@ from pipeline import chain
 from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.data.random_bits import permutation
+from pipeline.data.remote.beton import Beton
 from pipeline.data.split import holdout
 from pipeline.routing_table.build import build
 from pipeline.routing_table.read import read_table
@@ -147,5 +148,5 @@ class _SomeImages(LocalWorker):
         super().__init__(config, directory)
         self.images, self.aside = images, aside
 
-    def train_and_holdout(self, beton: Path) -> tuple[np.ndarray, np.ndarray]:
+    def train_and_holdout(self, beton: Beton) -> tuple[np.ndarray, np.ndarray]:
         return self.images, self.aside

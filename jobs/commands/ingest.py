@@ -1,6 +1,7 @@
 """dsnet ingest: pictures into a beton."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,7 +53,8 @@ def command(
     (or with such folders in a folder for each split), a list of paths and labels (.csv or
     .parquet), Parquet files in the layout of Hugging Face image datasets, tar shards in
     WebDataset's, or a folder of MNIST's IDX files or of CIFAR as torchvision has it; of lists,
-    Parquet and tar a file, a folder or a pattern. See docs/data.md. Every picture is decoded and
+    Parquet and tar a file, a folder or a pattern. Both SOURCE and DEST may be a URI (s3://, gs://,
+    hf://, https://). See docs/data.md. Every picture is decoded and
     checked on the way; those that cannot be used are listed in the manifest beside DEST, up to
     --max-bad of all.
 
@@ -63,28 +65,34 @@ def command(
       dsnet ingest cifar10/train.parquet data/
       dsnet ingest 'shards/*-train-*.tar' data/
       dsnet ingest photos/train.csv data/
+      dsnet ingest 's3://bucket/train-*.parquet' s3://bucket/betons/
     """
+    from pipeline.config import Uri, is_uri, parse_uri
     from pipeline.data.ingest import ingest
+    from pipeline.data.ingest_to import ingest_to
     from pipeline.data.sources import open_source
 
-    beton = Path(dest)
-    if beton.suffix != ".beton":
+    beton = parse_uri(dest) if is_uri(dest) else Path(dest)
+    if not beton.name.endswith(".beton"):
         beton = beton / f"{split}.beton"
     with working():
         if tasks:
             from pipeline.cluster.ray_cluster import join_or_start
 
             join_or_start()
-        manifest = ingest(
-            open_source(source, split),
-            beton,
-            max_resolution=max_resolution,
-            quality=quality,
-            max_bad=max_bad,
-            tasks=tasks,
-        )
+        how: dict[str, Any] = {
+            "max_resolution": max_resolution,
+            "quality": quality,
+            "max_bad": max_bad,
+            "tasks": tasks,
+        }
+        pictures = open_source(source, split)
+        if isinstance(beton, Uri):
+            manifest = ingest_to(pictures, beton, **how)
+        else:
+            manifest = ingest(pictures, beton, **how)
     rows = [
-        ("file", manifest.beton),
+        ("file", manifest.place),
         ("pictures", f"{manifest.samples:,}"),
         ("left out", f"{manifest.left_out:,}"),
         ("classes", f"{len(manifest.classes):,}"),

@@ -21,11 +21,12 @@ logger = logging.getLogger(__name__)
 _ANSWERS_S = 60.0  # a process is started on the node, and imports nothing of ours
 
 
-def check_shared(storage: Path, betons: Path) -> None:
+def check_shared(storage: Path, betons: Path | None) -> None:
     """Raise InputError unless every node that takes work shares both folders with this process.
 
     storage: every node must find a file there that is written here, and may write one. betons:
-    every node must find those that lie here, as large as here. Looked at are the nodes that have
+    every node must find those that lie here, as large as here; None: they are in a store. Looked
+    at are the nodes that have
     CPUs, if there are several; those that an autoscaler adds later are not.
     """
     nodes = [each for each in ray.nodes() if each["Alive"] and each["Resources"].get("CPU")]
@@ -35,7 +36,7 @@ def check_shared(storage: Path, betons: Path) -> None:
     mark = storage / f".seen-by-all-{secrets.token_hex(8)}"
     mark.touch()
     try:
-        sizes = {str(path): path.stat().st_size for path in sorted(betons.glob("*.beton"))}
+        sizes = {str(path): path.stat().st_size for path in _betons(betons)}
         for node, wrong in _asked(nodes, str(mark), sizes):
             if wrong is not None:
                 field = "cluster.storage" if wrong == str(mark) else "data.dir"
@@ -88,3 +89,7 @@ def _asked(
                 "node %s did not say in %.0f s whether it shares the folders", address, _ANSWERS_S
             )
     return answers
+
+
+def _betons(folder: Path | None) -> list[Path]:
+    return [] if folder is None else sorted(folder.glob("*.beton"))

@@ -26,6 +26,7 @@ from pipeline.config.schema import (
     Sweep,
     Table,
 )
+from pipeline.config.uri import Uri, is_uri, parse_uri
 
 __all__ = [
     "Calibrate",
@@ -42,14 +43,17 @@ __all__ = [
     "Sweep",
     "Table",
     "Target",
+    "Uri",
     "config_from_dict",
     "data_dir",
     "fields",
     "home",
     "import_plugins",
+    "is_uri",
     "load_config",
     "lock_file",
     "parse_target",
+    "parse_uri",
     "stage_dir",
     "storage_dir",
     "table_dir",

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from pipeline.config.schema import Config
+from pipeline.config.uri import Uri, is_uri, parse_uri
 
 
 def home() -> Path:
@@ -11,8 +12,10 @@ def home() -> Path:
     return Path(os.environ.get("DSNET_HOME") or "~/.dsnet").expanduser().absolute()
 
 
-def data_dir(config: Config) -> Path:
-    """Folder of the .beton files, absolute."""
+def data_dir(config: Config) -> Path | Uri:
+    """Folder of the .beton files, absolute, or where it lies in a store."""
+    if config.data.dir is not None and is_uri(config.data.dir):
+        return parse_uri(config.data.dir)
     return _under(config.data.dir, "data")
 
 

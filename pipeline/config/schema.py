@@ -20,6 +20,7 @@ from dsnet.routing.target import Target, parse_target
 from pipeline.config import dialect
 from pipeline.config.recipe import OwnRecipe, RecipeField
 from pipeline.config.section import NotNegative, Positive, Rate, Section
+from pipeline.config.uri import checked
 
 NATIVE_RESOLUTION = {
     "digits": 8,
@@ -70,8 +71,8 @@ class Data(Section):
     """`digits` (scikit-learn's handwritten digits), `fashion-mnist` (Debian's package
     dataset-fashion-mnist), a folder with one folder per class, a list of paths and labels (CSV or
     Parquet), Parquet files as Hugging Face publishes them, tar shards in WebDataset's layout, or a
-    folder of IDX files or of CIFAR as torchvision has it; docs/data.md has the layouts. Any but the
-    digits asks for data.recipe and model.arch."""
+    folder of IDX files or of CIFAR as torchvision has it; or the URI of one (s3://, gs://, hf://);
+    docs/data.md has the layouts. Any but the digits asks for data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
     """Name of the split to train on."""
     test_split: Annotated[str, Field(min_length=1)] | None = None
@@ -81,7 +82,8 @@ class Data(Section):
     """Share of the training pictures, the same of every class, held out for evaluation where
     data.test_split is null and the source has none of those splits."""
     dir: str | None = None
-    """Folder for the .beton files; null: `data` in $DSNET_HOME."""
+    """Folder for the .beton files, where every node sees it, or its URI (s3://bucket/betons), from
+    which each node copies them to its own disk; null: `data` in $DSNET_HOME."""
     recipe: RecipeField = "digits"
     """What happens to a picture on its way in: augmentation in training, cropping in evaluation.
     light only flips, for few epochs; cifar is for small pictures, imagenet for photographs, and
@@ -104,6 +106,11 @@ class Data(Section):
     times and leaves some of the frequent ones out, others each time."""
     holdout: Annotated[float, Field(gt=0, le=0.5)] = 0.1
     """Share of the training images kept from training, for calibrating and checking the gate."""
+
+    @field_validator("source", "dir")
+    @classmethod
+    def _has_no_secrets(cls, value: str | None) -> str | None:
+        return value if value is None else checked(value)
 
     @field_validator("max_resolution")
     @classmethod

@@ -1,19 +1,30 @@
 """The data of a chain: its splits as beton files, and what a model must know of them."""
 
 import hashlib
+import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import iglob
 from pathlib import Path
+from typing import Any
 
 from dsnet import Metadata
-from pipeline.config import Config, data_dir
+from dsnet.errors import InputError
+from pipeline.config import Config, Uri, data_dir, is_uri, parse_uri
+from pipeline.config.schema import DIGITS
 from pipeline.data.in_common import compared
 from pipeline.data.ingest import ingest as ingest_split
-from pipeline.data.ingest import written
+from pipeline.data.ingest import made_from, written
+from pipeline.data.ingest_to import ingest_to
 from pipeline.data.manifest import Manifest
 from pipeline.data.recipes import get_recipe
-from pipeline.data.sources.base import Source
-from pipeline.data.train_and_test import evaluated_on, train_and_test
+from pipeline.data.remote.beton import published, staged
+from pipeline.data.sources.base import Source, other_classes
+from pipeline.data.sources.idx import FASHION_MNIST
+from pipeline.data.train_and_test import TEST_SPLITS, evaluated_on, train_and_test
+
+logger = logging.getLogger(__name__)
 
 SMALLEST_STD = 1e-3  # a channel that is the same everywhere must not be divided by zero
 
@@ -49,9 +60,14 @@ class Dataset:
 
 def ingest(config: Config) -> Dataset:
     """Write what is not there yet. Raises InputError for a source that is not as expected."""
+    ours = _published(config, [config.data.train_split])
+    theirs = _published(config, _tested(config)) if ours else None
+    if ours is not None and theirs is not None:
+        _refuse_other_classes(ours, theirs)
+        return Dataset(ours, compared(ours, theirs))
     train, test = train_and_test(config.data)  # refused before anything is written
-    written = _written(config, train)
-    return Dataset(written, compared(written, _written(config, test)))
+    ours = _written(config, train)
+    return Dataset(ours, compared(ours, _written(config, test)))
 
 
 def held(config: Config) -> Dataset | None:
@@ -59,12 +75,20 @@ def held(config: Config) -> Dataset | None:
 
     They are not looked into. Raises InputError for a source that is not as expected.
     """
-    sources = train_and_test(config.data)
-    train, test = (
-        written(source, _beton(config, source), max_resolution=config.data.max_resolution)
-        for source in sources
-    )
-    return Dataset(train, test) if train and test else None
+    ours = _listed(config, [config.data.train_split])
+    theirs = _listed(config, _tested(config)) if ours else None
+    if ours is None or theirs is None:
+        ours, theirs = (_held(config, source) for source in train_and_test(config.data))
+    return Dataset(ours, theirs) if ours and theirs else None
+
+
+def _held(config: Config, source: Source) -> Manifest | None:
+    dest, wanted = data_dir(config) / _name(config, source.split), config.data.max_resolution
+    if not isinstance(dest, Uri):
+        return written(source, dest, max_resolution=wanted)
+    there = published(dest)
+    made = made_from(source, wanted)
+    return there if there is not None and there.fingerprint == made else None
 
 
 def counted(config: Config) -> tuple[int, int, int]:
@@ -75,18 +99,68 @@ def counted(config: Config) -> tuple[int, int, int]:
 
 def ingest_test(config: Config) -> Manifest:
     """The test images alone, written if they are not there yet; errors as `ingest`."""
-    return _written(config, evaluated_on(config.data))
+    return _published(config, _tested(config)) or _written(config, evaluated_on(config.data))
 
 
-def _beton(config: Config, source: Source) -> Path:
-    stem = re.sub(r"[*?\[\]]", "_", Path(config.data.source).stem)  # of a pattern
-    return data_dir(config) / f"{stem}-{source.split}.beton"
+def _tested(config: Config) -> Sequence[str]:
+    return TEST_SPLITS if config.data.test_split is None else (config.data.test_split,)
+
+
+def _refuse_other_classes(train: Manifest, test: Manifest) -> None:
+    """Raise InputError where labels of the two splits mean different classes."""
+    if train.classes != test.classes:
+        differ = other_classes(train.classes, test.classes, train.split, test.split)
+        raise InputError(
+            f"{train.place} and {test.place}: expected the same classes, found {differ}"
+        )
 
 
 def _written(config: Config, source: Source) -> Manifest:
-    return ingest_split(
-        source,
-        _beton(config, source),
-        max_resolution=config.data.max_resolution,
-        max_bad=config.data.max_bad,
-    )
+    dest = data_dir(config) / _name(config, source.split)
+    how: dict[str, Any] = {
+        "max_resolution": config.data.max_resolution,
+        "max_bad": config.data.max_bad,
+    }
+    if isinstance(dest, Uri):
+        return ingest_to(source, dest, **how)
+    return ingest_split(source, dest, **how)
+
+
+def _published(config: Config, splits: Sequence[str]) -> Manifest | None:
+    """What `_listed` finds, staged to this node."""
+    listed = _listed(config, splits)
+    if listed is None or listed.origin is None:
+        return None
+    logger.info("%s is read as it is; %s is not looked at", listed.origin, config.data.source)
+    return staged(listed.origin)
+
+
+def _listed(config: Config, splits: Sequence[str]) -> Manifest | None:
+    """The first of these splits that is in the store of betons, for who does not see the source.
+
+    None where the source is on this machine, which the betons are then held to, or has no beton.
+    """
+    folder, source = data_dir(config), config.data.source
+    known = source in (DIGITS, FASHION_MNIST)
+    here = not is_uri(source) and (known or any(iglob(source, recursive=True)))
+    if not isinstance(folder, Uri) or here:
+        return None
+    for split in splits:
+        uri = folder / _name(config, split)
+        manifest = published(uri)
+        if manifest is not None:
+            wanted = config.data.max_resolution
+            if (found := manifest.options.get("max_resolution")) != wanted:
+                raise InputError(
+                    f"{uri}: expected a beton made with data.max_resolution {wanted}, found "
+                    f"{found}; set it to that, or make the beton anew in another data.dir"
+                )
+            return manifest
+    return None
+
+
+def _name(config: Config, split: str) -> str:
+    source = config.data.source
+    place = parse_uri(source) if is_uri(source) else Path(source)
+    stem = re.sub(r"[*?\[\]]", "_", Path(place.name).stem)  # of a pattern
+    return f"{stem}-{split}.beton"

@@ -10,12 +10,18 @@ FFCV 1.0.2, measured on two cores:
   from then on numba does not find the functions again that it has compiled for it.
 """
 
+import logging
+import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numba.typed
 import numpy as np
 import torch
+
+from pipeline.data.memory import fits, memory
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -71,7 +77,7 @@ OSCacheManager.compile_reader = _compile_reader
 
 
 class MappedFile(OSCacheManager):
-    """FFCV's memory-mapped file, without the tables that nobody reads.
+    """FFCV's memory-mapped file, without the tables that nobody reads, whatever its size.
 
     Mapped at once: what is opened and verified together stays so, should another take its name.
     """
@@ -83,6 +89,31 @@ class MappedFile(OSCacheManager):
         self.sizes = reader.alloc_table["size"][order]
         self.context = OSCacheContext(self)
         self.context.__enter__()
+        self._pictures = reader.alloc_table
+        self._fits = fits(len(self.context.mmap))
+        if not self._fits:
+            logger.info(
+                "%s: %.1f GB, more than half of the memory here (%.1f GB): what comes next is read "
+                "picture by picture, and the rest is left on disk",
+                reader.file_name,
+                len(self.context.mmap) / 1e9,
+                memory() / 1e9,
+            )
+            # Around a picture lie others, which a shuffled epoch has no use for now.
+            self.context.mmap.base.madvise(mmap.MADV_RANDOM)
+
+    def expect(self, samples: np.ndarray) -> None:
+        """Have the kernel read these samples' pictures ahead, where the file does not fit memory.
+
+        FFCV's own cache would hold every 8 MiB page from its first picture's batch to its last
+        one's: in a shuffled epoch, nearly the whole file, of which memory has no room.
+        """
+        if self._fits:
+            return
+        for picture in self._pictures[samples]:
+            start = int(picture["ptr"]) // mmap.PAGESIZE * mmap.PAGESIZE
+            length = int(picture["ptr"]) + int(picture["size"]) - start
+            self.context.mmap.base.madvise(mmap.MADV_WILLNEED, start, length)
 
 
 ffcv.loader.loader.OSCacheManager = MappedFile

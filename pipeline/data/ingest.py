@@ -62,7 +62,7 @@ def ingest(
             f"{dest}: expected the name of a file to write, found a folder; name a file in it, "
             f"such as {dest / source.split}.beton"
         )
-    fingerprint = _fingerprint(source, options)
+    fingerprint = made_from(source, max_resolution, quality, write_mode)
     present = _present(dest, fingerprint)
     if present is not None:
         samples = present.samples + present.left_out  # asking the source would open it
@@ -122,13 +122,19 @@ def written(source: Source, dest: Path, *, max_resolution: int | None = None) ->
         manifest = read_manifest(dest)
     except InputError:
         return None
-    options = _options(max_resolution, QUALITY, WRITE_MODE)
-    return manifest if manifest.fingerprint == _fingerprint(source, options) else None
+    return manifest if manifest.fingerprint == made_from(source, max_resolution) else None
 
 
-def _fingerprint(source: Source, options: dict[str, Any]) -> str:
-    described = json.dumps([FORMAT, source.fingerprint(), source.classes, options])
-    return hashlib.sha256(described.encode()).hexdigest()
+def made_from(
+    source: Source,
+    max_resolution: int | None = None,
+    quality: int = QUALITY,
+    write_mode: str = WRITE_MODE,
+) -> str:
+    """A digest of all that a beton is made from; raises InputError for an option that is wrong."""
+    options = _options(max_resolution, quality, write_mode)
+    made = [FORMAT, source.fingerprint(), source.classes, options]
+    return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
 
 def _options(max_resolution: int | None, quality: int, write_mode: str) -> dict[str, Any]:

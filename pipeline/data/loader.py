@@ -33,6 +33,7 @@ from pipeline.data.manifest import verify
 from pipeline.data.order import epoch_indices, repeats
 from pipeline.data.random_bits import random_key, repeated_keys
 from pipeline.data.recipes import Recipe, get_recipe
+from pipeline.data.remote.beton import Beton, at_hand
 
 BATCHES_AHEAD = 2
 _Part = tuple[np.ndarray, np.ndarray]  # sample numbers and keys of a batch
@@ -86,7 +87,7 @@ class Loader:
 
     def __init__(
         self,
-        beton: str | Path,
+        beton: Beton,
         *,
         batch_size: int,
         recipe: str | OwnRecipe | Recipe,
@@ -104,7 +105,7 @@ class Loader:
         resolution_of: Callable[[int], int] | None = None,
     ) -> None:
         """
-        beton: a file that `ingest` wrote.
+        beton: a file that `ingest` wrote, or one in a store, which is staged to this node first.
         batch_size: pictures per batch on this rank.
         recipe: name of a recipe, or one.
         resolution: height and width of the network's input, in pixels.
@@ -129,7 +130,8 @@ class Loader:
         ):
             if value < 1:
                 raise InputError(f"loader {name}: expected 1 or more, found {value}")
-        state = file_state(beton) if Path(beton).is_file() else None
+        beton = at_hand(beton)
+        state = file_state(beton) if beton.is_file() else None
         self.manifest = verify(beton)
         self.batch_size, self.resolution, self.seed = batch_size, resolution, seed
         self._resolution_of = resolution_of or (lambda epoch: resolution)
@@ -365,10 +367,13 @@ def _read_ahead(
         manager = loader._ffcv.memory_manager
         with manager.schedule_epoch([indices for indices, _ in batches]) as context:
             storage = (np.asarray(manager.context.mmap), manager.ptrs, manager.sizes)
+            manager.expect(batches[0][0])
             del context
-            for indices, keys in batches:
+            for number, (indices, keys) in enumerate(batches):
                 if stop.is_set():
                     return
+                for coming, _ in batches[number + 1 : number + 2]:
+                    manager.expect(coming)
                 into.put(loader._read(indices, keys, side, storage))
         into.put(None)
     except BaseException as error:  # whatever it is, the consumer must hear of it

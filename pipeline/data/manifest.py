@@ -1,9 +1,9 @@
 """What a beton holds: written last and beside it, so a beton without one is not whole."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from dsnet.errors.text import line, shown
 from dsnet.io.files import atomic_file
 from pipeline.data.digest import check_digest
 from pipeline.data.headers import LONGEST_SIDE, read_headers
+
+if TYPE_CHECKING:
+    from pipeline.data.remote.beton import Beton, RemoteBeton
 
 FORMAT = 1
 MOST_BYTES = 2**24  # a million class names
@@ -59,6 +62,13 @@ class Manifest:
     """Digest of the training beton that a test split was compared with, see `in_common`."""
     in_common: int = 0
     """Number of pictures that are in that one too."""
+    origin: "RemoteBeton | None" = None
+    """The beton in a store that `beton` is this node's copy of. Not stored either."""
+
+    @property
+    def place(self) -> "Beton":
+        """What any node finds the beton by: its path, or where to stage it from."""
+        return self.beton if self.origin is None else self.origin
 
     def labels(self) -> np.ndarray:
         """Every sample's label, int64 (samples,), read from the beton.
@@ -84,8 +94,8 @@ def manifest_path(beton: str | Path) -> Path:
 
 def write_manifest(manifest: Manifest) -> None:
     """Store a manifest beside its beton."""
-    content = {"format": FORMAT} | asdict(manifest)
-    del content["beton"]
+    content = {"format": FORMAT} | asdict(replace(manifest, origin=None))
+    del content["beton"], content["origin"]
     with atomic_file(manifest_path(manifest.beton)) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
@@ -109,23 +119,28 @@ def read_manifest(beton: str | Path) -> Manifest:
         raise InputError(
             f"{path}: expected a manifest of up to {MOST_BYTES:,} bytes, found {length:,}; {again}"
         )
-    try:
-        content = json.loads(path.read_text())
-        found = content.pop("format")
-        if found != FORMAT:
-            raise ValueError(f"format {shown(found)}")
-        manifest = Manifest(beton=beton, **_from_json(content))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{path}: expected a manifest of format {FORMAT}, found something else "
-            f"({line(error)}); {again}"
-        ) from error
+    manifest = parsed(path.read_bytes(), beton, path)
     size = beton.stat().st_size
     if size != manifest.size:
         raise InputError(
             f"{beton}: expected {manifest.size} bytes as its manifest says, found {size}; {again}"
         )
     return manifest
+
+
+def parsed(content: bytes, beton: Path, where: object) -> Manifest:
+    """The manifest of `beton` that was written as `content`; raises InputError, naming `where`."""
+    try:
+        values = json.loads(content)
+        found = values.pop("format")
+        if found != FORMAT:
+            raise ValueError(f"format {shown(found)}")
+        return Manifest(beton=beton, **_from_json(values))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{where}: expected a manifest of format {FORMAT}, found something else "
+            f"({line(error)}); run `dsnet ingest` again"
+        ) from error
 
 
 def verify(beton: str | Path) -> Manifest:
@@ -142,7 +157,7 @@ def verify(beton: str | Path) -> Manifest:
 
 def _from_json(content: dict[str, Any]) -> dict[str, Any]:
     """The stored fields with their types checked: a manifest is a file that others may edit."""
-    types = {field.name: field.type for field in fields(Manifest)} | {"beton": None}
+    types = {field.name: field.type for field in fields(Manifest)} | {"beton": None, "origin": None}
     for name, value in content.items():
         kind = types.get(name)
         if kind is str:

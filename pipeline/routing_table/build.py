@@ -10,13 +10,14 @@ from dsnet import DSNet, normalize
 from dsnet.routing import RoutingTable, build_rows, join
 from pipeline.data.loader import Loader
 from pipeline.data.recipes import get_recipe
+from pipeline.data.remote.beton import Beton
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, write_shard
 
 
 def build(
     model: DSNet,
-    beton: str | Path,
+    beton: Beton,
     indices: np.ndarray,
     folder: Path,
     description: Description,

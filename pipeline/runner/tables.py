@@ -61,7 +61,7 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
         directory = dsnet.save(model, folder / "model")
         parts = [
             table_stage.Part(
-                manifest.beton, indices, folder / part, descriptions[part], missing[part]
+                manifest.place, indices, folder / part, descriptions[part], missing[part]
             )
             for part, (manifest, indices) in images.items()
         ]

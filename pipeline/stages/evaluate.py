@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 import dsnet
+from pipeline.data.remote.beton import Beton
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import BY_CLASS, evaluate, new_tallies
@@ -28,7 +29,7 @@ SPEC = Spec(
 class Inputs:
     """What evaluation reads."""
 
-    test: Path
+    test: Beton
     """The test images' beton."""
     model: Path
     """Model directory of a gated network."""
@@ -36,7 +37,7 @@ class Inputs:
     @classmethod
     def of(cls, upstream: Upstream) -> "Inputs":
         """The test images, and the network that is upstream."""
-        return cls(upstream.dataset.test.beton, upstream.model)
+        return cls(upstream.dataset.test.place, upstream.model)
 
 
 def loop(worker: "Worker", inputs: Inputs) -> None:

@@ -11,6 +11,7 @@ import dsnet
 from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, check_finite, freeze_trunk, gate_step
+from pipeline.data.remote.beton import Beton
 from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Epoch, Schedule, train_epochs
@@ -63,7 +64,7 @@ def prepared(worker: "Worker", supernet: Path) -> Training:
     return Training(model, optimizer, rank=worker.rank)
 
 
-def train_heads(worker: "Worker", state: Training, train: Path) -> Iterator[Epoch]:
+def train_heads(worker: "Worker", state: Training, train: Beton) -> Iterator[Epoch]:
     """The epochs of stage II, each checked to have left finite losses and heads."""
     section, model = worker.config.gate, state.model
     loss = make_loss(worker, model)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from pipeline.config import Config
+from pipeline.data.remote.beton import Beton
 from pipeline.store.fingerprint import Spec
 
 if TYPE_CHECKING:  # workers have no use for sources and ingest, nor plans for Ray Train
@@ -54,7 +55,7 @@ class Upstream:
 class OnModel:
     """What a stage reads that goes on from a model with the training images."""
 
-    train: Path
+    train: Beton
     """The training images' beton."""
     model: Path
     """Model directory of the version before."""
@@ -62,7 +63,7 @@ class OnModel:
     @classmethod
     def of(cls, upstream: Upstream) -> Self:
         """The training images, and the model that is upstream."""
-        return cls(upstream.dataset.train.beton, upstream.model)
+        return cls(upstream.dataset.train.place, upstream.model)
 
 
 class FromUpstream(Protocol):

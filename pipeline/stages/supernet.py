@@ -31,6 +31,7 @@ from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
 from dsnet.training.precision import bfloat16_pays
 from pipeline.config import Config, Supernet
+from pipeline.data.remote.beton import Beton
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Schedule, train_epochs
@@ -70,7 +71,7 @@ SPEC = Spec(
 class Inputs:
     """What stage I reads."""
 
-    train: Path
+    train: Beton
     """The training images' beton."""
     metadata: Metadata
     """How the network will prepare images, and what its answers mean."""
@@ -88,7 +89,7 @@ class Inputs:
             raise InputError(
                 f"supernet.from: expected none, as this trains from random weights, found {named}"
             )
-        return cls(dataset.train.beton, dataset.metadata(upstream.config), upstream.start)
+        return cls(dataset.train.place, dataset.metadata(upstream.config), upstream.start)
 
 
 def loop(worker: "Worker", inputs: Inputs) -> None:

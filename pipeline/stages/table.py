@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import dsnet
+from pipeline.data.remote.beton import Beton
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, read_shard
 from pipeline.stages.stage import Stage
@@ -27,7 +28,7 @@ SPEC = Spec(
 class Part:
     """The table of one part of the data."""
 
-    beton: Path
+    beton: Beton
     indices: np.ndarray
     """Numbers in the beton of the table's images, in order."""
     folder: Path

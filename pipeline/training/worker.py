@@ -25,6 +25,7 @@ from dsnet.io.files import atomic_directory
 from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.loader import Batch, Loader
 from pipeline.data.manifest import read_manifest
+from pipeline.data.remote.beton import Beton, at_hand
 from pipeline.data.split import holdout
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_writer import CheckpointWriter
@@ -52,7 +53,7 @@ class Worker(ABC):
         self.config, self.rank, self.world_size = config, rank, world_size
         self.device = device
         self._loaders = ExitStack()
-        self._splits: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
+        self._splits: dict[Beton, tuple[np.ndarray, np.ndarray]] = {}
         torch.set_num_threads(self.config.cluster.threads)
         torch.manual_seed(self.config.seed)
 
@@ -124,7 +125,7 @@ class Worker(ABC):
 
     def loader(
         self,
-        beton: Path,
+        beton: Beton,
         batch_size: int,
         *,
         train: bool,
@@ -161,16 +162,16 @@ class Worker(ABC):
         """End the loaders and their threads."""
         self._loaders.close()
 
-    def train_and_holdout(self, beton: Path) -> tuple[np.ndarray, np.ndarray]:
+    def train_and_holdout(self, beton: Beton) -> tuple[np.ndarray, np.ndarray]:
         """The indices of the images of `beton` to train on, and of those kept aside."""
         if beton not in self._splits:
-            manifest = read_manifest(beton)
+            manifest = read_manifest(at_hand(beton))
             self._splits[beton] = holdout(manifest, self.config.data.holdout, self.config.seed)
         return self._splits[beton]
 
     def train_loader(
         self,
-        beton: Path,
+        beton: Beton,
         batch_size: int,
         *,
         mix: bool = False,
@@ -191,7 +192,7 @@ class Worker(ABC):
             resolution_of=resolution_of,
         )
 
-    def holdout_loader(self, beton: Path, batch_size: int) -> Loader:
+    def holdout_loader(self, beton: Beton, batch_size: int) -> Loader:
         """The images kept aside, each exactly once over all ranks."""
         _, aside = self.train_and_holdout(beton)
         return self.loader(beton, batch_size, train=False, indices=aside)

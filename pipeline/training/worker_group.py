@@ -100,7 +100,8 @@ class WorkerGroup:
         if self._running is None:
             began = time.monotonic()
             ray_cluster.connect(config.cluster)
-            check_shared(storage_dir(config), data_dir(config))
+            betons = data_dir(config)
+            check_shared(storage_dir(config), betons if isinstance(betons, Path) else None)
             limit = config.cluster.max_failures if max_failures is None else max_failures
             self._running = _Running(config, limit, began)
 

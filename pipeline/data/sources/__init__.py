@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dsnet.errors import InputError
+from pipeline.config import Uri, is_uri, parse_uri
 from pipeline.data.sources import cifar, class_folders, digits, idx, lists, parquet, tar
 from pipeline.data.sources.base import Source
 
@@ -16,8 +17,23 @@ def open_source(spec: str, split: str) -> Source:
     """Open a part of a source.
 
     spec: what `data.source` says, such as "digits", a folder or a file; see each kind's `opened`.
+    What lies behind a URI is brought to this node first, see `brought`.
     Raises InputError if there is no such source or split, or it is not laid out as expected.
     """
+    place = parse_uri(spec) if is_uri(spec) else Path(spec)
+    if not isinstance(place, Uri):
+        return _opened(str(place) if is_uri(spec) else spec, split)
+    from pipeline.data.sources.brought import Brought, brought
+
+    local = brought(place)
+    try:
+        source = _opened(local, split)
+    except InputError as error:
+        raise type(error)(str(error).replace(local, str(place))) from error
+    return Brought(source, local, place, (open_source, spec, split))
+
+
+def _opened(spec: str, split: str) -> Source:
     for kind in SOURCES:
         if (source := kind.opened(spec, split)) is not None:
             return source

@@ -23,9 +23,9 @@ PATH, LABEL = "path", "label"
 
 def opened(spec: str, split: str) -> Source | None:
     """A .csv file, or a .parquet file with a column `path`; or several, see `shards.found`."""
-    paths = found(spec, ".csv", split, _is_list)
+    paths = found(spec, ".csv", split, is_list)
     if not paths:
-        paths = [path for path in found(spec, ".parquet", split, _is_list) if _is_list(path)]
+        paths = [path for path in found(spec, ".parquet", split, is_list) if is_list(path)]
     return PictureList(spec, paths, split) if paths else None
 
 
@@ -41,7 +41,7 @@ class PictureList:
         self._paths: list[str] = []
         values: list[str] = []
         for file in lists:
-            paths, labels = _columns(file)
+            paths, labels = columns(file)
             self._paths += [os.path.join(file.parent, path) for path in paths]
             values += labels
         if not values:
@@ -82,7 +82,7 @@ class PictureList:
         return digest(parts)
 
 
-def _is_list(path: Path) -> bool:
+def is_list(path: Path) -> bool:
     """Whether it has the columns of one; what cannot be read has none."""
     try:
         if path.suffix == ".csv":
@@ -95,7 +95,7 @@ def _is_list(path: Path) -> bool:
     return {PATH, LABEL} <= {*names}
 
 
-def _columns(file: Path) -> tuple[list[str], list[str]]:
+def columns(file: Path) -> tuple[list[str], list[str]]:
     """Paths and labels as text, of every row."""
     try:
         if file.suffix == ".csv":

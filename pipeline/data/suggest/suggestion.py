@@ -8,7 +8,7 @@ from typing import Any
 
 from dsnet.errors import InputError
 from dsnet.errors.text import escaped
-from pipeline.config import Data, dialect
+from pipeline.config import Data, dialect, is_uri
 from pipeline.data.suggest.choices import Choice, choices
 from pipeline.data.suggest.doubts import doubts
 from pipeline.data.survey import Survey, survey
@@ -57,7 +57,8 @@ def suggest(source: str) -> Suggestion:
     """
     path = Path(source).expanduser()
     # By its whole path a file or folder is found from wherever the configuration is run.
-    spec = str(path.absolute()) if path.exists() or len(path.parts) > 1 else source
+    local = not is_uri(source) and (path.exists() or len(path.parts) > 1)
+    spec = str(path.absolute()) if local else source
     train, test = train_and_test(Data(source=spec))
     if len(train.classes) < 2:
         raise InputError(
