@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import sys
 
 import ray
 
@@ -31,6 +32,8 @@ def connect(cluster: Cluster) -> None:
 def join_or_start() -> None:
     """Be part of the cluster in RAY_ADDRESS, or start one on this machine, if this is of none."""
     if not ray.is_initialized():
+        if not sys.stderr.isatty():  # a log: what workers print comes without colour codes
+            os.environ.setdefault("RAY_COLOR_PREFIX", "0")
         with handlers_kept():  # ray.init has an answer of its own to SIGTERM
             if address := os.environ.get("RAY_ADDRESS"):
                 join(address)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
             tuner = tune.Tuner.restore(str(folder), trainable)
         else:
             tuner = _tuner(config, targets, trainable, folder)
+        # Tune's newer output prints a banner however silent it is to be.
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         with handlers_kept():
             found = tuner.fit()
         ended = [found[i] for i in range(len(found)) if found[i].error or _done(found[i])]

@@ -474,7 +474,8 @@ def test_a_job_is_seen_from_elsewhere_stopped_within_a_stage_and_goes_on(
     assert [row["state"] for row in listed[:2]] == ["RUNNING", "STOPPED"]
     events = run_jobs(capsys, "logs", second, *address, "--events").splitlines()
     assert {json.loads(line)["event"] for line in events} >= {"run", "plan", "stage", "progress"}
-    assert run_state.PREFIX not in run_jobs(capsys, "logs", second, *address)
+    log = run_jobs(capsys, "logs", second, *address)
+    assert run_state.PREFIX not in log and "\x1b" not in log
     run_jobs(capsys, "stop", second, *address)
 
     assert cli.run(["jobs", "status", f"{first}x", *address]) == 2

@@ -1,5 +1,7 @@
 """Sweeps: one table, a gate for every target, and figures that the network itself confirms."""
 
+import contextlib
+import io
 import json
 import re
 from pathlib import Path
@@ -44,7 +46,10 @@ def sweep_config(result: ChainResult) -> Config:
 def swept(home: Path, result: ChainResult, workers: WorkerGroup) -> SweepResult:
     targets = [parse_target(text) for text in TARGETS]
     command = "dsnet sweep --targets 0.3,0.5,0.8"
-    return sweep(sweep_config(result), targets, command, workers=workers)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        swept = sweep(sweep_config(result), targets, command, workers=workers)
+    assert printed.getvalue() == "", "Ray Tune's banner"
+    return swept
 
 
 @pytest.fixture(scope="module")
