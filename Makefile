@@ -1,6 +1,6 @@
 # Every target does its own set-up first; the second time there is nothing to do.
 
-.PHONY: help demo test check lock setup
+.PHONY: help demo test check docs lock setup
 .DEFAULT_GOAL := help
 
 python := .venv/bin/python
@@ -15,12 +15,16 @@ demo: setup ## the whole chain on handwritten digits, then a few predictions: ab
 test: check ## what check does, then every test
 	@$(python) -m pytest --numprocesses logical --maxprocesses 4
 
-check: setup ## formatting, lint, types, import contracts and declared dependencies only
+check: docs ## formatting, lint, types, import contracts, declared dependencies, and the site
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo --no-cache
 	@.venv/bin/deptry .
+
+docs: setup ## the documentation as a site in build/site; a link that leads nowhere is an error
+	@$(python) scripts/pages.py
+	@.venv/bin/zensical build --strict
 
 lock: setup ## bring requirements.lock up to date with pyproject.toml
 	@.venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

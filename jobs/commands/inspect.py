@@ -74,6 +74,7 @@ def command(
                     "classes": {row.name: row.pictures for row in rows},
                     "left_out": manifest.left_out,
                     "left_out_for": list(manifest.left_out_for),
+                    "unused": manifest.unused,
                     "in_common": manifest.in_common,
                     "sha256": manifest.digest,
                     "page": None if out is None else str(out),

@@ -18,7 +18,7 @@ from pipeline.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from pipeline.data.sources.base import Source
+from pipeline.data.sources.base import Source, unused_files
 from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
@@ -96,6 +96,7 @@ def ingest(
             versions={name: version(name) for name in LIBRARIES},
             left_out=bad.count,
             left_out_for=tuple(bad.reasons),
+            unused=unused_files(source),
             **statistics,
         )
         # From here until the new manifest is there, `dest` is a beton without one: refused.

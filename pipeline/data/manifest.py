@@ -58,6 +58,8 @@ class Manifest:
     """Number of the source's pictures that could not be used."""
     left_out_for: tuple[str, ...] = ()
     """Which, and why: of many, the first."""
+    unused: dict[str, int] = field(default_factory=dict)
+    """Files that lay among the source's and are no pictures of it, by kind, such as `.txt`."""
     compared_with: str = ""
     """Digest of the training beton that a test split was compared with, see `in_common`."""
     in_common: int = 0
@@ -174,6 +176,9 @@ def _from_json(content: dict[str, Any]) -> dict[str, Any]:
             kinds = str if name == "versions" else int | str | None
             good = isinstance(value, dict)
             good = good and all(isinstance(item, kinds) for item in value.values())
+        elif name == "unused":
+            good = isinstance(value, dict)
+            good = good and all(type(count) is int and count > 0 for count in value.values())
         elif name == "left_out_for":
             good = isinstance(value, list) and all(isinstance(item, str) for item in value)
         elif name in ("mean", "std"):

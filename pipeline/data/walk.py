@@ -30,8 +30,9 @@ def picture_suffixes() -> frozenset[str]:
     return frozenset(s for s, name in formats.items() if name in PICTURE_FORMATS) - floating
 
 
-def class_pictures(source: Path) -> dict[str, list[str]]:
-    """The paths of the pictures in each folder of `source`: by the folders' names, both sorted.
+def class_pictures(source: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """The paths of the pictures in each folder of `source`, by the folders' names, both sorted; and
+    how many other files were come by, by kind.
 
     Links are followed. Only those to a folder that lead back are not, and a warning names them:
     back to `source` or a folder around it, to a class folder or into one, or to a folder that was
@@ -56,7 +57,7 @@ def class_pictures(source: Path) -> dict[str, list[str]]:
                 f"class folder {source / name}: expected at least one picture, found none; add "
                 "some or remove the folder"
             )
-    return found
+    return found, dict(walk.unused().most_common())
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
@@ -124,13 +125,17 @@ class _Walk:
                 self._source,
                 listed(self._back),
             )
-        unused = self._unused + Counter({"pictures in no class folder": len(self.loose)})
+        unused = self.unused()
         if unused and self.folders:
             kinds = [f"{count} {kind}" for kind, count in unused.most_common()]
             total = unused.total()
             logger.warning(
                 "source %s: %d files are not used: %s", self._source, total, listed(kinds)
             )
+
+    def unused(self) -> Counter[str]:
+        """Files that are no class's pictures, by kind."""
+        return self._unused + Counter({"pictures in no class folder": len(self.loose)})
 
     def _scan(self, folder: Path | str, pictures: list[str]) -> list[str]:
         """The paths of a folder's folders, sorted; its pictures are appended to `pictures`."""

@@ -48,6 +48,14 @@ class Source(Protocol):
         ...
 
 
+def unused_files(source: Source) -> dict[str, int]:
+    """Files that lie among a source's and are none of its pictures, by kind.
+
+    A source that walks folders has them as `unused`; others come by none.
+    """
+    return dict(getattr(source, "unused", {}))
+
+
 class UnknownSplit(InputError):
     """A split that a source does not have."""
 

@@ -24,7 +24,7 @@ from pipeline.data.remote.cache import filling, hold, reserve
 from pipeline.data.remote.copy import fetch, is_there
 from pipeline.data.remote.store import Remote, Store, open_store
 from pipeline.data.sources import class_names, lists
-from pipeline.data.sources.base import Sample, Source
+from pipeline.data.sources.base import Sample, Source, unused_files
 
 AT_ONCE = 16  # files
 MEGABYTE = 10**6
@@ -37,6 +37,7 @@ class Brought:
         """asked: what opens it again, on another node, and with what."""
         self._source, self._local, self._uri, self._asked = source, local, str(uri), asked
         self.name, self.split, self.classes = self._told(source.name), source.split, source.classes
+        self.unused = unused_files(source)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._asked[0], self._asked[1:]

@@ -44,7 +44,7 @@ class ClassFolders:
 
     def __init__(self, folder: Path, split: str) -> None:
         self.name, self.split = str(folder), split
-        members = class_pictures(folder)
+        members, self.unused = class_pictures(folder)
         self.classes = tuple(members)
         self._paths = [path for pictures in members.values() for path in pictures]
         counts = [len(pictures) for pictures in members.values()]

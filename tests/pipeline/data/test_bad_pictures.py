@@ -175,6 +175,7 @@ def test_of_a_hostile_folder_everything_is_used_or_told(tmp_path: Path) -> None:
         assert taken < 600_000  # kB, most of it OpenCV and FFCV
         manifest = verify(beton)
         assert (manifest.samples, manifest.left_out) == (12, 6)
+        assert manifest.unused == {".txt": 1, "no regular files": 1}
         assert manifest.labels().tolist() == 11 * [0] + [1]
         told = {Path(r.partition(": ")[0]).name: r for r in manifest.left_out_for}
         assert list(told) == [
