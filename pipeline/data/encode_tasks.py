@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import ray
 from ray.exceptions import RayTaskError
 
@@ -18,6 +19,7 @@ class _Encoding:
     """An actor that encodes on one CPU of some node; on another, should that one be lost."""
 
     def __init__(self, encoder: Encoder, fingerprint: str) -> None:
+        cv2.setNumThreads(1)  # the one CPU that it has asked for
         self._encoder = encoder
         self._same = encoder.source.fingerprint() == fingerprint
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 import dsnet
 from dsnet import Metadata
+from dsnet.models.registry import ARCHITECTURES
 from dsnet.routing.budget import calibrate_prices
 from jobs import cli
 from jobs.config_flags import FIELDS, configuration
@@ -126,6 +127,17 @@ def test_madds_prints_the_published_numbers(command: Command) -> None:
     }
     table = command("madds", "ds_mbnet").stdout
     assert all(f"{count:,}" in table for count in [*DS_MBNET, DS_MBNET_LARGEST])
+
+
+def test_madds_of_no_architecture_lists_what_there_is(command: Command) -> None:
+    rows = {row["arch"]: row for row in json.loads(command("madds", "--json").stdout)}
+    assert rows.keys() == ARCHITECTURES.keys()
+    for name in ("ds_mbnet", "ds_resnet50"):  # with a gate, and with none
+        counts = json.loads(command("madds", name, "--json").stdout)["subnetworks"]
+        assert (rows[name]["slimmest"], rows[name]["widest"]) == (counts[0], counts[-1])
+        assert rows[name]["subnetworks"] == len(counts)
+    table = command("madds", "--resolution", "64").stdout
+    assert all(name in table for name in rows)
 
 
 def test_madds_shares_are_of_the_whole_that_targets_are_of(command: Command) -> None:
