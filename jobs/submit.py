@@ -17,8 +17,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -117,8 +117,8 @@ def submit(client: JobSubmissionClient, words: Sequence[str], config: Config) ->
     """Upload the project and `config`, start `dsnet WORDS` there, and return the job's id."""
     with tempfile.TemporaryDirectory(prefix="dsnet-submit-") as folder:
         package(Path(folder), config)
-        start = partial(
-            client.submit_job,
+        return start(
+            client,
             entrypoint=entrypoint(words),
             runtime_env={
                 "working_dir": folder,
@@ -127,20 +127,27 @@ def submit(client: JobSubmissionClient, words: Sequence[str], config: Config) ->
             },
             metadata={"name": config.name, "command": shlex.join(words), "code": code_version()},
         )
-        deadline = time.monotonic() + AGENT_SECONDS
-        while True:
-            try:
-                return str(start())
-            except RuntimeError as error:
-                if "No available agent" not in str(error):
-                    raise
-                if time.monotonic() > deadline:
-                    raise InputError(
-                        f"--address: expected a cluster that takes jobs, found none of its agents "
-                        f"answering in {AGENT_SECONDS:.0f} s; where several clusters share a "
-                        "machine, start each with its own ray start --dashboard-agent-listen-port"
-                    ) from None
-            time.sleep(1)
+
+
+def start(client: JobSubmissionClient, **job: Any) -> str:
+    """Start a job and return its id; wait for a cluster that has just started to take any.
+
+    Raises InputError where none of its agents comes to answer.
+    """
+    deadline = time.monotonic() + AGENT_SECONDS
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"--address: expected a cluster that takes jobs, found none of its agents "
+                    f"answering in {AGENT_SECONDS:.0f} s; where several clusters share a "
+                    "machine, start each with its own ray start --dashboard-agent-listen-port"
+                ) from None
+        time.sleep(1)
 
 
 def package(folder: Path, config: Config) -> None:

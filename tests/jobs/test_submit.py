@@ -120,11 +120,12 @@ def cluster() -> Iterator[Cluster]:
                 time.sleep(0.5)
         yield Cluster(url, token)
     finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
+        # Asked to end, it would let its node drain for half a minute first.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            while True:  # until none of its processes is left
+                os.killpg(process.pid, signal.SIGKILL)
+                process.poll()
+                time.sleep(0.1)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -275,7 +276,7 @@ def test_a_jobs_end_is_the_exit_status(
     client: JobSubmissionClient, command: str, state: str, status: int
 ) -> None:
     written: list[str] = []
-    details = submit.follow(client, client.submit_job(entrypoint=command), written.append)
+    details = submit.follow(client, submit.start(client, entrypoint=command), written.append)
     assert details.status == state
     assert submit.exit_status(details) == status
     assert ("done\n" in "".join(written)) == ("done" in command)
@@ -283,7 +284,7 @@ def test_a_jobs_end_is_the_exit_status(
 
 @pytest.mark.slow
 def test_a_stopped_job_has_failed(client: JobSubmissionClient) -> None:
-    job = client.submit_job(entrypoint="echo started; sleep 600")
+    job = submit.start(client, entrypoint="echo started; sleep 600")
 
     def stop(text: str) -> None:
         if "started" in text.splitlines():
@@ -301,8 +302,8 @@ def test_logs_come_live_and_once_although_the_line_is_cut(
     monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
     line = Line(int(cluster.url.rpartition(":")[2]))
     client = submit.connect(line.url)
-    job = client.submit_job(
-        entrypoint="for i in $(seq 12); do echo number $i; sleep 0.7; done", runtime_env={}
+    job = submit.start(
+        client, entrypoint="for i in $(seq 12); do echo number $i; sleep 0.7; done", runtime_env={}
     )
     written, states = [], []
 
@@ -328,7 +329,7 @@ def test_a_cluster_that_stays_away_ends_the_following(
     monkeypatch.setattr(submit, "PATIENCE_SECONDS", 2.0)
     line = Line(int(cluster.url.rpartition(":")[2]))
     client = submit.connect(line.url)
-    job = client.submit_job(entrypoint="echo started; sleep 600")
+    job = submit.start(client, entrypoint="echo started; sleep 600")
 
     def vanish(text: str) -> None:
         if "started" in text.splitlines():
