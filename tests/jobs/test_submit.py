@@ -122,7 +122,7 @@ def cluster() -> Iterator[Cluster]:
     finally:
         # Asked to end, it would let its node drain for half a minute first.
         with contextlib.suppress(ProcessLookupError):
-            while True:  # until none of its processes is left
+            for _ in range(50):  # or until none of its processes is left
                 os.killpg(process.pid, signal.SIGKILL)
                 process.poll()
                 time.sleep(0.1)
