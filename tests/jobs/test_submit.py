@@ -235,7 +235,13 @@ def test_the_upload_is_the_code_and_the_resolved_configuration(
         sources = {path.relative_to(root) for path in (root / name).rglob("*.py")}
         copied = {path.relative_to(tmp_path) for path in (tmp_path / name).rglob("*.py")}
         assert copied == sources
-    assert not list(tmp_path.rglob("__pycache__"))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2_000_000
+    # Code, configurations, pages and what starts clusters: no data, no environment, no secret.
+    kinds = {".py", ".yaml", ".html", ".css", ".js", ".sbatch", ".typed", ""}
+    assert {path.suffix for path in files} == kinds
+    assert [path.name for path in files if not path.suffix] == ["Containerfile"]
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".", "__pycache"))]
 
 
 def test_large_files_stay_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
