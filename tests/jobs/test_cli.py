@@ -321,7 +321,6 @@ def test_a_wrong_word_is_named_with_the_nearest_right_one(
         [],
         ["submit"],
         ["run"],
-        ["madds"],
         ["madds", "ds_mbnet", "--resolution", "large"],
         ["madds", "ds_mbnet", "--resolution", "0"],
         ["predict", "models:/digits"],
