@@ -1,7 +1,6 @@
 """dsnet ingest: pictures into a beton."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -67,8 +66,7 @@ def command(
       dsnet ingest photos/train.csv data/
       dsnet ingest 's3://bucket/train-*.parquet' s3://bucket/betons/
     """
-    from pipeline.config import Uri, is_uri, parse_uri
-    from pipeline.data.ingest import ingest
+    from pipeline.config import is_uri, parse_uri
     from pipeline.data.ingest_to import ingest_to
     from pipeline.data.sources import open_source
 
@@ -80,17 +78,14 @@ def command(
             from pipeline.cluster.ray_cluster import join_or_start
 
             join_or_start()
-        how: dict[str, Any] = {
-            "max_resolution": max_resolution,
-            "quality": quality,
-            "max_bad": max_bad,
-            "tasks": tasks,
-        }
-        pictures = open_source(source, split)
-        if isinstance(beton, Uri):
-            manifest = ingest_to(pictures, beton, **how)
-        else:
-            manifest = ingest(pictures, beton, **how)
+        manifest = ingest_to(
+            open_source(source, split),
+            beton,
+            max_resolution=max_resolution,
+            quality=quality,
+            max_bad=max_bad,
+            tasks=tasks,
+        )
     rows = [
         ("file", manifest.place),
         ("pictures", f"{manifest.samples:,}"),

@@ -34,7 +34,7 @@ def command() -> None:
 
 
 def address_flag(required: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The option --address, as dsnet submit has it; where it is not required: this machine."""
+    """The option --address; where it is not required, and left out, this machine is meant."""
     return click.option(
         "--address",
         required=required,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.commands.jobs import write_out
+from jobs.commands.jobs import address_flag, write_out
 from jobs.commands.run import force_flag
 from jobs.commands.sweep import parse_targets, targets_flag
 from jobs.config_flags import ConfigCommand, config_flags, configuration
@@ -31,15 +31,7 @@ def job_flags(function: Callable[..., None]) -> Callable[..., None]:
     click.option("--follow", is_flag=True, help="Print the job's logs, and end with its status.")(
         function
     )
-    click.option(
-        "--address",
-        required=True,
-        envvar="RAY_API_SERVER_ADDRESS",
-        show_envvar=True,
-        metavar="URL",
-        help="Ray's dashboard on the cluster's head node.",
-    )(function)
-    return function
+    return address_flag(required=True)(function)
 
 
 @command.command("run", cls=ConfigCommand)

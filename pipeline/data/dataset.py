@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import iglob
 from pathlib import Path
-from typing import Any
 
 from dsnet import Metadata
 from dsnet.errors import InputError
 from pipeline.config import Config, Uri, data_dir, is_uri, parse_uri
 from pipeline.config.schema import DIGITS
 from pipeline.data.in_common import compared
-from pipeline.data.ingest import ingest as ingest_split
-from pipeline.data.ingest import made_from, written
-from pipeline.data.ingest_to import ingest_to
+from pipeline.data.ingest_to import ingest_to, written_to
 from pipeline.data.manifest import Manifest
 from pipeline.data.recipes import get_recipe
 from pipeline.data.remote.beton import published, staged
@@ -78,17 +75,11 @@ def held(config: Config) -> Dataset | None:
     ours = _listed(config, [config.data.train_split])
     theirs = _listed(config, _tested(config)) if ours else None
     if ours is None or theirs is None:
-        ours, theirs = (_held(config, source) for source in train_and_test(config.data))
+        ours, theirs = (
+            written_to(source, _beton(config, source), max_resolution=config.data.max_resolution)
+            for source in train_and_test(config.data)
+        )
     return Dataset(ours, theirs) if ours and theirs else None
-
-
-def _held(config: Config, source: Source) -> Manifest | None:
-    dest, wanted = data_dir(config) / _name(config, source.split), config.data.max_resolution
-    if not isinstance(dest, Uri):
-        return written(source, dest, max_resolution=wanted)
-    there = published(dest)
-    made = made_from(source, wanted)
-    return there if there is not None and there.fingerprint == made else None
 
 
 def counted(config: Config) -> tuple[int, int, int]:
@@ -116,14 +107,16 @@ def _refuse_other_classes(train: Manifest, test: Manifest) -> None:
 
 
 def _written(config: Config, source: Source) -> Manifest:
-    dest = data_dir(config) / _name(config, source.split)
-    how: dict[str, Any] = {
-        "max_resolution": config.data.max_resolution,
-        "max_bad": config.data.max_bad,
-    }
-    if isinstance(dest, Uri):
-        return ingest_to(source, dest, **how)
-    return ingest_split(source, dest, **how)
+    return ingest_to(
+        source,
+        _beton(config, source),
+        max_resolution=config.data.max_resolution,
+        max_bad=config.data.max_bad,
+    )
+
+
+def _beton(config: Config, source: Source) -> Path | Uri:
+    return data_dir(config) / _name(config, source.split)
 
 
 def _published(config: Config, splits: Sequence[str]) -> Manifest | None:

@@ -114,16 +114,16 @@ def ingest(
     return manifest
 
 
-def written(source: Source, dest: Path, *, max_resolution: int | None = None) -> Manifest | None:
-    """The manifest at `dest`, if `ingest` made it from that source by these options.
+def written(source: Source, dest: Path, **options: Any) -> Manifest | None:
+    """The manifest at `dest`, if `ingest` made it from that source by these options of `made_from`.
 
-    The others are the defaults. The beton itself is not looked into.
+    The beton itself is not looked into.
     """
     try:
         manifest = read_manifest(dest)
     except InputError:
         return None
-    return manifest if manifest.fingerprint == made_from(source, max_resolution) else None
+    return manifest if manifest.fingerprint == made_from(source, **options) else None
 
 
 def made_from(

@@ -1,12 +1,13 @@
-"""Pictures into a beton in a store: made on this disk, put there whole, the manifest last."""
+"""Pictures into a beton in a file or in a store: there it is put whole, the manifest last."""
 
 import hashlib
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Uri
-from pipeline.data.ingest import ingest, made_from
+from pipeline.data.ingest import ingest, made_from, written
 from pipeline.data.manifest import Manifest, manifest_path
 from pipeline.data.remote.beton import RemoteBeton, publish, published, staged
 from pipeline.data.remote.cache import filling, hold
@@ -14,26 +15,41 @@ from pipeline.data.sources.base import Source
 
 logger = logging.getLogger(__name__)
 
+_MADE_FROM = ("max_resolution", "quality", "write_mode")
 
-def ingest_to(source: Source, uri: Uri, **options: Any) -> Manifest:
-    """`ingest` of a source to a beton in a store: made on this disk, put there, the manifest last.
+
+def ingest_to(source: Source, dest: Path | Uri, **options: Any) -> Manifest:
+    """`ingest` of a source; for a store it is made on this disk, put there, and kept as staged.
 
     One that is there and was made from the same is left. Options and errors: as `ingest`.
     """
-    present = published(uri)
-    wanted = ("max_resolution", "quality", "write_mode")
-    chosen = {name: options[name] for name in wanted if name in options}
-    if present is not None and present.fingerprint == made_from(source, **chosen):
-        logger.info("%s already holds %s %s", uri, source.name, source.split)
-        return staged(RemoteBeton(uri, present.digest))
-    folder = hold(f"made-{hashlib.sha256(str(uri).encode()).hexdigest()[:40]}")
-    with filling(folder, str(uri)):
-        made = ingest(source, folder / uri.name, **options)
-        publish(made, uri)
+    if isinstance(dest, Path):
+        return ingest(source, dest, **options)
+    chosen = {name: options[name] for name in _MADE_FROM if name in options}
+    if (present := written_to(source, dest, **chosen)) is not None:
+        logger.info("%s already holds %s %s", dest, source.name, source.split)
+        return staged(RemoteBeton(dest, present.digest))
+    folder = hold(f"made-{hashlib.sha256(str(dest).encode()).hexdigest()[:40]}")
+    with filling(folder, str(dest)):
+        made = ingest(source, folder / dest.name, **options)
+        publish(made, dest)
         # What was made here need not be brought here.
-        kept = hold(f"beton-{made.digest[:40]}") / uri.name
-        with filling(kept.parent, str(uri)):
+        kept = hold(f"beton-{made.digest[:40]}") / dest.name
+        with filling(kept.parent, str(dest)):
             manifest_path(kept).unlink(missing_ok=True)
             os.replace(made.beton, kept)
             os.replace(manifest_path(made.beton), manifest_path(kept))
-    return staged(RemoteBeton(uri, made.digest))
+    return staged(RemoteBeton(dest, made.digest))
+
+
+def written_to(source: Source, dest: Path | Uri, **options: Any) -> Manifest | None:
+    """The manifest at `dest`, if `ingest_to` made it from that source by these options.
+
+    options: of `made_from`. The beton itself is not looked into.
+    """
+    if isinstance(dest, Path):
+        return written(source, dest, **options)
+    there = published(dest)
+    if there is None or there.fingerprint != made_from(source, **options):
+        return None
+    return there

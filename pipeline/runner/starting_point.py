@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dsnet
-from dsnet import DSNet, InputError
+from dsnet import InputError
 from dsnet.io.files import atomic_directory, sha256
 from dsnet.io.weights import WEIGHTS
 from dsnet.training import freeze, start_from
@@ -65,8 +65,7 @@ def identified(named: str) -> str:
     """
     if named.startswith("models:/"):
         return registry.resolve(named).tags["fingerprint"]
-    directory = Path(named).expanduser()
-    return _digest(dsnet.load(directory), directory)
+    return _identity(Path(named).expanduser())
 
 
 def _resolved(config: Config, named: str) -> Start:
@@ -74,9 +73,7 @@ def _resolved(config: Config, named: str) -> Start:
         version = registry.resolve(named)
         return Start(local(config, version), version.tags["fingerprint"], version)
     directory = Path(named).expanduser()
-    if not directory.is_dir():
-        raise InputError("expected models:/NAME/3, models:/NAME@alias or a model directory")
-    identity = _digest(dsnet.load(directory), directory)
+    identity = _identity(directory)
     # A copy: every node reads the storage, and a training that goes on tomorrow reads it again.
     kept = storage_dir(config) / "starts" / identity[:12]
     if not kept.is_dir():
@@ -85,8 +82,11 @@ def _resolved(config: Config, named: str) -> Start:
     return Start(kept, identity)
 
 
-def _digest(model: DSNet, directory: Path) -> str:
+def _identity(directory: Path) -> str:
     """SHA-256 over all that a supernet takes from a model directory."""
+    if not directory.is_dir():
+        raise InputError("expected models:/NAME/3, models:/NAME@alias or a model directory")
+    model = dsnet.load(directory)
     read = {
         "weights": sha256(directory / WEIGHTS),
         "architecture": model.architecture.to_dict(),

@@ -349,20 +349,26 @@ def test_a_cluster_that_stays_away_ends_the_following(
 # ----------------------------------------------------------------------------------- the command
 
 
+@pytest.fixture
+def address(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[str, str]:
+    """What names the cluster to a command, which finds its token and has a home of its own."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    monkeypatch.setenv("DSNET_HOME", str(tmp_path / "home"))
+    return "--address", cluster.url
+
+
 @pytest.mark.slow
 def test_the_submitted_command_runs_the_code_sent_with_it(
     cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
+    address: tuple[str, str],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
     """With a source that is not there, so that it ends early: as it would end here."""
-    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
-    monkeypatch.setenv("DSNET_HOME", str(tmp_path / "home"))
     config = tmp_path / "outside.yaml"
     data = "data: {source: /no/such/folder, recipe: cifar}"
     config.write_text(f"name: mine\n{data}\nmodel: {{arch: ds_mbnet_cifar}}\n")
-    command = ["submit", "run", "--config", str(config), "--address", cluster.url, "--follow"]
+    command = ["submit", "run", "--config", str(config), *address, "--follow"]
     assert cli.run([*command, "--force", "gate,table"]) == 2
     out, err = capsys.readouterr()
     jobs = {job.submission_id: job for job in submit.connect(cluster.url).list_jobs()}
@@ -415,19 +421,16 @@ def run_jobs(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.slow
 def test_a_job_is_seen_from_elsewhere_stopped_within_a_stage_and_goes_on(
     cluster: Cluster,
-    monkeypatch: pytest.MonkeyPatch,
+    address: tuple[str, str],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
-    monkeypatch.setenv("DSNET_HOME", str(tmp_path / "home"))
     config = tmp_path / "config.yaml"
     # So many epochs that the training has not ended by itself when it is stopped.
     config.write_text(
         "name: seen\nsupernet: {epochs: 5000, warmup_epochs: 0, batch_size: 64, "
         "checkpoint_steps: 5}\ncluster: {workers: 1}\n"
     )
-    address = ("--address", cluster.url)
 
     def submitted() -> str:
         assert cli.run(["submit", "run", "--config", str(config), *address]) == 0

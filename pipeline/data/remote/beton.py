@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from dsnet.errors import InputError
 from dsnet.io.files import atomic_file
@@ -13,6 +13,9 @@ from pipeline.config import Uri
 from pipeline.data.digest import SETTLED, check_digest
 from pipeline.data.manifest import MOST_BYTES, Manifest, manifest_path, parsed, read_manifest
 from pipeline.data.remote.cache import filling, hold, reserve
+
+if TYPE_CHECKING:  # they bring Arrow and fsspec
+    from pipeline.data.remote.store import Remote, Store
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +106,6 @@ def _is_whole(path: Path, digest: str) -> bool:
 
 
 def _stage(beton: RemoteBeton, path: Path) -> None:
-    from pipeline.data.remote.copy import fetch
     from pipeline.data.remote.store import open_store
 
     store = open_store(beton.uri)
@@ -121,7 +123,7 @@ def _stage(beton: RemoteBeton, path: Path) -> None:
     reserve(path.parent, file.size + len(content), str(beton))
     manifest_path(path).unlink(missing_ok=True)
     while True:
-        resumed = _fetched(fetch, store, file, path)
+        resumed = _fetched(store, file, path)
         time.sleep(2 * SETTLED / 1e9)  # a file that has settled is remembered, and read once
         try:
             check_digest(path, beton.digest)
@@ -135,8 +137,10 @@ def _stage(beton: RemoteBeton, path: Path) -> None:
         temporary.write_bytes(content)
 
 
-def _fetched(fetch: Any, store: Any, file: Any, path: Path) -> bool:
+def _fetched(store: "Store", file: "Remote", path: Path) -> bool:
     """Bring the beton; whether bytes of it were there already."""
+    from pipeline.data.remote.copy import fetch
+
     done = 0
     total = max(1, file.size // MEGABYTE)
     with Progress(f"stage {path.name}", total=total, unit="MB") as progress:
@@ -146,4 +150,4 @@ def _fetched(fetch: Any, store: Any, file: Any, path: Path) -> bool:
             done += count
             progress.update(min(total, done // MEGABYTE))
 
-        return bool(fetch(store, file, path, told))
+        return fetch(store, file, path, told)
