@@ -9,7 +9,6 @@ import functools
 import importlib.util
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from dsnet.runtime.exported import Exported
 from dsnet.runtime.inputs import one_by_one, read
 from dsnet.runtime.pixels import prepare
 from dsnet.runtime.session import ONNX, Outputs
+from dsnet.runtime.tiles import Surroundings, restore
 
 BATCH = 64  # images that are held decoded at a time
 
@@ -32,6 +32,7 @@ class Runner(Protocol):
 
     task: str
     metadata: dict[str, Any]
+    pictures: Surroundings | None
 
     def __call__(self, images: np.ndarray, budget: Target | float | str | None = None) -> Outputs:
         """images: uint8 (N, R, R, 3) -> what they are answered."""
@@ -41,12 +42,14 @@ class InTorch:
     """A model directory in torch, as `Exported`."""
 
     def __init__(self, directory: Path):
+        from dsnet.inference.reach import surroundings
         from dsnet.io import weights
 
         self._directory = directory
         model = weights.load(directory)
         self.task = model.task.name
-        self.metadata = asdict(model.metadata)
+        self.metadata = model.metadata.to_dict()
+        self.pictures = surroundings(model)
         self._predictor(None)  # what is wrong with it is said when it is loaded
 
     def __call__(self, images: np.ndarray, budget: Target | float | str | None = None) -> Outputs:
@@ -72,8 +75,9 @@ class Model:
 
         model_input: see `dsnet.runtime.inputs.EXPECTED`. params: `budget`, a fraction of the widest
         or a count of multiply-adds, and `top_k`, which adds the columns labels, classes and
-        confidences. A model of another task than classification answers with `output`, width and
-        madds. Raises MlflowException, which a server answers with 400, for a wrong input.
+        confidences. A model whose outputs are pictures answers with `picture`, uint8 (H, W, 3) of
+        each image's own size, width (of most of it) and madds; one of another task with `output`,
+        width and madds. Raises MlflowException, which a server answers with 400, for a wrong input.
         """
         try:
             return self._predicted(one_by_one(model_input), dict(params or {}))
@@ -88,6 +92,8 @@ class Model:
         # Text that strangers send names no file of ours.
         files = os.environ.get("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "").lower() != "true"
         budget, top_k = params.get("budget"), params.get("top_k")
+        if self._runner.pictures is not None:
+            return pd.DataFrame(self._restored(images, budget, files))
         parts = []
         for start in range(0, len(images), BATCH) or [0]:
             batch = images[start : start + BATCH]
@@ -100,6 +106,24 @@ class Model:
             parts.append(self._answers(stacked, budget, 1 if top_k is None else int(top_k)))
         columns = {key: [item for part in parts for item in part[key]] for key in parts[0]}
         return pd.DataFrame(columns)
+
+    def _restored(self, images: list[Any], budget: Any, files: bool) -> dict[str, list[Any]]:
+        """Pictures, uint8 (H, W, 3), each as large as what it was made of."""
+        assert self._runner.pictures is not None
+        restored = []
+        for index, image in enumerate(images):
+            place = f"image {index}"
+            picture = read(image, place, files=files)
+            restored.append(
+                restore(
+                    lambda x: self._runner(x, budget), picture, self._runner.pictures, place=place
+                )
+            )
+        return {
+            "picture": [each.picture for each in restored],
+            "width": [each.width for each in restored],
+            "madds": [each.madds for each in restored],
+        }
 
     def _prepared(self, image: Any, place: str, files: bool) -> np.ndarray:
         side = self._runner.metadata["resolution"]

@@ -106,7 +106,7 @@ class Smoothing(Task):
     name = "smoothing"
     measures = (Measure("psnr", "PSNR", unit="dB"), Measure("mae", "mean error", rises=False))
 
-    def pair(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def pair(self, images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         return images, F.avg_pool2d(images, 3, 1, 1)
 
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -11,6 +11,7 @@ from dsnet.errors import InputError
 from dsnet.inference.compare import TOLERANCE, compare
 from dsnet.inference.fold import fold
 from dsnet.inference.onnx_graph import build
+from dsnet.inference.reach import surroundings
 from dsnet.io.files import atomic_file, write_sums
 from dsnet.models.network import DSNet
 from dsnet.models.width import Width
@@ -39,8 +40,10 @@ def export(
     what the model was tuned to (`metadata.price`); 0 is the plain argmax of the logits, which
     spends more than that. The slimming heads' weights may be given too, see `onnx_graph.build`.
     Outputs: `logits`, float (N, classes), `widths`, int64 (N,), and `madds`, int64 (N,), the
-    multiply-adds of all that ran for each image. With `width` the file holds that sub-network
-    alone, with no gate and no price.
+    multiply-adds of all that ran for each image. A network whose outputs are pictures takes images
+    of any size, (N, H, W, 3), and has `pictures`, float (N, 3, H, W), in place of logits; how tiles
+    of large ones are cut is in the description's `pictures`. With `width` the file holds that
+    sub-network alone, with no gate and no price.
 
     Its metadata property `dsnet.description` is JSON: what turns a budget into a price (the curve
     `metadata.prices`, `madds` of every sub-network, `routes` that the gates may pick), class names
@@ -99,10 +102,12 @@ def to_bytes(
     description = {
         "task": model.task.name,
         "architecture": model.architecture.to_dict(),
-        "metadata": asdict(model.metadata),
+        "metadata": model.metadata.to_dict(),
         "madds": [model.madds(index) for index in range(len(model.space))],
         "routes": model.space.routes,
     }
+    if (around := surroundings(model)) is not None:
+        description["pictures"] = asdict(around)
     for key, value in (
         (FINGERPRINT, fingerprint(model)),
         (DESCRIPTION, json.dumps(description)),

@@ -59,11 +59,14 @@ class Looks:
 class Fork:
     """A gate: attention on what comes in, then each image to the branch its slimming head picks.
 
+    attention: None where what comes in goes on as it is, and its pooled channels are the feature.
+    features: size of the feature, at the gate's widest; zeros fill up what a slim input lacks.
     head: over the reduced feature. cost: (branches,), see `DSNet.gate_costs`. looks: whether an
     image may go on to a wider branch, with what came in; None: each runs one.
     """
 
-    attention: Attention
+    attention: Attention | None
+    features: int
     head: Scorer
     cost: Tensor
     branches: tuple["Trunk", ...]
@@ -82,16 +85,31 @@ class Trunk:
 class Folded:
     """A whole network for uint8 images: `trunk` runs on float(pixels) - mean.
 
-    mean: (3,), in units of pixels. size: side of the images in pixels. outputs: shape of the output
-    for one of them, (classes,). madds: multiply-adds of each sub-network by its number, the last of
-    what has none (-1).
+    mean: (3,), in units of pixels. size: side of the images in pixels; None: any. outputs: shape of
+    the output for one of them, (classes,). madds: multiply-adds of each sub-network by its number,
+    the last of what has none (-1). onto: where outputs are pictures, how the trunk's come to be.
     """
 
     trunk: Trunk
     mean: Tensor
-    size: int
+    size: int | None
     outputs: tuple[int, ...]
     madds: tuple[int, ...]
+    onto: "Onto | None" = None
+
+
+@dataclass(frozen=True)
+class Onto:
+    """Outputs are pictures of the images' size: the trunk's, cut to it, and the image itself.
+
+    scale: (3,), from pixels less their mean to the network's inputs. factor: the trunk's outputs
+    have the image's sides, rounded up to multiples of it. per_square: multiply-adds of each
+    sub-network for each square of factor x factor pixels, in the order of `Folded.madds`.
+    """
+
+    scale: Tensor
+    factor: int
+    per_square: tuple[int, ...]
 
 
 @torch.no_grad()
@@ -117,19 +135,43 @@ def fold(model: DSNet, width: int | Width | None = None) -> Folded:
         # The widest everywhere is no sub-network where gates keep the first segment slim.
         index = model.space.index(chosen) if chosen in model.space else -1
         trunk, last = _static(model, chosen, index), chosen
-    std = torch.tensor(model.metadata.std, device=device_of(model)) * 255
+    std = _on_device(model, model.metadata.std)
     stem, *rest = trunk.layers
     assert isinstance(stem, Conv)
     scaled = replace(
         stem, weight=replace(stem.weight, source=stem.weight.source / std[:, None, None])
     )
+    size = model.metadata.resolution
+    onto = _onto(model, last, 1 / std) if model.head.factor else None
     return Folded(
         trunk=replace(trunk, layers=(scaled, *rest)),
-        mean=torch.tensor(model.metadata.mean, device=device_of(model)) * 255,
-        size=(size := model.metadata.resolution),
+        mean=_on_device(model, model.metadata.mean),
+        size=None if onto else size,
         outputs=model.head.shape((size, size)),
         madds=(*map(model.madds, range(len(model.space))), model.madds(last)),
+        onto=onto,
     )
+
+
+def _on_device(model: DSNet, channels: tuple[float, ...]) -> Tensor:
+    """Of pixels, float32 (3,)."""
+    return torch.tensor(channels, dtype=torch.float32, device=device_of(model)) * 255
+
+
+def _onto(model: DSNet, last: Width, scale: Tensor) -> Onto:
+    """Raises InputError for a network whose multiply-adds do not grow as its pictures do."""
+    factor = model.head.factor
+    widths = (*range(len(model.space)), last)
+    per_square = tuple(model.madds(width, factor) for width in widths)
+    for side in (2, 3, 5):
+        counts = tuple(model.madds(width, factor * side) for width in widths)
+        if counts != tuple(side**2 * each for each in per_square):
+            raise InputError(
+                f"{model.architecture.name}: expected multiply-adds by the square of {factor} x "
+                f"{factor} pixels, found others; a head that enlarges by {factor} is for networks "
+                f"whose layers all run at 1 / {factor} of the resolution"
+            )
+    return Onto(scale, factor, per_square)
 
 
 def device_of(model: DSNet) -> torch.device:
@@ -147,7 +189,8 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
     block = model.block(gates[segment], 0)
     assert block.gate is not None and block.gate.slimming is not None
     fork = Fork(
-        attention=plain_attention(block.gate, channels),
+        attention=next(iter(plain_attention(block.gate, channels)), None),
+        features=block.gate.features,
         head=_scorer(block.gate.slimming),
         cost=model.gate_costs(device_of(model))[segment],
         branches=tuple(_trunk(model, (*path, entry)) for entry in model.space.choices[segment]),
@@ -187,7 +230,7 @@ def _static(model: DSNet, width: Width, index: int) -> Trunk:
         if segment < len(model.architecture.gates):
             gate = model.block(model.architecture.gates[segment], 0).gate
             assert gate is not None
-            layers.append(plain_attention(gate, channels))
+            layers += plain_attention(gate, channels)
     return Trunk(tuple(layers), _end(model, channels, index))
 
 
@@ -211,7 +254,7 @@ def _segment(model: DSNet, segment: int, width: Width) -> tuple[tuple[Layer, ...
             if segment == 0 or (stage, index) != (start, 0):
                 layers += block.plan_before(channels)
                 if block.gate is not None:
-                    layers.append(plain_attention(block.gate, channels))
+                    layers += plain_attention(block.gate, channels)
             layers += block.plan_after(channels, outputs)
             channels = outputs
     if segment < len(gates):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dsnet.inference.fold import End, Folded, Fork, Looks, Scorer, Trunk
+from dsnet.inference.fold import End, Folded, Fork, Looks, Onto, Scorer, Trunk
 from dsnet.nn.look import NEVER
 from dsnet.nn.plan import (
     Activation,
@@ -26,10 +26,23 @@ from dsnet.nn.plan import (
     Layer,
     Linear,
     MaxPool,
+    PixelShuffle,
     Residual,
     Weight,
 )
-from dsnet.runtime.session import HEAD, IMAGES, LOGITS, MADDS, PRICE, WIDTHS, import_optional
+from dsnet.runtime.session import (
+    HEAD,
+    IMAGES,
+    LOGITS,
+    MADDS,
+    PICTURES,
+    PRICE,
+    WIDTHS,
+    import_optional,
+)
+
+Shape = tuple[int | None, ...]
+"""Of one output; None where it is as the images are."""
 
 
 def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
@@ -38,8 +51,9 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     Inputs: images, uint8 (N, size, size, 3), and where there is a choice, price, one float, and the
     weights of the slimming heads, named as `dsnet.nn.gate.heads_to_tensors` does (`head.0.weight`);
     left out, they are `price` and the network's own. Outputs: logits, float (N, classes), widths,
-    int64 (N,), and madds, int64 (N,). float16: weights are stored in half precision, and computed
-    with in single.
+    int64 (N,), and madds, int64 (N,). Where outputs are pictures: images (N, H, W, 3) of any size,
+    and pictures, float (N, 3, H, W), in place of logits. float16: weights are stored in half
+    precision, and computed with in single.
     """
     onnx: Any = import_optional("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
@@ -49,23 +63,27 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     pixels = graph.op("Cast", pixels, to=kinds.FLOAT)
     mean = folded.mean.cpu().numpy().reshape(1, 3, 1, 1)
     pixels = graph.op("Sub", pixels, graph.constant(mean))
-    end = folded.trunk.end
+    end, onto = folded.trunk.end, folded.onto
+    sides: tuple[Any, Any] = ("height", "width") if onto else (folded.size, folded.size)
+    shape: Shape = (folded.outputs[0], None, None) if onto else folded.outputs
+    graph.blank = _blank(graph, onto, folded.outputs)
     x = _layers(graph, folded.trunk.layers, pixels)
     if isinstance(end, Fork):
-        outputs = _fork(graph, end, x, folded.outputs, 0)
+        outputs = _fork(graph, end, x, shape, 0)
     else:
         batch = graph.op("Shape", IMAGES, start=0, end=1)
         width = graph.op("Expand", graph.constant(np.array([end.width])), batch)
         outputs = _layers(graph, end.layers, x), width
-    logits, widths, *counted = outputs
-    graph.result(logits, LOGITS)
+    answers, widths, *counted = outputs
+    if onto:
+        answers = _added(graph, onto, answers, pixels)
+    answer = PICTURES if onto else LOGITS
+    graph.result(answers, answer)
     graph.result(widths, WIDTHS)
     if not counted:  # each image has run one branch
-        counted = [graph.op("Gather", graph.constant(np.array(folded.madds)), WIDTHS)]
+        counted = [_counted(graph, folded)]
     graph.result(counted[0], MADDS)
-    inputs = [
-        helper.make_tensor_value_info(IMAGES, kinds.UINT8, ["batch", folded.size, folded.size, 3])
-    ]
+    inputs = [helper.make_tensor_value_info(IMAGES, kinds.UINT8, ["batch", *sides, 3])]
     if isinstance(end, Fork):
         inputs.append(helper.make_tensor_value_info(PRICE, kinds.FLOAT, []))
         # An input that has an initializer too is one with a default.
@@ -79,7 +97,9 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
         "dsnet",
         inputs,
         [
-            helper.make_tensor_value_info(LOGITS, kinds.FLOAT, ["batch", *folded.outputs]),
+            helper.make_tensor_value_info(
+                answer, kinds.FLOAT, ["batch", shape[0], *(sides if onto else shape[1:])]
+            ),
             helper.make_tensor_value_info(WIDTHS, kinds.INT64, ["batch"]),
             helper.make_tensor_value_info(MADDS, kinds.INT64, ["batch"]),
         ],
@@ -94,12 +114,50 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     )
 
 
+def _blank(graph: "_Graph", onto: Onto | None, outputs: tuple[int, ...]) -> str:
+    """No outputs at all, in the shape that a branch's outputs have: what one answers nobody asks.
+
+    outputs: of one image, where images are of one size.
+    """
+    if onto is None:
+        return graph.constant(np.zeros((0, *outputs), np.float32))
+    factor = graph.constant(np.array([onto.factor]))
+    sides = graph.op("Mul", _squares(graph, onto), factor)
+    size = graph.op("Concat", graph.constant(np.array([0, outputs[0]])), sides, axis=0)
+    zero = graph.onnx.numpy_helper.from_array(np.zeros(1, np.float32))
+    return graph.op("ConstantOfShape", size, value=zero)
+
+
+def _squares(graph: "_Graph", onto: Onto) -> str:
+    """How many squares of factor x factor pixels the images are high and wide, int64 (2,)."""
+    sides = graph.op("Shape", IMAGES, start=1, end=3)
+    rounded = graph.op("Add", sides, graph.constant(np.array([onto.factor - 1])))
+    return graph.op("Div", rounded, graph.constant(np.array([onto.factor])))
+
+
+def _added(graph: "_Graph", onto: Onto, answers: str, pixels: str) -> str:
+    """What is answered, cut to the images' size and added to them."""
+    starts, axes = graph.constant(np.array([0, 0])), graph.constant(np.array([2, 3]))
+    cut = graph.op("Slice", answers, starts, graph.op("Shape", pixels, start=2, end=4), axes)
+    scale = graph.constant(onto.scale.cpu().numpy().reshape(1, 3, 1, 1))
+    return graph.op("Add", cut, graph.op("Mul", pixels, scale))
+
+
+def _counted(graph: "_Graph", folded: Folded) -> str:
+    """Multiply-adds of each image, int64 (N,), by its width."""
+    if folded.onto is None:
+        return graph.op("Gather", graph.constant(np.array(folded.madds)), WIDTHS)
+    each = graph.op("Gather", graph.constant(np.array(folded.onto.per_square)), WIDTHS)
+    return graph.op("Mul", each, graph.op("ReduceProd", _squares(graph, folded.onto), keepdims=0))
+
+
 class _Graph:
     """Nodes and constants of one graph or branch.
 
     parent: the graph whose node this one runs inside. names: count of names given, over all
     graphs. shared: constants of the outermost graph that branches cut their weights from, by the
-    address of the supernet's weight. heads: the slimming heads' weights, over all graphs.
+    address of the supernet's weight. heads: the slimming heads' weights, over all graphs. blank:
+    what a branch without images answers.
     """
 
     def __init__(self, onnx: Any, float16: bool, parent: "_Graph | None" = None) -> None:
@@ -112,6 +170,7 @@ class _Graph:
         self.names: list[int] = parent.names if parent else [0]
         self.shared: dict[int, str] = parent.shared if parent else {}
         self.heads: dict[str, np.ndarray] = parent.heads if parent else {}
+        self.blank: str = parent.blank if parent else ""
 
     def branch(self) -> "_Graph":
         """A graph to be run inside a node of this one."""
@@ -188,6 +247,8 @@ def _layers(graph: _Graph, layers: Sequence[Layer], x: str) -> str:
                 x = _attend(graph, layer, x)[0]
             case MaxPool():
                 x = graph.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+            case PixelShuffle():
+                x = graph.op("DepthToSpace", x, blocksize=layer.factor, mode="CRD")
             case Residual():
                 body = _layers(graph, layer.body, x)
                 x = graph.op("Relu", graph.op("Add", body, _layers(graph, layer.shortcut, x)))
@@ -220,6 +281,18 @@ def _activation(graph: _Graph, activation: Activation, x: str) -> str:
     return x
 
 
+def _seen(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
+    """What a fork's branches see of x, and its gate, (N, features)."""
+    if fork.attention is not None:
+        x, feature = _attend(graph, fork.attention, x)
+        return x, graph.op("Flatten", feature, axis=1)
+    pooled = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
+    channels = graph.op("Shape", pooled, start=1, end=2)
+    lacking = graph.op("Sub", graph.constant(np.array([fork.features])), channels)
+    pads = graph.op("Concat", graph.constant(np.zeros(3, np.int64)), lacking, axis=0)
+    return x, graph.op("Pad", pooled, pads)
+
+
 def _attend(graph: _Graph, attention: Attention, x: str) -> tuple[str, str]:
     """The weighed x, and the reduced feature (N, r, 1, 1)."""
     reduced = graph.op(
@@ -244,14 +317,14 @@ def _linear(graph: _Graph, linear: Linear, x: str) -> str:
     return graph.op("Gemm", x, weight, *map(graph.constant, bias), transB=1)
 
 
-def _fork(graph: _Graph, fork: Fork, x: str, shape: tuple[int, ...], gate: int) -> tuple[str, ...]:
+def _fork(graph: _Graph, fork: Fork, x: str, shape: Shape, gate: int) -> tuple[str, ...]:
     """Outputs and widths of every row of x, and with looks madds; shape: of one output.
 
     gate: its number.
     """
-    x, feature = _attend(graph, fork.attention, x)
+    x, feature = _seen(graph, fork, x)
     graph.role = "gate"
-    choice = _choose(graph, graph.op("Flatten", feature, axis=1), fork.head, fork.cost, gate)
+    choice = _choose(graph, feature, fork.head, fork.cost, gate)
     if fork.looks is not None:
         return _look_again(graph, fork, fork.looks, x, choice, shape)
     # Rows by rising choice, and how many there are of each.
@@ -311,7 +384,7 @@ def _head(graph: _Graph, scorer: Scorer, index: int, head: int) -> Iterator[str]
 
 
 def _look_again(
-    graph: _Graph, fork: Fork, looks: Looks, x: str, following: str, shape: tuple[int, ...]
+    graph: _Graph, fork: Fork, looks: Looks, x: str, following: str, shape: Shape
 ) -> tuple[str, ...]:
     """Outputs, widths and madds of every row of x; following: the branch that each runs first.
 
@@ -345,7 +418,7 @@ def _look(
     rows: str,
     condition: str,
     state: Sequence[str],
-    shape: tuple[int, ...],
+    shape: Shape,
 ) -> list[str]:
     """One branch on the rows of x that have come to it, (n,): outputs, madds and what follows."""
     branch = fork.branches[position]
@@ -366,6 +439,7 @@ def _look(
     ]
     if position < len(looks.heads):
         logs = taken.op("LogSoftmax", answers, axis=1)
+        assert shape[0] is not None  # what looks again classifies
         best = taken.constant(np.array([looks.evidence.size(shape[0])]))
         evidence = taken.ops("TopK", [logs, best], 2, axis=1)[0]
         scorer, cost = looks.heads[position], looks.cost[position]
@@ -389,7 +463,7 @@ def _branch(
     x: str,
     condition: str,
     rows: str,
-    shape: tuple[int, ...],
+    shape: Shape,
     gate: int,
 ) -> list[str]:
     """`trunk` on the rows of x that go there, if any; else nothing, in the same shape.
@@ -404,7 +478,7 @@ def _branch(
     taken.role = "layer"
     inputs = _layers(taken, trunk.layers, inputs)
     empty = graph.branch()
-    nothing = [empty.constant(np.zeros((0, *shape), np.float32))]
+    nothing = [graph.blank]
     if isinstance(trunk.end, End):
         outputs = [_layers(taken, trunk.end.layers, inputs)]
     else:
@@ -419,7 +493,7 @@ def _branch(
     )
 
 
-def _subgraph(graph: _Graph, outputs: Sequence[str], shape: tuple[int, ...]) -> Any:
+def _subgraph(graph: _Graph, outputs: Sequence[str], shape: Shape) -> Any:
     """Outputs: floats of `shape`, then whole numbers."""
     helper, kinds = graph.onnx.helper, graph.onnx.TensorProto
     types = ((kinds.FLOAT, [None, *shape]), (kinds.INT64, [None]), (kinds.INT64, [None]))

@@ -67,7 +67,7 @@ class Predictor:
             gates = weights.load_gates(directory) if directory else []
             network = at_budget(network, gates, budget)
         self.metadata = network.metadata
-        self.outputs = network.head.shape((self.metadata.resolution, self.metadata.resolution))
+        self._head = network.head
         self.price = network.metadata.price if price is None else price
         self.device = device
         self.backend: TorchBackend | OnnxBackend
@@ -85,8 +85,10 @@ class Predictor:
         """images: uint8 (N, H, W, 3) of any size -> logits (N, classes), widths int64 (N,).
 
         Pictures of the model's own resolution are taken as they are; of all others the middle is
-        resized, as in evaluation. Widths are indices into the model's routing space, -1 for the
-        widest of everything. Tensors on the backend's device; ONNX Runtime's are on the CPU.
+        resized, as in evaluation. Where outputs are pictures, float (N, 3, H, W), all are taken as
+        they are; for large ones there is `dsnet.runtime.tiles`. Widths are indices into the model's
+        routing space, -1 for the widest of everything. Tensors on the backend's device; ONNX
+        Runtime's are on the CPU.
         """
         logits, widths, _ = self.routed(images)
         return logits, widths
@@ -96,13 +98,14 @@ class Predictor:
         images = torch.as_tensor(images)
         check_images(images)
         size = self.metadata.resolution
-        if images.shape[1:3] != (size, size):
+        if not self._head.factor and images.shape[1:3] != (size, size):
             pixels = prepare(images.cpu().numpy(), size, self.metadata.crop)
             images = torch.from_numpy(pixels)
         if not len(images):
             device = self.device if isinstance(self.backend, TorchBackend) else "cpu"
             nothing = torch.empty(0, dtype=torch.int64, device=device)
-            return Routed(torch.empty(0, *self.outputs, device=device), nothing, nothing)
+            outputs = self._head.shape((images.shape[1], images.shape[2]))
+            return Routed(torch.empty(0, *outputs, device=device), nothing, nothing)
         if self.device != "cpu" or len(images) <= CPU_BATCH:
             routed: Routed = self.backend(images, self.price)
             return routed

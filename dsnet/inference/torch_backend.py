@@ -22,23 +22,32 @@ class TorchBackend(nn.Module):
     def __init__(self, folded: Folded, compile: bool = False):
         super().__init__()
         self.register_buffer("mean", folded.mean)
-        self.register_buffer("madds", torch.tensor(folded.madds, device=folded.mean.device))
+        self.factor = folded.onto.factor if folded.onto else 0
+        counts = folded.onto.per_square if folded.onto else folded.madds
+        self.register_buffer("madds", torch.tensor(counts, device=folded.mean.device))
+        self.register_buffer("scale", folded.onto.scale if folded.onto else None)
         self.trunk = _Trunk(folded.trunk, compile)
         self.requires_grad_(False)
 
     mean: Tensor
     madds: Tensor
+    scale: Tensor | None
 
     @torch.inference_mode()
     def forward(self, images: Tensor, price: float) -> Routed:
-        """images: uint8 (N, size, size, 3), N > 0."""
+        """images: uint8 (N, size, size, 3), N > 0; of any size where outputs are pictures."""
         # NHWC viewed as NCHW is channels_last already: no pixel moves.
         pixels = (images.to(self.mean.device, non_blocking=True) - self.mean).permute(0, 3, 1, 2)
         if isinstance(self.trunk.end, _LookingFork):
             outputs, widths, madds = self.trunk(pixels, price)
             return Routed(outputs, widths, madds)
         outputs, widths = self.trunk(pixels, price)
-        return Routed(outputs, widths, self.madds[widths])
+        madds = self.madds[widths]
+        if self.scale is not None:
+            height, width = pixels.shape[2:]
+            outputs = outputs[:, :, :height, :width] + pixels * self.scale[:, None, None]
+            madds = madds * (-(-height // self.factor) * -(-width // self.factor))
+        return Routed(outputs, widths, madds)
 
 
 class _Trunk(nn.Module):
@@ -70,7 +79,8 @@ class _Fork(nn.Module):
 
     def __init__(self, fork: fold.Fork, compile: bool):
         super().__init__()
-        self.attention = _Attention(fork.attention)
+        self.attention = _Attention(fork.attention) if fork.attention else None
+        self.features = fork.features
         self.head = _Scorer(fork.head)
         self.register_buffer("cost", fork.cost)
         self.register_buffer("routes", torch.arange(len(fork.branches), device=fork.cost.device))
@@ -81,7 +91,10 @@ class _Fork(nn.Module):
 
     def choose(self, x: Tensor, price: float) -> tuple[Tensor, Tensor]:
         """What the branches see, and the branch of each image."""
-        x, reduced = self.attention.weigh(x)
+        if self.attention is not None:
+            x, reduced = self.attention.weigh(x)
+        else:
+            reduced = F.pad(x.mean((2, 3)), (0, self.features - x.shape[1]))
         return x, pick(self.head(reduced) - price * self.cost)
 
     def forward(self, x: Tensor, price: float) -> tuple[Tensor, ...]:
@@ -231,6 +244,8 @@ def _layer(layer: plan.Layer) -> nn.Module:
             return _Attention(layer)
         case plan.MaxPool():
             return nn.MaxPool2d(3, 2, 1)
+        case plan.PixelShuffle():
+            return nn.PixelShuffle(layer.factor)
         case plan.Residual():
             return _Residual(layer)
         case plan.GlobalAverage():

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def write(
     description = {
         "format": FORMAT,
         "architecture": model.architecture.to_dict(),
-        "metadata": asdict(model.metadata),
+        "metadata": model.metadata.to_dict(),
         "gates": to_facts(gates),
         "runs_at": runs_at(model),
         "source": dict(source or {}),

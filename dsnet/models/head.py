@@ -14,10 +14,13 @@ from dsnet.nn.plan import GlobalAverage, Layer, plain_linear
 class Head(nn.Module):
     """Made as `head(inputs, architecture)`; inputs: channels of every width, slimmest first.
 
-    place: the name under which a network keeps its weights.
+    place: the name under which a network keeps its weights. factor: 0, or where outputs are
+    pictures as large as the images, of any size, by how much its `PixelShuffle` enlarges: what
+    `plan` gives is cut to the image's size and added to it.
     """
 
     place: ClassVar[str] = "output"
+    factor: ClassVar[int] = 0
 
     @abstractmethod
     def forward(self, features: Tensor, images: Tensor, largest: bool) -> Tensor:

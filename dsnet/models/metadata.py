@@ -1,7 +1,10 @@
 """What a model knows of its images and classes besides its weights."""
 
+import dataclasses
 import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from dsnet.errors import InputError
 from dsnet.errors.checks import check_count, check_name, check_numbers, check_whole
@@ -29,6 +32,7 @@ class Metadata:
         they are not calibrated.
     price: what multiply-adds cost, in units of logits, where nobody asks for another budget: the
         price that meets the target the gates were trained for; 0 where they had none.
+    task: settings of what the network is for, see `Task.configured`.
 
     Raises InputError, naming the field, for what is of another type, a number that is not finite, a
     `std` or `crop` that is not above 0, a crop above 1, or a name with control codes.
@@ -41,6 +45,7 @@ class Metadata:
     crop: float = 1.0
     prices: Prices = ()
     price: float = 0.0
+    task: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         check_whole("metadata.resolution", self.resolution, MOST_PIXELS)
@@ -56,6 +61,15 @@ class Metadata:
         if self.crop > 1:
             raise InputError(f"metadata.crop: expected a fraction up to 1, found {self.crop}")
         check_prices("metadata", self.price, self.prices)
+        if not isinstance(self.task, Mapping):
+            raise InputError(f"metadata.task: expected settings by name, found {shown(self.task)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; without settings of the task where it has none."""
+        values = asdict(self)
+        if not self.task:
+            del values["task"]
+        return values
 
 
 def check_prices(where: str, price: float, prices: Prices) -> None:

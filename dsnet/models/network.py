@@ -57,7 +57,7 @@ class DSNet(nn.Module):
         self.looks: nn.ModuleList | None = None
         self._madds: dict[tuple[Width, Shape], int] = {}
         self._prefix_madds: dict[Shape, int] = {}
-        self.task: Task = parts.task
+        self.task: Task = parts.task.configured(self.metadata.task)
         head = parts.head(inputs, architecture)
         self._place = head.place
         self.add_module(head.place, head)
@@ -217,7 +217,8 @@ class DSNet(nn.Module):
             raise InputError("routing is for eval mode: call model.eval() or pass width=")
         price = self.metadata.price if price is None else price
         n = len(images) if answer else 0
-        outputs = images.new_empty(n, *self.head.shape((images.shape[2], images.shape[3])))
+        size = (images.shape[2], images.shape[3])
+        outputs = images.new_empty(n, *self.head.shape(size))
         if self.looks is not None:
             return look_again(self, images, price, outputs)
         widths = torch.empty(len(images), dtype=torch.int64, device=images.device)
@@ -243,7 +244,8 @@ class DSNet(nn.Module):
             for width, features, rows in self.walk(images, split):
                 there = images if len(rows) == n else images[rows]
                 outputs[rows] = self.answer(features, there, width).to(outputs.dtype)
-        madds = torch.tensor([self.madds(i) for i in range(len(self.space))], device=widths.device)
+        counts = [self.madds(i, size) for i in range(len(self.space))]
+        madds = torch.tensor(counts, device=widths.device)
         return Routed(outputs, widths, madds[widths])
 
     def gate_costs(self, device: torch.device | None = None) -> list[Tensor]:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dsnet.errors import InputError
-from dsnet.models import basic_resnet, mbnet, resnet
+from dsnet.models import basic_resnet, denoiser, mbnet, resnet
 from dsnet.models.architecture import Architecture
 from dsnet.models.block import Block, Stem
 from dsnet.models.head import Head, PooledLinear
 from dsnet.tasks.base import Task
-from dsnet.tasks.registry import CLASSIFICATION
+from dsnet.tasks.registry import CLASSIFICATION, DENOISE
 
 
 @dataclass(frozen=True)
@@ -59,4 +59,9 @@ register(
     "basic_resnet",
     Family(resnet.ResNetStem, basic_resnet.BasicBlock, dense=True),
     basic_resnet.ARCHITECTURES,
+)
+register(
+    "denoiser",
+    Family(denoiser.DenoiserStem, denoiser.DenoiserBlock, denoiser.Residue, DENOISE, dense=True),
+    denoiser.ARCHITECTURES,
 )

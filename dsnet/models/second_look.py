@@ -34,12 +34,13 @@ def look_again(model: "DSNet", images: Tensor, price: float, outputs: Tensor) ->
     evidence, looks = model.task.evidence(), model.looks
     assert evidence is not None and looks is not None
     x, reduced = model.segment(0, images, model.space[0])
+    size = (images.shape[2], images.shape[3])
     assert reduced is not None
     (cost,) = model.gate_costs(images.device)
     costs = model.look_costs(images.device)
     following = pick(model.gates[0].logits(reduced) - cost * price)
     widths = torch.empty_like(following)
-    madds = torch.full_like(following, model.prefix_madds())
+    madds = torch.full_like(following, model.prefix_madds(size))
     for position, route in enumerate(model.space.routes):
         rows = (following == position).nonzero()[:, 0]
         if not len(rows):
@@ -47,7 +48,7 @@ def look_again(model: "DSNet", images: Tensor, price: float, outputs: Tensor) ->
         answers = model.tail(x[rows], images[rows], model.space[route])
         outputs[rows] = answers.to(outputs.dtype)
         widths[rows] = route
-        madds[rows] += model.tail_madds(route)
+        madds[rows] += model.tail_madds(route, size)
         if position < len(looks):
             scores = forbid(looks[position](evidence(answers)), position)
             following[rows] = pick(scores - costs[position] * price)

@@ -16,19 +16,23 @@ class Gate(nn.Module):
     """Attention head and slimming head over a shared, pooled and reduced feature.
 
     channels: the widest input. routes: logits of the slimming head; 0 leaves attention alone.
+    attends: without, there is a slimming head alone, over what was pooled, and x goes on as it
+        came: what a pixel becomes depends on none that is far from it.
     """
 
-    def __init__(self, channels: int, routes: int = 0):
+    def __init__(self, channels: int, routes: int = 0, attends: bool = True):
         super().__init__()
-        reduced = _reduced(channels)
-        self.reduce = nn.Linear(channels, reduced)
-        self.expand = nn.Linear(reduced, channels)
-        self.slimming = make_head(reduced, routes) if routes else None
+        self.features = _reduced(channels) if attends else channels
+        self.reduce = nn.Linear(channels, self.features) if attends else None
+        self.expand = nn.Linear(self.features, channels) if attends else None
+        self.slimming = make_head(self.features, routes) if routes else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: (N, c, H, W) -> x weighted by its attention, and the reduced feature (N, r)."""
         channels = x.shape[1]
         pooled = global_average(x)
+        if self.reduce is None or self.expand is None:
+            return x, F.pad(pooled, (0, self.features - channels))
         reduced = F.relu(F.linear(pooled, self.reduce.weight[:, :channels], self.reduce.bias))
         attention = torch.sigmoid(
             F.linear(reduced, self.expand.weight[:channels], self.expand.bias[:channels])
@@ -46,7 +50,8 @@ class Gate(nn.Module):
 
         The slimming head is left out, as in the published counts.
         """
-        return channels * area(size) + 2 * channels * self.reduce.out_features
+        attention = 2 * channels * self.features if self.reduce is not None else 0
+        return channels * area(size) + attention
 
 
 def pick(scores: Tensor) -> Tensor:

@@ -163,6 +163,34 @@ class SlimBatchNorm2d(nn.Module):
         return scale, inside * self.bias - mean * scale
 
 
+class SlimBias2d(nn.Module):
+    """A bias for each channel, of which the first c are used: what is left of a BatchNorm where a
+    network does without.
+    """
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        self.widths = tuple(widths)
+        self.bias = nn.Parameter(torch.zeros(widths[-1]))
+
+    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        """x: (N, c, H, W) -> the same shape, the first c biases added.
+
+        With `mixture` (N, len(widths)), x has the widest c, and each image the mixture's blend of
+        what the widths have of it, zero beyond their channels: see `SlimBatchNorm2d.forward`.
+        """
+        x = x + self.bias[: x.shape[1], None, None]
+        if mixture is None:
+            return x
+        channels = torch.arange(self.widths[-1], device=x.device)
+        inside = channels < torch.tensor(self.widths, device=x.device)[:, None]
+        return x * (mixture @ inside.to(mixture.dtype))[..., None, None]
+
+    def folded(self, channels: int) -> tuple[None, Tensor]:
+        """No scale, and the shift (channels,) that equals this layer at that width."""
+        return None, self.bias[:channels]
+
+
 class SlimLinear(nn.Linear):
     """A linear layer over the first features of its input: `weight[:, :i]`."""
 

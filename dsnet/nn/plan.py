@@ -17,6 +17,7 @@ from dsnet.nn.gate import Gate
 from dsnet.nn.layers import (
     Shape,
     SlimBatchNorm2d,
+    SlimBias2d,
     SlimConv2d,
     SlimDepthwiseConv2d,
     area,
@@ -86,6 +87,13 @@ class MaxPool:
 
 
 @dataclass(frozen=True)
+class PixelShuffle:
+    """(N, c * factor², H, W) -> (N, c, H * factor, W * factor), as torch's."""
+
+    factor: int
+
+
+@dataclass(frozen=True)
 class Residual:
     """ReLU(body(x) + shortcut(x)); no shortcut is the identity."""
 
@@ -112,36 +120,39 @@ class Ranked:
         return min(self.count, classes)
 
 
-Layer = Conv | Attention | MaxPool | Residual | GlobalAverage | Linear
+Layer = Conv | Attention | MaxPool | PixelShuffle | Residual | GlobalAverage | Linear
 
 
 def plain_conv(
     conv: SlimConv2d | SlimDepthwiseConv2d,
-    bn: SlimBatchNorm2d,
+    shifts: SlimBatchNorm2d | SlimBias2d,
     inputs: int,
     outputs: int,
     activation: Activation,
 ) -> Conv:
-    """`conv` from `inputs` to `outputs` channels, the BatchNorm behind it merged."""
-    scale, shift = bn.folded(outputs)
+    """`conv` from `inputs` to `outputs` channels, the BatchNorm or bias behind it merged."""
+    scale, shift = shifts.folded(outputs)
     depthwise = isinstance(conv, SlimDepthwiseConv2d)
     shape = (outputs, 1 if depthwise else inputs, *conv.weight.shape[2:])
     return Conv(
         weight=Weight(conv.weight.detach(), shape, scale),
-        bias=shift,
+        bias=shift.detach(),
         stride=conv.stride,
         groups=inputs if depthwise else 1,
         activation=activation,
     )
 
 
-def plain_attention(gate: Gate, channels: int) -> Attention:
-    """A gate's attention at a width of `channels`."""
-    reduced = gate.reduce.out_features
-    return Attention(
+def plain_attention(gate: Gate, channels: int) -> tuple[Attention, ...]:
+    """A gate's attention at a width of `channels`; none where it has none."""
+    if gate.reduce is None or gate.expand is None:
+        return ()
+    reduced = gate.features
+    attention = Attention(
         plain_linear(gate.reduce.weight, gate.reduce.bias, (reduced, channels)),
         plain_linear(gate.expand.weight, gate.expand.bias, (channels, reduced)),
     )
+    return (attention,)
 
 
 def plain_linear(weight: Tensor, bias: Tensor | None, shape: tuple[int, ...]) -> Linear:

@@ -85,15 +85,15 @@ def put_heads(model: DSNet, heads: Sequence[nn.Module]) -> None:
             f"{len(model.space.routes) - 1}, found {len(heads)}"
         )
     for gate, head, entries in zip(gates, first, model.space.choices, strict=True):
-        _check(head, gate.reduce.out_features, len(entries))
+        _check(head, gate.features, len(entries))
     if looks:
         check_looks(model)
         wanted = evidence_size(model)
         for head in looks:
             _check(head, wanted, len(model.space.routes))
-    for gate, head in zip(gates, first, strict=True):
-        gate.slimming = head.to(gate.reduce.weight.device)
     device = next(model.parameters()).device
+    for gate, head in zip(gates, first, strict=True):
+        gate.slimming = head.to(device)
     model.looks = nn.ModuleList(looks).to(device) if looks else None
 
 

@@ -12,6 +12,7 @@ from dsnet.io.description import read_description
 from dsnet.routing.curve import nearest, price_at
 from dsnet.routing.target import Target, parse_target
 from dsnet.runtime.session import DESCRIPTION, HEAD, ONNX, Outputs, Session
+from dsnet.runtime.tiles import Surroundings
 
 BATCH = 16  # images at a time: enough to fill every branch, few enough for a cache
 
@@ -20,6 +21,7 @@ class Exported:
     """`model.onnx` and, for budgets, `model.json` and `gates.safetensors` beside it.
 
     task: name of what it is for. metadata: as `dsnet.models.metadata.Metadata`, plain values.
+    pictures: where it answers with pictures, what it needs around a pixel.
     madds: of each sub-network; routes: those that the gate may pick. average: multiply-adds per
     image without a budget, where that is known. threads: of each operator; None: one per core.
     Raises InputError where onnxruntime is missing.
@@ -33,6 +35,7 @@ class Exported:
         self.metadata: dict[str, Any] = about["metadata"]
         self.madds: list[int] = about["madds"]
         self.routes: list[int] = about["routes"]
+        self.pictures = Surroundings(**about["pictures"]) if "pictures" in about else None
         description = read_description(directory)
         self.average: float | None = description["runs_at"].get("average_madds")
         self._gates = description["gates"]

@@ -12,10 +12,10 @@ from dsnet.errors import InputError
 
 ONNX = "model.onnx"  # its name in a model directory
 IMAGES, PRICE = "images", "price"
-LOGITS, WIDTHS, MADDS = "logits", "widths", "madds"
+LOGITS, PICTURES, WIDTHS, MADDS = "logits", "pictures", "widths", "madds"
 Outputs = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Logits (N, classes); of the sub-network that answered widths, int64 (N,); and madds, int64 (N,),
-the multiply-adds of all that ran."""
+"""Logits (N, classes), or pictures (N, 3, H, W); of the sub-network that answered widths, int64
+(N,); and madds, int64 (N,), the multiply-adds of all that ran."""
 HEAD = "head."  # what the names of the slimming heads' weights begin with
 DESCRIPTION = "dsnet.description"
 PROVIDERS = {"cuda": ["CUDAExecutionProvider"], "cpu": ["CPUExecutionProvider"]}
@@ -49,7 +49,9 @@ class Session:
         )
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         # Files of before there were looks do not count: each image ran one sub-network.
-        self._counts = MADDS in {value.name for value in self.session.get_outputs()}
+        outputs = {value.name for value in self.session.get_outputs()}
+        self._counts = MADDS in outputs
+        self._answer = PICTURES if PICTURES in outputs else LOGITS
         # Files of before the price had a default list it among what has to be fed.
         inputs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]
         self.inputs = {value.name: tuple(value.shape) for value in inputs}
@@ -65,7 +67,7 @@ class Session:
         price: float | None = None,
         heads: Mapping[str, np.ndarray] | None = None,
     ) -> Outputs:
-        """images: uint8 (N, size, size, 3) -> what they are answered.
+        """images: uint8 (N, size, size, 3), of any size for pictures -> what they are answered.
 
         price, heads: None for the file's own defaults; heads by input, all of them.
         """
@@ -73,7 +75,7 @@ class Session:
         if self.priced and price is not None:
             feed[PRICE] = np.array(price, np.float32)
         if self._counts:
-            logits, widths, madds = self.session.run([LOGITS, WIDTHS, MADDS], feed)
+            logits, widths, madds = self.session.run([self._answer, WIDTHS, MADDS], feed)
         else:
             logits, widths = self.session.run([LOGITS, WIDTHS], feed)
             madds = np.array(json.loads(self.metadata[DESCRIPTION])["madds"])[widths]

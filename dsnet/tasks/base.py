@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from dsnet.errors import InputError
+from dsnet.errors.text import shown
 from dsnet.nn.plan import Ranked
 from dsnet.tasks.measure import Measure
 
@@ -35,23 +37,44 @@ class Task(ABC):
     """What goes in, what is to come out, and how near an answer is to it.
 
     name: as the registry knows it. measures: of each sample; the first is the headline.
-    labelled: whether targets are the data's class labels.
+    labelled: whether targets are the data's class labels. normalized: whether inputs are normalised
+    by the data's mean and deviation; else they are of 0 to 1. pictures: whether outputs are.
     """
 
     name: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]]
     labelled: ClassVar[bool] = False
+    normalized: ClassVar[bool] = True
+    pictures: ClassVar[bool] = False
 
     @property
     def headline(self) -> Measure:
         """What networks are compared by."""
         return self.measures[0]
 
-    @abstractmethod
-    def pair(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(inputs, targets) of normalised images, float (N, 3, H, W), and labels, int64 (N,).
+    def configured(self, settings: Mapping[str, Any]) -> "Task":
+        """This task with a configuration's section `task`. Raises InputError for what it has not.
 
-        Where pictures were mixed, a labelled task is given probabilities, float (N, classes).
+        What it is for people to set, its own docstring tells.
+        """
+        if settings:
+            raise InputError(
+                f"task: expected nothing, for {self.name} has no settings, found "
+                f"{shown(dict(settings))}"
+            )
+        return self
+
+    def settings(self) -> dict[str, Any]:
+        """What `configured` makes the same task of: plain values, for JSON."""
+        return {}
+
+    @abstractmethod
+    def pair(self, images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of images, float (N, 3, H, W), and labels, int64 (N,).
+
+        Where pictures were mixed, a labelled task is given probabilities, float (N, classes). keys:
+        int64 (N,), for what is random: of the seed, the epoch, the view and the sample, so that it
+        is the same whenever, and among whatever others, that view of it is asked for.
         """
 
     @abstractmethod

@@ -23,7 +23,7 @@ class Classification(Task):
     measures = (TOP1, TOP5)
     labelled = True
 
-    def pair(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def pair(self, images: Tensor, labels: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """As they are."""
         return images, labels
 

@@ -3,6 +3,7 @@
 from dsnet.errors import InputError
 from dsnet.tasks.base import Task
 from dsnet.tasks.classification import Classification
+from dsnet.tasks.denoise import Denoise
 
 TASKS: dict[str, Task] = {}
 RESERVED = frozenset(
@@ -39,3 +40,4 @@ def find(name: str) -> Task:
 
 
 CLASSIFICATION = register(Classification())
+DENOISE = register(Denoise())

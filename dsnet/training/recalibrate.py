@@ -18,13 +18,16 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
     statistics, as in training; its mean is the average of its input over all images, its variance
     the unbiased one over all images. Where torch.distributed runs, every worker brings its own
     batches and all end with the same statistics, each image weighing the same. Returns the number
-    of images, over all workers; the model is left in the mode it was in.
+    of images, over all workers: 0 for a network without BatchNorm, for which none is read. The
+    model is left in the mode it was in.
 
     The largest width takes part up to the first gate only. Behind it, it shares its statistics with
     the widest sub-network, which sees other inputs, the slim prefix's: averaged over both they fit
     neither (on digits that sub-network lost seven points), and nothing is routed to the largest.
     """
     layers = [m for m in model.modules() if isinstance(m, SlimBatchNorm2d)]
+    if not layers:
+        return 0
     # Rows: sum of x, sum of x * x, number of values; each laid out as the running statistics.
     moments = {
         layer: layer.running_mean.new_zeros(3, layer.running_mean.numel(), dtype=torch.float64)

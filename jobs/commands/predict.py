@@ -1,10 +1,10 @@
-"""dsnet predict: classify image files."""
+"""dsnet predict: classify image files, or make clean pictures of noisy ones."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,8 @@ from jobs.output import JsonList, print_table, working
 
 if TYPE_CHECKING:
     from dsnet.errors import InputError
+    from dsnet.pyfunc import Runner
+    from dsnet.routing.target import Target
     from pipeline.predict.stream import Row
 
 PASSED_OVER = 3  # exit status where some of the files were no images
@@ -46,7 +48,23 @@ ROWS = 1000  # of one printed table: as many are held
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write the answers to FILE, whole or not at all, and print none: .parquet, .csv, or "
-    ".jsonl (JSON lines).",
+    ".jsonl (JSON lines). For a model whose answers are pictures: the picture, or the folder for "
+    "several.",
+)
+@click.option(
+    "--reference",
+    metavar="PATH",
+    help="For a model whose answers are pictures: the clean picture, or the folder with several of "
+    "the same names, to say how near each comes (PSNR).",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(min=64),
+    default=512,
+    show_default=True,
+    metavar="PIXELS",
+    help="For a model whose answers are pictures: side of the tiles that large ones are cut into, "
+    "each of which runs at a width of its own.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(
@@ -56,9 +74,12 @@ def command(
     top_k: int,
     backend: str | None,
     out: Path | None,
+    reference: str | None,
+    tile: int,
     as_json: bool,
 ) -> int:
-    """Classify image files with MODEL, a models:/ URI or a model directory.
+    """Run MODEL, a models:/ URI or a model directory, on image files: classify them, or with a
+    model whose answers are pictures (a denoiser) write what it makes of them to --out.
 
     IMAGE is a file in any format and mode that Pillow reads (PNG, JPEG and others, grey, colour or
     transparent), a folder with files anywhere below it, or - for a list of both on standard input,
@@ -71,15 +92,13 @@ def command(
       dsnet predict models:/digits@target-50pct three.png --top-k 3
       dsnet predict ./pulled photos/ --budget 0.5 --out answers.parquet
       find photos -name '*.jpg' -print0 | dsnet predict ./pulled - --json
+      dsnet predict models:/denoise@champion noisy.png --out clean.png
+      dsnet predict ./denoiser noisy/ --out clean/ --reference originals/ --json
     """
     with working():
-        from pipeline.predict.files import expand, listed
+        from pipeline.predict.files import listed
         from pipeline.predict.model import open_runner
-        from pipeline.predict.stream import predict
-        from pipeline.predict.table_file import check_suffix, table_file
 
-    if out is not None:
-        check_suffix(out)
     named = [
         path
         for image in images
@@ -89,12 +108,19 @@ def command(
     with ExitStack() as stack:
         with working():
             runner, spent = stack.enter_context(open_runner(model, budget, backend))
-            batches = predict(runner, expand(named), spent, top_k, problems.add)
+            if runner.pictures is None:
+                if reference is not None:
+                    raise click.UsageError("--reference is for models whose answers are pictures")
+                batches, table = _classified(runner, named, spent, top_k, out, problems.add)
+            else:
+                batches = _restored(runner, named, spent, out, reference, tile, problems.add)
+                table = None
         document = JsonList()
         sinks: list[Callable[[Sequence[Row]], object]] = [document.add] if as_json else []
-        if out is not None:
-            sinks.append(stack.enter_context(table_file(out, top_k)))
-        sinks = sinks or [stack.enter_context(tables())]
+        if table is not None:
+            sinks.append(stack.enter_context(table))
+        shown = print_predictions if runner.pictures is None else print_pictures
+        sinks = sinks or [stack.enter_context(tables(shown))]
         count = 0
         for rows in working_through(batches):
             problems.tell()
@@ -106,9 +132,44 @@ def command(
         problems.tell()
     if as_json:
         document.end()
-    elif out is not None:
+    elif table is not None:
         click.echo(f"{out}: {count:,} images")
     return PASSED_OVER if problems.count else 0
+
+
+def _classified(
+    runner: "Runner",
+    named: list[str],
+    budget: "Target | str | None",
+    top_k: int,
+    out: Path | None,
+    passed_over: Callable[[str], object],
+) -> "tuple[Iterator[list[Row]], AbstractContextManager[Callable[[Sequence[Row]], None]] | None]":
+    """The answers, and the file that they are to be written to."""
+    from pipeline.predict.files import expand
+    from pipeline.predict.stream import predict
+    from pipeline.predict.table_file import check_suffix, table_file
+
+    if out is not None:
+        check_suffix(out)
+    batches = predict(runner, expand(named), budget, top_k, passed_over)
+    return batches, None if out is None else table_file(out, top_k)
+
+
+def _restored(
+    runner: "Runner",
+    named: list[str],
+    budget: "Target | str | None",
+    out: Path | None,
+    reference: str | None,
+    tile: int,
+    passed_over: Callable[[str], object],
+) -> "Iterator[list[Row]]":
+    from pipeline.predict.pictures import jobs, restored
+
+    if out is None:
+        raise click.UsageError("this model's answers are pictures: expected --out FILE or FOLDER")
+    return restored(runner, jobs(named, out, reference), budget, tile, passed_over)
 
 
 class Problems:
@@ -151,19 +212,21 @@ def working_through(batches: "Iterator[list[Row]]") -> "Iterator[list[Row]]":
 
 
 @contextmanager
-def tables() -> "Iterator[Callable[[Sequence[Row]], None]]":
+def tables(
+    shown: "Callable[[Sequence[Row]], object]",
+) -> "Iterator[Callable[[Sequence[Row]], None]]":
     """Yields what takes rows, for tables on stdout of up to ROWS each."""
     held: list[Row] = []
 
     def add(rows: "Sequence[Row]") -> None:
         held.extend(rows)
         while len(held) >= ROWS:
-            print_predictions(held[:ROWS])
+            shown(held[:ROWS])
             del held[:ROWS]
 
     yield add
     if held:
-        print_predictions(held)
+        shown(held)
 
 
 def print_predictions(rows: "Sequence[Row]", title: str = "") -> None:
@@ -176,6 +239,23 @@ def print_predictions(rows: "Sequence[Row]", title: str = "") -> None:
         ],
         title,
     )
+
+
+def print_pictures(rows: "Sequence[Mapping[str, Any]]") -> None:
+    """What has become of each picture, as a table."""
+    compared = any("psnr" in row for row in rows)
+    print_table(
+        ("image", "written to", "width", "multiply-adds", *(["PSNR"] if compared else [])),
+        [
+            (row["path"], row["out"], row["width"], row["madds"], *([_psnr(row)] * compared))
+            for row in rows
+        ],
+    )
+
+
+def _psnr(row: Mapping[str, Any]) -> str:
+    value = row.get("psnr")
+    return "equal" if value is None else f"{value:.2f} dB"
 
 
 def _likeliest(row: "Row") -> str:

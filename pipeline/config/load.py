@@ -115,7 +115,8 @@ def _from_flag(text: str, info: FieldInfo) -> Any:
     kinds = _alternatives(info.annotation)
     if type(None) in kinds and text in ("null", "~", ""):
         return None
-    if any(_is_mapping(kind) for kind in kinds) and text.strip().startswith("{"):
+    mapping = any(_is_mapping(kind) or get_origin(kind) is dict for kind in kinds)
+    if mapping and text.strip().startswith("{"):
         return _parsed(text)
     names = any(get_origin(kind) is Literal for kind in kinds) and bool not in kinds
     if str in kinds or names:
@@ -208,6 +209,8 @@ def _kind(kind: Any) -> str:
     if get_origin(kind) is tuple:
         examples = {str: "names such as [one, two]", float: "two numbers such as [0.08, 1.0]"}
         return examples.get(_alternatives(get_args(kind)[0])[0], "whole numbers such as [0, 1, 2]")
+    if get_origin(kind) is dict:
+        return "a mapping such as {noise: 25}"
     if _is_mapping(kind):
         return f"a mapping of {', '.join(kind.model_fields)}"
     names = {

@@ -41,6 +41,7 @@ TargetField = Annotated[
         mode="validation",
     ),
 ]
+Settings = dict[str, Any]
 # Strict tuples refuse lists, and YAML knows only lists.
 T = TypeVar("T")
 Choices = Annotated[
@@ -390,6 +391,10 @@ class Config(Section):
     plugins: Modules = ()
     """Python modules to import before anything else, on the driver and on every worker, that
     register tasks and families of one's own. They must be installed, or on PYTHONPATH, there."""
+    task: Settings = Field(default_factory=dict)
+    """Settings of what the network is for, where it has any. denoise: noise, the level that is
+    added, of 255, or two for a level between them that is drawn for each picture ([5, 50]), and
+    shot, the variance that light adds at full intensity: {noise: 25}."""
     data: Data = Data()
     model: Model = Model()
     cluster: Cluster = Cluster()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dsnet import Metadata
 from dsnet.errors import InputError
+from dsnet.models.create import task_of
 from pipeline.config import Config, Uri, data_dir, is_uri, parse_uri
 from pipeline.config.schema import DIGITS
 from pipeline.data.in_common import compared
@@ -45,13 +46,20 @@ class Dataset:
 
     def metadata(self, config: Config) -> Metadata:
         """How to prepare images like the training images, and what their labels mean."""
-        red, green, blue = (max(value, SMALLEST_STD) for value in self.train.std)
+        task = task_of(config.model.arch).configured(config.task)
+        mean, std = self.train.mean, (1.0, 1.0, 1.0)
+        if task.normalized:
+            red, green, blue = (max(value, SMALLEST_STD) for value in self.train.std)
+            std = (red, green, blue)
+        else:
+            mean = (0.0, 0.0, 0.0)
         return Metadata(
             resolution=config.data.resolution,
-            mean=self.train.mean,
-            std=(red, green, blue),
+            mean=mean,
+            std=std,
             crop=get_recipe(config.data.recipe).crop,
-            classes=self.train.classes,
+            classes=self.train.classes if task.labelled else (),
+            task=task.settings(),
         )
 
 

@@ -31,7 +31,7 @@ from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
 from pipeline.data.manifest import verify
 from pipeline.data.order import epoch_indices, repeats
-from pipeline.data.random_bits import random_key, repeated_keys
+from pipeline.data.random_bits import random_key, repeated_keys, streams
 from pipeline.data.recipes import Recipe, get_recipe
 from pipeline.data.remote.beton import Beton, at_hand
 
@@ -50,6 +50,9 @@ class Batch:
     """int64 (N,)."""
     indices: torch.Tensor
     """int64 (N,): sample numbers in the beton."""
+    keys: torch.Tensor
+    """int64 (N,): of the seed, epoch, view and sample, for what a task draws; without the seed in
+    evaluation, so that every network is measured on the same."""
     augmentation: Augmentation | None = None
     """What the recipe has beyond the decoder, still to be done; None: nothing."""
     mixing: Mixing | None = None
@@ -133,7 +136,8 @@ class Loader:
         beton = at_hand(beton)
         state = file_state(beton) if beton.is_file() else None
         self.manifest = verify(beton)
-        self.batch_size, self.resolution, self.seed = batch_size, resolution, seed
+        self.batch_size, self.resolution = batch_size, resolution
+        self._seed = seed if train else 0
         self._resolution_of = resolution_of or (lambda epoch: resolution)
         self._threads, self._pin = threads, pin
         recipe = recipe if isinstance(recipe, Recipe) else get_recipe(recipe)
@@ -175,7 +179,7 @@ class Loader:
         raised here: InputError if the beton is damaged.
         """
         order = self._order(epoch)[: len(self) * self.batch_size]
-        keys = repeated_keys(random_key(self.seed, epoch, view), self._repeats(epoch, len(order)))
+        keys = repeated_keys(random_key(self._seed, epoch, view), self._repeats(epoch, len(order)))
         parts = [
             slice(first, first + self.batch_size)
             for first in range(start * self.batch_size, len(order), self.batch_size)
@@ -250,6 +254,7 @@ class Loader:
             images,
             labels,
             torch.from_numpy(indices.copy()),
+            torch.from_numpy(streams(keys, indices).view(np.int64)),
             Augmentation(augments, keys, self.manifest.mean) if augments else None,
             Mixing(mixes.mixup, mixes.cutmix, keys[0], int(indices[0])) if mixes else None,
         )

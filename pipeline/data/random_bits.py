@@ -27,6 +27,11 @@ def repeated_keys(key: np.uint64, times: np.ndarray) -> np.ndarray:
     return np.where(times == 0, key, others)
 
 
+def streams(keys: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """A number of its own for each sample, int64 (N,), and key, uint64 (N,): uint64 (N,)."""
+    return splitmix64(keys ^ splitmix64(samples.astype(np.uint64)))
+
+
 def uniforms(keys: np.ndarray, samples: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Random numbers of samples, int64 (N,), at `places` of their streams, int64 (P,).
 
@@ -35,8 +40,7 @@ def uniforms(keys: np.ndarray, samples: np.ndarray, places: np.ndarray) -> np.nd
     float64 (N, P) in [0, 1), as the decoder has them: place `p` of sample `s` depends on its key, s
     and p alone.
     """
-    streams = splitmix64(keys ^ splitmix64(samples.astype(np.uint64)))
-    counters = streams[:, None] + places.astype(np.uint64) * _GOLDEN
+    counters = streams(keys, samples)[:, None] + places.astype(np.uint64) * _GOLDEN
     return (splitmix64(counters) >> np.uint64(11)) * 2.0**-53
 
 

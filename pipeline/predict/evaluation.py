@@ -68,9 +68,8 @@ def measure(model: DSNet, data: Manifest, config: Config) -> Measured:
             metadata = model.metadata
             for done, batch in enumerate(loader.epoch(0), start=1):
                 images = normalize(batch.images, metadata.mean, metadata.std)
-                yield model.task.pair(
-                    images, batch.labels if labels is None else labels[batch.labels]
-                )
+                known = batch.labels if labels is None else labels[batch.labels]
+                yield model.task.pair(images, known, batch.keys)
                 progress.update(done)
 
         counts = evaluate(model, batches(), routed=model.gates_trained, tallies=tallies)

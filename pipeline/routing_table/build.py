@@ -50,7 +50,9 @@ def build(
         with loader:
             for batch in loader.epoch(0, view=shard.view):
                 images = normalize(batch.on(device), model.metadata.mean, model.metadata.std)
-                inputs, targets = model.task.pair(images, batch.labels.to(device))
+                inputs, targets = model.task.pair(
+                    images, batch.labels.to(device), batch.keys.to(device)
+                )
                 rows = build_rows(
                     model, inputs, targets, batch.indices, shard.view, labels=batch.labels
                 )

@@ -126,7 +126,7 @@ def describe(
         routes=paths.routes,
         madds=tuple(int(count) for count in paths.madds),
         costs=tuple(tuple(cost.tolist()) for cost in paths.costs),
-        features=tuple(gate.reduce.out_features for gate in model.gates),
+        features=tuple(gate.features for gate in model.gates),
         prefix=paths.prefix,
         confidences=_tells_confidence(model, resolution),
         evidence=evidence_size(model),
@@ -193,7 +193,8 @@ def _tells_confidence(model: DSNet, resolution: int) -> bool:
     """Whether the network's outputs tell how sure they are: it is run on one black picture."""
     device = next(model.parameters()).device
     black = torch.zeros(1, 3, resolution, resolution, device=device)
-    inputs, _ = model.task.pair(black, torch.zeros(1, dtype=torch.int64, device=device))
+    none = torch.zeros(1, dtype=torch.int64, device=device)
+    inputs, _ = model.task.pair(black, none, none)
     return model.task.confidence(model(inputs, width=0)) is not None
 
 

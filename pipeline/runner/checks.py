@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 
 def check_model(config: Config) -> None:
-    """Raise InputError if the model cannot be made or the target cannot be met."""
+    """Raise InputError if the model cannot be made, its task not set, or the target not met."""
+    create.task_of(config.model.arch).configured(config.task)
     model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
     if config.gate.target is not None:
         resolution = config.data.resolution

@@ -10,7 +10,14 @@ from pipeline.config import Config
 
 # What decides which pictures a stage sees, and how. Where the files lie, how many threads read them
 # and how often is saved changes no result. The number of workers does: it is a factor of the batch.
-PICTURES = ("data.recipe", "data.resolution", "data.max_resolution", "data.holdout", "seed")
+PICTURES = (
+    "data.recipe",
+    "data.resolution",
+    "data.max_resolution",
+    "data.holdout",
+    "task",
+    "seed",
+)
 
 
 @dataclass(frozen=True)

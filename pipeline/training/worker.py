@@ -210,7 +210,8 @@ class Worker(ABC):
             labels = batch.labels.to(self.device, non_blocking=True)
             if batch.mixing is not None:
                 images, labels = batch.mixing.of(images, labels, classes)
-            yield model.task.pair(images, labels)
+            keys = batch.keys.to(self.device, non_blocking=True)
+            yield model.task.pair(images, labels, keys)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all workers, by rank; n may differ from worker to worker."""

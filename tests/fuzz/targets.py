@@ -29,7 +29,7 @@ def directory() -> Path:
     torch.manual_seed(0)
     metadata = Metadata(resolution=8, classes=tuple("abc"), prices=((0.0, 2e5), (1.0, 1e5)))
     model = dsnet.create_model("ds_mbnet_digits", metadata=metadata).eval()
-    head = make_head(model.gates[0].reduce.out_features, 4, hidden=3)
+    head = make_head(model.gates[0].features, 4, hidden=3)
     heads = (head, *(make_head(evidence_size(model), 4, hidden=2) for _ in range(3)))
     put_heads(model, heads)
     gates = [TunedGate(heads, 1.5e5, 0.5, metadata.prices)]

@@ -107,7 +107,8 @@ def _batch(
     pixels = torch.randn(size, 3, side, side, device=device)
     classes = model.architecture.num_classes
     labels = torch.arange(size, device=device) % (classes or 1)
-    return model.task.pair(pixels.to(memory_format=torch.channels_last), labels)
+    pixels = pixels.to(memory_format=torch.channels_last)
+    return model.task.pair(pixels, labels, torch.arange(size, device=device))
 
 
 def _per_call(call: Callable[[], object], device: torch.device) -> float:

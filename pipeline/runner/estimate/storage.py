@@ -58,7 +58,7 @@ def row_bytes(model: DSNet) -> int:
 
     A path has a loss, an outcome, and evidence of a dozen numbers; Parquet takes less.
     """
-    features = sum(gate.reduce.out_features for gate in model.gates)
+    features = sum(gate.features for gate in model.gates)
     return 2 * (features + 14 * len(routes(model)))
 
 

@@ -28,7 +28,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     metadata = Metadata(resolution=8, classes=tuple("abc"), prices=((0.0, 2e5), (1.0, 1e5)))
     model = dsnet.create_model("ds_mbnet_digits", metadata=metadata).eval()
-    head = make_head(model.gates[0].reduce.out_features, 4, hidden=3)
+    head = make_head(model.gates[0].features, 4, hidden=3)
     gates = [TunedGate((head,), 1.5e5, 0.5, metadata.prices)]
     return dsnet.save(model, tmp_path_factory.mktemp("bounds") / "model", gates)
 

@@ -59,7 +59,10 @@ def test_a_network_can_be_described_in_a_few_lines() -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"family": "vgg"}, r"family must be one of \['basic_resnet', 'mbnet', 'resnet'\], found"),
+        (
+            {"family": "vgg"},
+            r"family must be one of \['basic_resnet', 'denoiser', 'mbnet', 'resnet'\], found",
+        ),
         ({"stem_pool": True}, "stem_pool must be false for DS-MBNet"),
         ({"colour": "blue"}, r"unknown fields \['colour'\]"),
         ({"stages": []}, "at least one stage"),

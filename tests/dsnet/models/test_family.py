@@ -32,7 +32,7 @@ def images_of(toy: DSNet, count: int) -> Tensor:
 
 
 def targets_of(toy: DSNet, images: Tensor) -> Tensor:
-    return toy.task.pair(images, torch.arange(len(images)) % 5)[1]
+    return toy.task.pair(images, torch.arange(len(images)) % 5, torch.arange(len(images)))[1]
 
 
 def test_its_slices_equal_its_masks(toy: DSNet) -> None:
@@ -56,7 +56,7 @@ def test_its_multiply_adds_are_those_of_the_layers_that_run(toy: DSNet) -> None:
 
         def gate(layer: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
             nonlocal counted
-            reduced = layer.reduce.out_features
+            reduced = layer.features
             channels = inputs[0].shape[1]
             counted += inputs[0][0].numel() + 2 * channels * reduced
 

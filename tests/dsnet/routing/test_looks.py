@@ -150,7 +150,7 @@ def test_the_prefix_is_what_runs_before_the_gates_choice(family: str) -> None:
 
     def gate(layer: nn.Module, inputs: tuple[Tensor, ...], _: object) -> None:
         nonlocal counted
-        channels, reduced = inputs[0].shape[1], layer.reduce.out_features
+        channels, reduced = inputs[0].shape[1], layer.features
         counted += inputs[0][0].numel() + 2 * channels * reduced
 
     for module in model.modules():
@@ -209,7 +209,7 @@ def test_every_image_may_look_twice(model: DSNet, backend: str) -> None:
         make_constant(min(5, model.architecture.num_classes), routes, routes - 1)
         for _ in range(routes - 1)
     ]
-    put_heads(model, [make_constant(gate.reduce.out_features, routes, 0), *onward])
+    put_heads(model, [make_constant(gate.features, routes, 0), *onward])
     images = pictures(model, 9)
     both = model.madds(model.space.routes[0]) + model.tail_madds(model.space.routes[-1])
     found = Predictor(model, backend=backend).routed(images)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ def gates(model: DSNet, pixels: Tensor, request: pytest.FixtureRequest) -> list[
     for seed, fraction in enumerate(FRACTIONS):
         generator = torch.Generator().manual_seed(seed)
         (gate,) = model.gates
-        head = make_head(gate.reduce.out_features, 4, request.param, generator)
+        head = make_head(gate.features, 4, request.param, generator)
         last = list(head.parameters())[-1]
         torch.nn.init.normal_(last, std=5, generator=generator)
         head.requires_grad_(False)
@@ -127,7 +127,7 @@ def test_a_model_with_one_gate_takes_budgets_by_its_own_prices(
 
 def test_heads_that_do_not_fit_are_refused_with_what_is_due(model: DSNet) -> None:
     (gate,) = model.gates
-    reduced = gate.reduce.out_features
+    reduced = gate.features
     with pytest.raises(InputError, match=f"from {reduced} features to 4 routes, found .* to 3"):
         put_heads(model, [make_head(reduced, 3)])
     with pytest.raises(InputError, match="for 1 gates and for no look or 3, found 2"):

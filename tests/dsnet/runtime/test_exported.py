@@ -31,7 +31,7 @@ def tuned(model: DSNet, share: float, hidden: int) -> TunedGate:
     x = dsnet.normalize(pictures(model, 8), model.metadata.mean, model.metadata.std)
     heads = []
     for gate, entries in zip(model.gates, model.space.choices, strict=True):
-        head = make_head(gate.reduce.out_features, len(entries), hidden)
+        head = make_head(gate.features, len(entries), hidden)
         for parameter in head.parameters():
             torch.nn.init.normal_(parameter.requires_grad_(False))
         heads.append(head)

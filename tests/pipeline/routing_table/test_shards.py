@@ -95,7 +95,7 @@ def direct(model: DSNet, digits: Manifest) -> RoutingTable:
         (batch,) = loader.epoch(0)
     metadata = model.metadata
     images = dsnet.normalize(batch.images, metadata.mean, metadata.std)
-    inputs, targets = model.task.pair(images, batch.labels)
+    inputs, targets = model.task.pair(images, batch.labels, batch.keys)
     return build_rows(model, inputs, targets, batch.indices, labels=batch.labels)
 
 

@@ -45,7 +45,7 @@ class Pictures:
             generator = torch.Generator().manual_seed(100 * self.rank + 10 * epoch + number)
             images = torch.randint(0, 256, (4, 16, 16, 3), generator=generator).to(torch.uint8)
             labels = torch.randint(0, 5, (4,), generator=generator)
-            yield Batch(images, labels, torch.arange(4))
+            yield Batch(images, labels, torch.arange(4), torch.arange(4))
 
 
 class RankWorker(LocalWorker):

@@ -56,7 +56,9 @@ class Uneven(Pictures):
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
         for number, batch in enumerate(super().epoch(epoch, start=start), start):
             images = 4 if number < BATCHES - 1 else 3
-            yield Batch(batch.images[:images], batch.labels[:images], batch.indices[:images])
+            yield Batch(
+                *(each[:images] for each in (batch.images, batch.labels, batch.indices, batch.keys))
+            )
 
 
 def uneven(directory: Path, **fields: Any) -> Made:

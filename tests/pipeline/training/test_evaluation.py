@@ -48,7 +48,7 @@ def digits() -> tuple[Tensor, Tensor]:
 def pairs(task: Task, digits: tuple[Tensor, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
     """The task's, in batches."""
     for images, labels in zip(*(part.split(BATCH) for part in digits), strict=True):
-        yield task.pair(images, labels)
+        yield task.pair(images, labels, torch.arange(len(images)))
 
 
 def measured(

@@ -1,0 +1,155 @@
+"""DS-Denoiser: a flat residual network at half the resolution, for pictures of any size.
+
+Without BatchNorm, and without attention in its gate: what a pixel becomes depends on those around
+it alone, and not on the average of the picture or of the pictures that it was trained with.
+"""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsnet.models.architecture import Architecture, Stage
+from dsnet.models.block import Block, Stem
+from dsnet.models.head import Head
+from dsnet.nn.gate import Gate
+from dsnet.nn.layers import Shape, SlimBias2d, SlimConv2d, strided
+from dsnet.nn.plan import Conv, Layer, PixelShuffle, Residual, Weight, plain_conv
+
+FACTOR = 2
+QUIET = 0.1  # of a block's last weights, for what is not normalised not to grow from block to block
+
+
+class DenoiserStem(Stem):
+    """A convolution to half the resolution, bias, ReLU."""
+
+    def __init__(self, stage: Stage, pool: bool):
+        super().__init__(stage, pool)
+        self.conv = SlimConv2d(3, stage.channels[-1], stage.kernel, FACTOR)
+        self.bias = SlimBias2d(stage.channels)
+
+    def forward(self, images: Tensor, channels: int) -> Tensor:
+        """images: (N, 3, H, W) -> (N, channels, H / 2, W / 2)."""
+        return F.relu(self.bias(self.conv(images, channels)), inplace=True)
+
+    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
+        """(multiply-adds for one image of this height and width, size of what comes out)."""
+        size = strided(size, FACTOR)
+        return self.conv.madds(3, channels, size), size
+
+    def plan(self, channels: int) -> list[Layer]:
+        """What `forward` computes, as plain layers."""
+        return [plain_conv(self.conv, self.bias, 3, channels, "relu")]
+
+
+class DenoiserBlock(Block):
+    """Two 3x3 convolutions with biases beside a shortcut; a gate, where there is one, before both.
+
+    The shortcut is a projection where the channels change or a gate chooses them.
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[int, ...],
+        outputs: tuple[int, ...],
+        stage: Stage,
+        stride: int,
+        routes: int,
+    ):
+        super().__init__(inputs, outputs, stage, stride, routes)
+        self.gate = Gate(inputs[-1], routes, attends=False) if routes else None
+        self.conv1 = SlimConv2d(inputs[-1], outputs[-1], stage.kernel, stride)
+        self.bias1 = SlimBias2d(outputs)
+        self.conv2 = SlimConv2d(outputs[-1], outputs[-1], stage.kernel)
+        self.bias2 = SlimBias2d(outputs)
+        with torch.no_grad():
+            self.conv2.weight.mul_(QUIET)
+        self.projection = None
+        if routes or stride != 1 or inputs != outputs:
+            self.projection = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
+
+    def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        """The gate's input is the block's."""
+        return x
+
+    def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
+        """x: (N, i, H, W) -> (N, channels, H / stride, W / stride)."""
+        y = F.relu(self.bias1(self.conv1(x, channels), mixture), inplace=True)
+        if self.projection is not None:
+            x = self.projection(x, channels)
+        return F.relu(self.bias2(self.conv2(y, channels) + x, mixture), inplace=True)
+
+    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
+        """(multiply-adds for one image with an input of this size, size of what comes out)."""
+        count = self.gate.madds(in_channels, size) if self.gate is not None else 0
+        size = strided(size, self.conv1.stride)
+        count += self.conv1.madds(in_channels, out_channels, size)
+        count += self.conv2.madds(out_channels, out_channels, size)
+        if self.projection is not None:
+            count += self.projection.madds(in_channels, out_channels, size)
+        return count, size
+
+    def plan_before(self, inputs: int) -> list[Layer]:
+        """Nothing comes before the gate."""
+        return []
+
+    def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
+        """What `after` computes, as plain layers."""
+        body = (
+            plain_conv(self.conv1, self.bias1, inputs, outputs, "relu"),
+            plain_conv(self.conv2, self.bias2, outputs, outputs, "none"),
+        )
+        shortcut: tuple[Layer, ...] = ()
+        if self.projection is not None:
+            weight = Weight(self.projection.weight.detach(), (outputs, inputs, 1, 1))
+            none = self.projection.weight.new_zeros(outputs).detach()
+            shortcut = (Conv(weight, none, self.projection.stride, 1, "none"),)
+        return [Residual(body, shortcut)]
+
+
+class Residue(Head):
+    """A 3x3 convolution and a pixel shuffle: what is to be added to the noisy picture."""
+
+    factor: ClassVar[int] = FACTOR
+
+    def __init__(self, inputs: tuple[int, ...], architecture: Architecture):
+        super().__init__()
+        self.conv = SlimConv2d(inputs[-1], 3 * FACTOR**2, 3)
+        # What is not trained yet changes nothing.
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, features: Tensor, images: Tensor, largest: bool) -> Tensor:
+        """features: (N, c, H / 2, W / 2), images (N, 3, H, W) -> cleaned ones (N, 3, H, W)."""
+        residue = F.pixel_shuffle(self.conv(features, 3 * FACTOR**2), FACTOR)
+        return images + residue[:, :, : images.shape[2], : images.shape[3]]
+
+    def shape(self, images: Shape) -> tuple[int, ...]:
+        """As the image."""
+        return (3, *images)
+
+    def madds(self, channels: int, size: Shape) -> int:
+        """Of the convolution, for features of this height and width."""
+        return self.conv.madds(channels, 3 * FACTOR**2, size)
+
+    def plan(self, channels: int) -> list[Layer]:
+        """What is added, before it is cut to the image's size."""
+        weight = Weight(self.conv.weight.detach(), (3 * FACTOR**2, channels, 3, 3))
+        bias = self.conv.weight.new_zeros(3 * FACTOR**2).detach()
+        return [Conv(weight, bias, 1, 1, "none"), PixelShuffle(FACTOR)]
+
+
+ARCHITECTURES = (
+    # The gate comes after the stem and one block, which is what every picture pays.
+    Architecture(
+        name="ds_denoiser",
+        family="denoiser",
+        stem=Stage((16,), stride=FACTOR, kernel=5),
+        stages=(
+            Stage((16,)),
+            Stage((12, 24, 40, 64), blocks=3, gated=True),
+        ),
+        num_classes=1,
+        resolution=96,
+    ),
+)
