@@ -10,12 +10,13 @@ from pydantic import (
     Tag,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from pipeline.config import dialect
 from pipeline.config.section import NotNegative, Positive, Section, Share
 
-RecipeName = Literal["digits", "light", "cifar", "imagenet", "paper", "evaluation"]
+RecipeName = Literal["digits", "light", "cifar", "imagenet", "paper", "evaluation", "patches"]
 Pair = Annotated[
     tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]],
     BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
@@ -86,6 +87,16 @@ class OwnRecipe(Section):
         if value is not None and value[1] > 1:
             raise ValueError(f"expected parts of the picture, up to 1, found {list(value)}")
         return value
+
+    @model_validator(mode="after")
+    def _leaves_pixels_as_they_are(self) -> "OwnRecipe":
+        others = {"scale", "ratio", "shift", "crop"} & self.model_fields_set
+        if self.base == "patches" and others:
+            raise ValueError(
+                f"expected without {', '.join(sorted(others))}, for patches are cut out of a "
+                "picture and nothing is resized"
+            )
+        return self
 
     @model_serializer
     def _given(self) -> dict[str, Any]:

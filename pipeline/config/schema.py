@@ -29,6 +29,7 @@ NATIVE_RESOLUTION = {
     "imagenet": 224,
     "paper": 224,
     "evaluation": 224,
+    "patches": 96,
 }
 DIGITS = "digits"
 
@@ -88,14 +89,15 @@ class Data(Section):
     recipe: RecipeField = "digits"
     """What happens to a picture on its way in: augmentation in training, cropping in evaluation.
     light only flips, for few epochs; cifar is for small pictures, imagenet for photographs, and
-    paper is imagenet with colour jitter, RandAugment and erasing; evaluation has nothing random.
+    paper is imagenet with colour jitter, RandAugment and erasing; evaluation has nothing random;
+    patches are cut out of the picture's own pixels, for what must not be resized.
     Or a mapping of a base and what differs from it: {base: imagenet, color_jitter: 0.4, mixup: 0.2}
     (docs/data.md)."""
     resolution: Annotated[int, Field(ge=8, le=4096)] = Field(
         default_factory=lambda data: NATIVE_RESOLUTION[base_of(data["recipe"])]
     )
     """Side in pixels of what the network sees; left out: the recipe's or its base's (digits 8,
-    light and cifar 32, all others 224)."""
+    light and cifar 32, patches 96, all others 224)."""
     max_resolution: Annotated[int, Field(ge=8)] | None = None
     """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001

@@ -138,6 +138,30 @@ def _mirror(image: np.ndarray) -> None:
 
 
 @_jit
+def _flip(image: np.ndarray) -> None:
+    """Upside down."""
+    height, width, _ = image.shape
+    for top in range(height // 2):
+        bottom = height - 1 - top
+        for column in range(width):
+            for channel in range(3):
+                kept = image[top, column, channel]
+                image[top, column, channel] = image[bottom, column, channel]
+                image[bottom, column, channel] = kept
+
+
+@_jit
+def _transpose(image: np.ndarray) -> None:
+    """Rows for columns, of a square."""
+    for row in range(image.shape[0]):
+        for column in range(row):
+            for channel in range(3):
+                kept = image[row, column, channel]
+                image[row, column, channel] = image[column, row, channel]
+                image[column, row, channel] = kept
+
+
+@_jit
 def jpeg_size(data: np.ndarray) -> tuple[int, int]:
     """Height and width that a JPEG, uint8 (n,), gives itself; (0, 0) where it does not say.
 
@@ -180,7 +204,13 @@ def _place(
         return DAMAGED
     resolution = image.shape[0]
     reduced = 1
-    if recipe[1] > 0:
+    if recipe[7] > 0:
+        if min(height, width) < resolution:
+            return OUTSIDE
+        h = w = resolution
+        across, down = (uniform(key, 43), uniform(key, 44)) if recipe[8] > 0 else (0.5, 0.5)
+        top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
+    elif recipe[1] > 0:
         top, left, h, w = random_crop(height, width, recipe, key)
         # Where a crop has at least twice the pixels needed, its JPEG is decoded at a half, a
         # quarter or an eighth: turbojpeg then skips most of the work, and averages as it does so.
@@ -238,6 +268,11 @@ def _place(
             _shift(image, down, sideways)
     if recipe[5] > 0 and uniform(key, 40) < 0.5:
         _mirror(image)
+    if recipe[8] > 0:
+        if uniform(key, 45) < 0.5:
+            _flip(image)
+        if uniform(key, 46) < 0.5:
+            _transpose(image)
     return DECODED
 
 

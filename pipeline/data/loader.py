@@ -29,7 +29,7 @@ from pipeline.data.digest import file_state
 from pipeline.data.ffcv import Compiler, PipelineSpec, TraversalOrder, torch_threads_kept
 from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
-from pipeline.data.manifest import verify
+from pipeline.data.manifest import Manifest, verify
 from pipeline.data.order import epoch_indices, repeats
 from pipeline.data.random_bits import random_key, repeated_keys, streams
 from pipeline.data.recipes import Recipe, get_recipe
@@ -156,6 +156,8 @@ class Loader:
             self._balance = lambda epoch: repeats(samples=chosen, epoch=epoch, **how)
         self._ffcv.traversal_order = _Order(self._ffcv, **how)
         pictures = self._ffcv.reader.metadata["f0"]
+        if recipe.native:
+            _check_sides(self.manifest, pictures[chosen], chosen, resolution)
         self._room = 3 * int(picture_pixels(pictures[pictures["mode"] == JPEG]).max(initial=0))
         self._state = file_state(beton)
         if self._state != state:
@@ -291,6 +293,25 @@ class Loader:
                 storage_state=storage,
                 **{f"memory_{node.id}": memory, f"shared_memory_{node.id}": None},
             )
+
+
+def _check_sides(
+    manifest: Manifest, pictures: np.ndarray, samples: np.ndarray, resolution: int
+) -> None:
+    """Raise InputError, naming the first, for a picture smaller than what is cut out of it.
+
+    pictures: FFCV's records of the samples.
+    """
+    small = np.minimum(pictures["height"], pictures["width"]) < resolution
+    if small.any():
+        first = int(np.flatnonzero(small)[0])
+        height, width = (int(pictures[side][first]) for side in ("height", "width"))
+        raise InputError(
+            f"data.resolution: expected pictures of at least {resolution} pixels a side, of which "
+            f"patches of {resolution} x {resolution} are cut, found {int(small.sum()):,} smaller "
+            f"ones in {manifest.beton}, the first sample {int(samples[first])} of {width} x "
+            f"{height}; lower it, or leave those out"
+        )
 
 
 def _checked(indices: np.ndarray | None, samples: int) -> np.ndarray:

@@ -16,7 +16,9 @@ class Recipe:
 
     Training with `scale`: a random part of the picture, resized (Inception's crop). Without: as in
     evaluation, then shifted by up to `shift` of the side, black where nothing is, in whole pixels
-    of the network's input. Then flipped left to right every other time if `flip`. That is the
+    of the network's input. Then flipped left to right every other time if `flip`. With `native`: a
+    square of as many of the picture's own pixels as the network sees, at a random place, turned and
+    mirrored at random (one of eight ways); in evaluation the one in the middle. That is the
     decoder's; what follows is computed on the device that trains (`pipeline/data/augment`), in the
     order of the fields.
     Evaluating: the middle square, `crop` of the shorter side, resized. Nothing random.
@@ -33,6 +35,8 @@ class Recipe:
     """Mirror half of the pictures."""
     crop: float = 1.0
     """Side of the middle square in evaluation, as a fraction of the picture's shorter side."""
+    native: bool = False
+    """The picture's own pixels: nothing is resized."""
     color_jitter: float = 0.0
     """How far from 1 the factors of brightness, contrast and saturation go."""
     randaugment: RandAugment | None = None
@@ -45,10 +49,14 @@ class Recipe:
     """Alpha of CutMix, where a stage mixes; 0: none."""
 
     def numbers(self, train: bool) -> np.ndarray:
-        """The recipe as the decoder reads it, float64 (7,): scale, ratio, shift, flip, crop."""
+        """The recipe as the decoder reads it, float64 (9,).
+
+        Scale, ratio, shift, flip, crop, native, and whether a native square is anywhere.
+        """
         scale = self.scale if train and self.scale is not None else (0.0, 0.0)
         shift, flip = (self.shift, float(self.flip)) if train else (0.0, 0.0)
-        return np.array([*scale, *self.ratio, shift, flip, self.crop])
+        native = (float(self.native), float(self.native and train))
+        return np.array([*scale, *self.ratio, shift, flip, self.crop, *native])
 
     @property
     def augments(self) -> bool:
@@ -78,6 +86,7 @@ RECIPES = {
             random_erasing=0.2,
         ),
         Recipe("evaluation", crop=0.875),
+        Recipe("patches", flip=True, native=True),
     )
 }
 

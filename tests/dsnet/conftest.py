@@ -98,7 +98,7 @@ def randomize(model: DSNet) -> DSNet:
         norm.weight.uniform_(0.5, 1.5)
         norm.bias.normal_(0, 0.2)
     for module in model.modules():
-        if isinstance(module, Gate):
+        if isinstance(module, Gate) and module.reduce is not None:
             module.reduce.bias.fill_(0.5)  # no unit is dead, no two logits are equal
     for parameter in model.head.parameters():
         if parameter.dim() > 1:

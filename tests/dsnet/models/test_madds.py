@@ -93,7 +93,8 @@ def independent_count(model: DSNet, width: Width, resolution: int) -> int:
     gates = [module for module in model.modules() if isinstance(module, Gate)]
     hooks = [gate.register_forward_pre_hook(gate_input) for gate in gates]
     *_, last_block = list(model.stages.children())[-1].children()
-    hooks.append(last_block.register_forward_hook(pooled_output))
+    if model.task.labelled:
+        hooks.append(last_block.register_forward_hook(pooled_output))
     if model.architecture.stem_pool:
         hooks.append(model.stem.get_submodule("bn").register_forward_hook(pooled_output))
     with FlopCounterMode(display=False) as counter:
