@@ -147,7 +147,7 @@ ARCHITECTURES = (
         stem=Stage((16,), stride=FACTOR, kernel=5),
         stages=(
             Stage((16,)),
-            Stage((12, 24, 40, 64), blocks=3, gated=True),
+            Stage((12, 20, 32, 48), blocks=3, gated=True),
         ),
         num_classes=1,
         resolution=96,

@@ -32,6 +32,18 @@ from jobs.output import print_table, working
     help="Share of the pictures that may be left out, for they do not decode or are too large.",
 )
 @click.option(
+    "--unlabelled",
+    is_flag=True,
+    help="For networks that learn no labels: of a folder all pictures below it.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(8, 4096),
+    metavar="PIXELS",
+    help="Cut pictures into tiles of this side and store these without loss; the last of a row or "
+    "column overlaps the one before. Left out: pictures as they are.",
+)
+@click.option(
     "--tasks",
     is_flag=True,
     help="Decode and encode on every CPU of the Ray cluster in RAY_ADDRESS, all of whose nodes see "
@@ -44,18 +56,19 @@ def command(
     max_resolution: int | None,
     quality: int,
     max_bad: float,
+    unlabelled: bool,
+    tile: int | None,
     tasks: bool,
 ) -> None:
     """Write the pictures of SOURCE to DEST, a .beton file or a folder for SPLIT.beton.
 
-    SOURCE is the word digits or fashion-mnist, a folder with a folder of pictures for each class
-    (or with such folders in a folder for each split), a list of paths and labels (.csv or
-    .parquet), Parquet files in the layout of Hugging Face image datasets, tar shards in
+    SOURCE is the word digits, fashion-mnist or photographs, a folder with a folder of pictures for
+    each class (or with such folders in a folder for each split), a list of paths and labels (.csv
+    or .parquet), Parquet files in the layout of Hugging Face image datasets, tar shards in
     WebDataset's, or a folder of MNIST's IDX files or of CIFAR as torchvision has it; of lists,
     Parquet and tar a file, a folder or a pattern. Both SOURCE and DEST may be a URI (s3://, gs://,
-    hf://, https://). See docs/data.md. Every picture is decoded and
-    checked on the way; those that cannot be used are listed in the manifest beside DEST, up to
-    --max-bad of all.
+    hf://, https://). See docs/data.md. Every picture is decoded and checked on the way; those that
+    cannot be used are listed in the manifest beside DEST, up to --max-bad of all.
 
     \b
     Examples:
@@ -64,11 +77,13 @@ def command(
       dsnet ingest cifar10/train.parquet data/
       dsnet ingest 'shards/*-train-*.tar' data/
       dsnet ingest photos/train.csv data/
+      dsnet ingest photographs data/ --tile 128
       dsnet ingest 's3://bucket/train-*.parquet' s3://bucket/betons/
     """
     from pipeline.config import is_uri, parse_uri
     from pipeline.data.ingest_to import ingest_to
     from pipeline.data.sources import open_source
+    from pipeline.data.tiles import Tiles
 
     beton = parse_uri(dest) if is_uri(dest) else Path(dest)
     if not beton.name.endswith(".beton"):
@@ -78,11 +93,13 @@ def command(
             from pipeline.cluster.ray_cluster import join_or_start
 
             join_or_start()
+        found = open_source(source, split, labelled=not unlabelled)
         manifest = ingest_to(
-            open_source(source, split),
+            found if tile is None else Tiles(found, tile),
             beton,
             max_resolution=max_resolution,
             quality=quality,
+            write_mode="smart" if tile is None else "raw",
             max_bad=max_bad,
             tasks=tasks,
         )

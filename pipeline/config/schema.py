@@ -71,10 +71,12 @@ class Data(Section):
 
     source: Annotated[str, Field(min_length=1)] = DIGITS
     """`digits` (scikit-learn's handwritten digits), `fashion-mnist` (Debian's package
-    dataset-fashion-mnist), a folder with one folder per class, a list of paths and labels (CSV or
-    Parquet), Parquet files as Hugging Face publishes them, tar shards in WebDataset's layout, or a
-    folder of IDX files or of CIFAR as torchvision has it; or the URI of one (s3://, gs://, hf://);
-    docs/data.md has the layouts. Any but the digits asks for data.recipe and model.arch."""
+    dataset-fashion-mnist), `photographs` (those in scikit-image, without labels), a folder with one
+    folder per class, a folder of pictures for networks that learn no labels, a list of paths and
+    labels (CSV or Parquet), Parquet files as Hugging Face publishes them, tar shards in
+    WebDataset's layout, or a folder of IDX files or of CIFAR as torchvision has it; or the URI of
+    one (s3://, gs://, hf://); docs/data.md has the layouts. Any but the digits asks for
+    data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
     """Name of the split to train on."""
     test_split: Annotated[str, Field(min_length=1)] | None = None
@@ -100,6 +102,10 @@ class Data(Section):
     light and cifar 32, patches 96, all others 224)."""
     max_resolution: Annotated[int, Field(ge=8)] | None = None
     """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
+    tile: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Side in pixels of the tiles that pictures are cut into and stored as, without loss; the last
+    of a row or column overlaps the one before, so that an evaluation sees every pixel. Held out to
+    test on are whole pictures. null: pictures as they are."""
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001
     """Share of the pictures that may be left out, for they do not decode or are too large; with
     fewer than a thousand pictures, none. The manifest beside the .beton lists them."""
@@ -114,6 +120,14 @@ class Data(Section):
     @classmethod
     def _has_no_secrets(cls, value: str | None) -> str | None:
         return value if value is None else checked(value)
+
+    @field_validator("tile")
+    @classmethod
+    def _is_as_large_as_what_is_seen(cls, value: int | None, info: ValidationInfo) -> int | None:
+        resolution = info.data.get("resolution")
+        if value is not None and resolution is not None and value < resolution:
+            raise ValueError(f"expected at least data.resolution ({resolution}), found {value}")
+        return value
 
     @field_validator("max_resolution")
     @classmethod
@@ -393,7 +407,7 @@ class Config(Section):
     plugins: Modules = ()
     """Python modules to import before anything else, on the driver and on every worker, that
     register tasks and families of one's own. They must be installed, or on PYTHONPATH, there."""
-    task: Settings = Field(default_factory=dict)
+    task: Settings = {}  # noqa: RUF012  pydantic gives each its own
     """Settings of what the network is for, where it has any. denoise: noise, the level that is
     added, of 255, or two for a level between them that is drawn for each picture ([5, 50]), and
     shot, the variance that light adds at full intensity: {noise: 25}."""

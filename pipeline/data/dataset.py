@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import iglob
 from pathlib import Path
+from typing import Any
 
 from dsnet import Metadata
 from dsnet.errors import InputError
@@ -20,6 +21,7 @@ from pipeline.data.recipes import get_recipe
 from pipeline.data.remote.beton import published, staged
 from pipeline.data.sources.base import Source, other_classes
 from pipeline.data.sources.idx import FASHION_MNIST
+from pipeline.data.sources.photographs import PHOTOGRAPHS
 from pipeline.data.train_and_test import TEST_SPLITS, evaluated_on, train_and_test
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,7 @@ def ingest(config: Config) -> Dataset:
     if ours is not None and theirs is not None:
         _refuse_other_classes(ours, theirs)
         return Dataset(ours, compared(ours, theirs))
-    train, test = train_and_test(config.data)  # refused before anything is written
+    train, test = _sources(config)  # refused before anything is written
     ours = _written(config, train)
     return Dataset(ours, compared(ours, _written(config, test)))
 
@@ -84,21 +86,23 @@ def held(config: Config) -> Dataset | None:
     theirs = _listed(config, _tested(config)) if ours else None
     if ours is None or theirs is None:
         ours, theirs = (
-            written_to(source, _beton(config, source), max_resolution=config.data.max_resolution)
-            for source in train_and_test(config.data)
+            written_to(source, _beton(config, source), **_options(config))
+            for source in _sources(config)
         )
     return Dataset(ours, theirs) if ours and theirs else None
 
 
 def counted(config: Config) -> tuple[int, int, int]:
     """Training pictures, test pictures and classes of the source; errors as `ingest`."""
-    train, test = train_and_test(config.data)
+    train, test = _sources(config)
     return len(train), len(test), len(train.classes)
 
 
 def ingest_test(config: Config) -> Manifest:
     """The test images alone, written if they are not there yet; errors as `ingest`."""
-    return _published(config, _tested(config)) or _written(config, evaluated_on(config.data))
+    return _published(config, _tested(config)) or _written(
+        config, evaluated_on(config.data, task_of(config.model.arch).labelled)
+    )
 
 
 def _tested(config: Config) -> Sequence[str]:
@@ -118,9 +122,19 @@ def _written(config: Config, source: Source) -> Manifest:
     return ingest_to(
         source,
         _beton(config, source),
-        max_resolution=config.data.max_resolution,
         max_bad=config.data.max_bad,
+        **_options(config),
     )
+
+
+def _sources(config: Config) -> tuple[Source, Source]:
+    return train_and_test(config.data, task_of(config.model.arch).labelled)
+
+
+def _options(config: Config) -> dict[str, Any]:
+    """What a beton is made by, beside its source: tiles are stored without loss."""
+    options: dict[str, Any] = {"max_resolution": config.data.max_resolution}
+    return options if config.data.tile is None else options | {"write_mode": "raw"}
 
 
 def _beton(config: Config, source: Source) -> Path | Uri:
@@ -142,7 +156,7 @@ def _listed(config: Config, splits: Sequence[str]) -> Manifest | None:
     None where the source is on this machine, which the betons are then held to, or has no beton.
     """
     folder, source = data_dir(config), config.data.source
-    known = source in (DIGITS, FASHION_MNIST)
+    known = source in (DIGITS, FASHION_MNIST, PHOTOGRAPHS)
     here = not is_uri(source) and (known or any(iglob(source, recursive=True)))
     if not isinstance(folder, Uri) or here:
         return None
@@ -164,4 +178,5 @@ def _name(config: Config, split: str) -> str:
     source = config.data.source
     place = parse_uri(source) if is_uri(source) else Path(source)
     stem = re.sub(r"[*?\[\]]", "_", Path(place.name).stem)  # of a pattern
-    return f"{stem}-{split}.beton"
+    tiles = "" if config.data.tile is None else f"-{config.data.tile}"
+    return f"{stem}{tiles}-{split}.beton"

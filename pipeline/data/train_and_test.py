@@ -12,6 +12,7 @@ from pipeline.data.matched import Matched
 from pipeline.data.part import Part, held_out
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Source, UnknownSplit, other_classes
+from pipeline.data.tiles import Tiles
 from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
@@ -19,42 +20,52 @@ logger = logging.getLogger(__name__)
 TEST_SPLITS = ("test", "val", "valid", "validation")  # the first that a source has is tested on
 
 
-def train_and_test(data: Data) -> tuple[Source, Source]:
+def train_and_test(data: Data, labelled: bool = True) -> tuple[Source, Source]:
     """The source of the training pictures and that of the test pictures, with the same classes.
 
+    labelled: whether a folder must have a folder for each class. Where data.tile says so, both are
+    cut into tiles.
     Raises InputError for a source that is not as expected, classes that differ, and pictures that
     would be both trained and tested on.
     """
-    train, test = open_source(data.source, data.train_split), _own_test(data)
+    train = open_source(data.source, data.train_split, labelled)
+    test = _own_test(data, labelled)
     if test is None:
-        return _parts(train, data.test_share)
+        train, test = _parts(train, data.test_share)
+        return _cut(train, data), _cut(test, data)
     if train.name == test.name and train.fingerprint() == test.fingerprint():
         raise InputError(
             f"source {train.name}: expected other pictures to test on (split {test.split}) than to "
             f"train on (split {train.split}), found the same; give it another name than "
             f"{test.split} and leave data.test_split out, and a share of them is held out"
         )
-    return train, _alike(test, train)
+    return _cut(train, data), _cut(_alike(test, train), data)
 
 
-def evaluated_on(data: Data) -> Source:
+def evaluated_on(data: Data, labelled: bool = True) -> Source:
     """The source of the test pictures, the same ones as `train_and_test` gives; errors as there.
 
     Where it is a split of its own, the source need not have one to train on.
     """
-    test = _own_test(data)
+    test = _own_test(data, labelled)
     if test is None:
-        _, test = _parts(open_source(data.source, data.train_split), data.test_share)
-    return test
+        train = open_source(data.source, data.train_split, labelled)
+        _, test = _parts(train, data.test_share)
+    return _cut(test, data)
 
 
-def _own_test(data: Data) -> Source | None:
+def _cut(source: Source, data: Data) -> Source:
+    """In tiles, where they are asked for: whole pictures are held out, not tiles of all."""
+    return source if data.tile is None else Tiles(source, data.tile)
+
+
+def _own_test(data: Data, labelled: bool) -> Source | None:
     """The test split of the source's own, where it has one."""
     if data.test_split is not None:
-        return open_source(data.source, data.test_split)
+        return open_source(data.source, data.test_split, labelled)
     for split in TEST_SPLITS:
         try:
-            test = open_source(data.source, split)
+            test = open_source(data.source, split, labelled)
         except UnknownSplit:
             continue
         if split != TEST_SPLITS[0]:

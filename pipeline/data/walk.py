@@ -60,6 +60,20 @@ def class_pictures(source: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
     return found, dict(walk.unused().most_common())
 
 
+def all_pictures(source: Path) -> tuple[list[str], dict[str, int]]:
+    """The paths of every picture below `source`, sorted; and how many files below it are none.
+
+    By the rules of `class_pictures`, as if `source` were the only class. Raises InputError as it
+    does, and where there is no picture at all.
+    """
+    walk = _Walk(source, classes=False)
+    found = walk.pictures(source)
+    walk.report()
+    if not found:
+        raise InputError(f"source {source}: expected pictures, found none in it or below it")
+    return found, dict(walk.unused().most_common())
+
+
 def listed(names: Sequence[str], most: int = 10) -> str:
     """The names, or the first of many and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -69,15 +83,23 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 class _Walk:
     """One pass over a source, and what it comes by."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, classes: bool = True) -> None:
+        """classes: whether the folders in `source` are classes; else nothing is read yet."""
         self._source = source
         self._unused: Counter[str] = Counter()
         self._nowhere: list[str] = []
         self._back: list[str] = []
         self._read: dict[tuple[int, int], Path] = {}  # device and inode of a folder: its class
         self.loose: list[str] = []
-        self.folders = [Path(path) for path in self._scan(source, self.loose)]
+        self.folders: list[Path] = []
         root = _real(source)
+        self._classes: set[Path] = set()
+        self._around = {root, *root.parents}
+        if classes:
+            self._find_classes(source, root)
+
+    def _find_classes(self, source: Path, root: Path) -> None:
+        self.folders = [Path(path) for path in self._scan(source, self.loose)]
         classes: dict[Path, Path] = {}
         for folder in self.folders:
             real = _real(folder)
@@ -91,7 +113,7 @@ class _Walk:
             for parent in real.parents:
                 _refuse_shared(folder, classes.get(parent, folder))
         self._classes = set(classes)
-        self._around = {root, *root.parents}.union(*(real.parents for real in classes))
+        self._around = self._around.union(*(real.parents for real in classes))
 
     def pictures(self, folder: Path) -> list[str]:
         """Every picture of a class folder."""
@@ -126,7 +148,7 @@ class _Walk:
                 listed(self._back),
             )
         unused = self.unused()
-        if unused and self.folders:
+        if unused and (self.folders or not self.loose):
             kinds = [f"{count} {kind}" for kind, count in unused.most_common()]
             total = unused.total()
             logger.warning(

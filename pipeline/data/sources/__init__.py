@@ -1,40 +1,53 @@
-"""Where labelled pictures come from: a file for each kind, tried in the order of SOURCES."""
+"""Where pictures come from: a file for each kind, tried in the order of SOURCES."""
 
 from pathlib import Path
 
 from dsnet.errors import InputError
 from pipeline.config import Uri, is_uri, parse_uri
-from pipeline.data.sources import cifar, class_folders, digits, idx, lists, parquet, tar
+from pipeline.data.sources import (
+    cifar,
+    class_folders,
+    digits,
+    idx,
+    lists,
+    parquet,
+    photographs,
+    tar,
+    unlabelled,
+)
 from pipeline.data.sources.base import Source
 
 # Each has `opened(spec, split)`, which is None for what is not its kind, and EXPECTED, its kind in
 # words. Files before folders: a folder of IDX or Parquet files is no folder of class folders; lists
 # before Parquet, whose files may be either.
-SOURCES = [digits, idx, cifar, lists, parquet, tar, class_folders]
+SOURCES = [digits, photographs, idx, cifar, lists, parquet, tar, class_folders]
+# For tasks that learn no labels a folder need not have any.
+UNLABELLED = [*SOURCES[:-1], unlabelled]
 
 
-def open_source(spec: str, split: str) -> Source:
+def open_source(spec: str, split: str, labelled: bool = True) -> Source:
     """Open a part of a source.
 
     spec: what `data.source` says, such as "digits", a folder or a file; see each kind's `opened`.
+    labelled: whether a folder must have a folder for each class.
     What lies behind a URI is brought to this node first, see `brought`.
     Raises InputError if there is no such source or split, or it is not laid out as expected.
     """
     place = parse_uri(spec) if is_uri(spec) else Path(spec)
     if not isinstance(place, Uri):
-        return _opened(str(place) if is_uri(spec) else spec, split)
+        return _opened(str(place) if is_uri(spec) else spec, split, labelled)
     from pipeline.data.sources.brought import Brought, brought
 
     local = brought(place)
     try:
-        source = _opened(local, split)
+        source = _opened(local, split, labelled)
     except InputError as error:
         raise type(error)(str(error).replace(local, str(place))) from error
-    return Brought(source, local, place, (open_source, spec, split))
+    return Brought(source, local, place, (open_source, spec, split, labelled))
 
 
-def _opened(spec: str, split: str) -> Source:
-    for kind in SOURCES:
+def _opened(spec: str, split: str, labelled: bool) -> Source:
+    for kind in SOURCES if labelled else UNLABELLED:
         if (source := kind.opened(spec, split)) is not None:
             return source
     *kinds, last = [kind.EXPECTED for kind in reversed(SOURCES)]

@@ -96,6 +96,16 @@ def digest(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+def tree_digest(folder: str, paths: Sequence[str]) -> str:
+    """SHA-256 over the files' paths within a folder, sizes and modification times, hexadecimal."""
+    parts = []
+    for path in paths:
+        status = os.stat(path)
+        name = os.path.relpath(path, folder)
+        parts += [name, str(status.st_size), str(status.st_mtime_ns)]
+    return digest(parts)
+
+
 def files_digest(paths: Sequence[Path]) -> str:
     """SHA-256 over the files' names, sizes and modification times, hexadecimal."""
     statuses = [(path.name, os.stat(path)) for path in paths]

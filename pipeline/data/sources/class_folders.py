@@ -1,6 +1,5 @@
 """A folder with one folder of pictures per class, or one of these for each split."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ from pipeline.data.sources.base import (
     SPLIT_NAMES,
     Sample,
     Source,
-    digest,
     refuse_other_split,
+    tree_digest,
     unknown_split,
 )
 from pipeline.data.walk import class_pictures
@@ -63,9 +62,4 @@ class ClassFolders:
 
     def fingerprint(self) -> str:
         """A digest of every picture's path within the source, size and modification time."""
-        parts = []
-        for path in self._paths:
-            status = os.stat(path)
-            name = os.path.relpath(path, self.name)
-            parts += [name, str(status.st_size), str(status.st_mtime_ns)]
-        return digest(parts)
+        return tree_digest(self.name, self._paths)

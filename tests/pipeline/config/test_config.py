@@ -196,7 +196,7 @@ def test_a_recipe_is_a_name_or_a_base_and_what_differs(config_file: Any) -> None
         (
             "{mixup: 1}",
             "--data.recipe.base: expected one of digits, light, cifar, imagenet, paper, "
-            "evaluation, found none",
+            "evaluation, patches, found none",
         ),
         (
             "{base: paper, mixup: -1}",

@@ -1,0 +1,214 @@
+"""Pictures without labels, patches of their own pixels, and tiles that cover them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dsnet.errors import InputError
+from dsnet.runtime.pictures import read_picture
+from pipeline.config import Data
+from pipeline.data.ingest import ingest
+from pipeline.data.loader import Loader
+from pipeline.data.manifest import Manifest
+from pipeline.data.random_bits import random_key, streams, uniforms
+from pipeline.data.sources import open_source
+from pipeline.data.sources.base import Sample
+from pipeline.data.tiles import Tiles
+from pipeline.data.train_and_test import train_and_test
+
+from .conftest import encoded, smooth_picture
+
+
+class Arrays:
+    """A source of pixels."""
+
+    name, split, classes = "arrays", "train", ("pictures",)
+
+    def __init__(self, *pictures: np.ndarray) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.pictures[index], 0, f"arrays[{index}]")
+
+    def labels(self) -> np.ndarray:
+        return np.zeros(len(self), np.int64)
+
+    def fingerprint(self) -> str:
+        return "arrays"
+
+
+def flat(folder: Path, *names: str) -> Path:
+    """Pictures of 60 x 40 pixels below a folder."""
+    for seed, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(smooth_picture(40, 60, seed)))
+    return folder
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(8, 40), st.integers(8, 40)), min_size=1, max_size=3),
+    side=st.integers(8, 12),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=50, deadline=None)
+def test_tiles_put_together_are_the_pictures(
+    sizes: list[tuple[int, int]], side: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    pictures = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    large = [each for each in pictures if min(each.shape[:2]) >= side]
+    tiles = Tiles(Arrays(*large), side)
+    assert (
+        len(tiles)
+        == len(tiles.labels())
+        == sum(-(-each.shape[0] // side) * -(-each.shape[1] // side) for each in large)
+    )
+    again = [np.zeros_like(each) for each in large]
+    covered = [np.zeros(each.shape[:2], int) for each in large]
+    for index in range(len(tiles)):
+        sample = tiles[index]
+        name, corner = sample.path.split("][")[0].split("[")[1], sample.path.split("][")[-1]
+        number = int(name)
+        top, left = map(int, corner.rstrip("]").split(", "))
+        place = (slice(top, top + side), slice(left, left + side))
+        again[number][place] = sample.image
+        covered[number][place] += 1
+    for picture, made, times in zip(large, again, covered, strict=True):
+        assert np.array_equal(made, picture)
+        assert times.min() == 1
+
+
+def test_a_picture_smaller_than_a_tile_is_bad_and_named(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "photos", "a.png", "b.png")
+    (folder / "small.png").write_bytes(encoded(smooth_picture(20, 60, 9)))
+    (folder / "broken.png").write_bytes(b"no picture")
+    tiles = Tiles(open_source(str(folder), "train", labelled=False), 32)
+    assert len(tiles) == 2 * 4 + 2 + 1
+    with pytest.raises(InputError, match=r"photos"):
+        ingest(tiles, tmp_path / "x.beton", write_mode="raw")
+    made = ingest(tiles, tmp_path / "x.beton", write_mode="raw", max_bad=0.9)
+    assert made.samples == 8 and made.left_out == 3
+    assert any("at least 32 pixels a side" in why for why in made.left_out_for)
+
+
+def test_an_upright_photograph_is_cut_as_it_is_shown(tmp_path: Path) -> None:
+    picture = Image.fromarray(smooth_picture(40, 60, 0))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/turned.jpg").write_bytes(encoded(picture, "JPEG", exif=exif, quality=95))
+    source = open_source(str(tmp_path / "p"), "train", labelled=False)
+    whole = read_picture((tmp_path / "p/turned.jpg").read_bytes(), "turned")
+    assert whole.shape == (60, 40, 3)
+    tiles = Tiles(source, 30)
+    assert len(tiles) == 4
+    assert np.array_equal(tiles[3].image, whole[30:, 10:])
+
+
+def test_a_flat_folder_is_a_source_for_what_learns_no_labels(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "photos", "b.png", "a.png", "more/c.png")
+    (folder / "notes.txt").write_text("no picture")
+    source = open_source(str(folder), "train", labelled=False)
+    assert [Path(source[i].path).name for i in range(3)] == ["a.png", "b.png", "c.png"]
+    assert source.classes == ("pictures",) and source.labels().tolist() == [0, 0, 0]
+    assert source.unused == {".txt": 1}
+    with pytest.raises(InputError, match="one folder of pictures per class"):
+        open_source(str(flat(tmp_path / "loose", "a.png")), "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="expected pictures, found none"):
+        open_source(str(tmp_path / "empty"), "train", labelled=False)
+
+
+def test_whole_pictures_are_held_out_and_then_cut(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "photos", *(f"{i}.png" for i in range(5)))
+    data = Data(source=str(folder), recipe="patches", resolution=16, tile=20, test_share=0.4)
+    train, test = train_and_test(data, labelled=False)
+    paths = [{source[i].path.split("[")[0] for i in range(len(source))} for source in (train, test)]
+    assert (len(paths[0]), len(paths[1])) == (3, 2) and not paths[0] & paths[1]
+    assert (len(train), len(test)) == (3 * 6, 2 * 6)
+
+
+def test_splits_of_ones_own_are_taken(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "photos", "train/a.png", "train/x/b.png", "val/c.png")
+    data = Data(source=str(folder), recipe="patches", resolution=16)
+    train, test = train_and_test(data, labelled=False)
+    assert (len(train), len(test), test.split) == (2, 1, "val")
+
+
+def test_the_photographs_come_with_a_package() -> None:
+    train, test = (open_source("photographs", split) for split in ("train", "test"))
+    names = [{Path(s[i].path).name for i in range(len(s))} for s in (train, test)]
+    assert names[1] == {"camera.png", "chelsea.png", "coffee.png"}
+    assert len(names[0]) == 10 and not names[0] & names[1]
+    for source in (train, test):
+        for index in range(len(source)):
+            sample = source[index]
+            assert isinstance(sample.image, bytes)
+            assert min(read_picture(sample.image, sample.path).shape[:2]) >= 300
+    with pytest.raises(InputError, match="expected one of test, train"):
+        open_source("photographs", "val")
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, list[np.ndarray]]:
+    """Random pixels of three sizes, stored as they are."""
+    random = np.random.default_rng(1)
+    sizes = [(24, 24), (31, 50), (64, 27)]
+    pictures = [random.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    dest = tmp_path_factory.mktemp("patches") / "train.beton"
+    return ingest(Arrays(*pictures), dest, write_mode="raw"), pictures
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_patch_is_cut_turned_and_mirrored_by_its_counters(
+    stored: tuple[Manifest, list[np.ndarray]], seed: int
+) -> None:
+    """Against NumPy's slices, from the same random numbers."""
+    manifest, pictures = stored
+    how = {"recipe": "patches", "resolution": 24, "batch_size": 3, "seed": seed, "exact": True}
+    with Loader(manifest.beton, train=True, **how) as loader:
+        (batch,) = loader.epoch(5, view=2)
+    keys = np.repeat(random_key(seed, 5, 2), 3)
+    assert batch.keys.numpy().view(np.uint64).tolist() == streams(keys, np.arange(3)).tolist()
+    drawn = uniforms(keys, np.arange(3), np.arange(40, 47))
+    for picture, found, numbers in zip(pictures, batch.images.numpy(), drawn, strict=True):
+        mirrored, _, _, across, down, flipped, transposed = numbers
+        top = int(down * (picture.shape[0] - 23))
+        left = int(across * (picture.shape[1] - 23))
+        patch = picture[top : top + 24, left : left + 24]
+        patch = patch[:, ::-1] if mirrored < 0.5 else patch
+        patch = patch[::-1] if flipped < 0.5 else patch
+        patch = patch.transpose(1, 0, 2) if transposed < 0.5 else patch
+        assert np.array_equal(found, patch)
+
+
+def test_an_evaluation_sees_the_middle_and_keys_without_the_seed(
+    stored: tuple[Manifest, list[np.ndarray]],
+) -> None:
+    manifest, pictures = stored
+    found = []
+    for seed in (0, 7):
+        how = {"recipe": "patches", "resolution": 24, "batch_size": 3, "seed": seed}
+        with Loader(manifest.beton, train=False, **how) as loader:
+            (batch,) = loader.epoch(0)
+        found.append(batch.keys.tolist())
+        for picture, seen in zip(pictures, batch.images.numpy(), strict=True):
+            top, left = ((side - 23) // 2 for side in picture.shape[:2])
+            assert np.array_equal(seen, picture[top : top + 24, left : left + 24])
+    assert found[0] == found[1] and len(set(found[0])) == 3
+
+
+def test_pictures_smaller_than_a_patch_are_named_before_anything_is_read(
+    stored: tuple[Manifest, list[np.ndarray]],
+) -> None:
+    manifest, _ = stored
+    with pytest.raises(InputError, match=r"at least 28 pixels.* 2 smaller.*sample 0 of 24 x 24"):
+        Loader(manifest.beton, train=True, recipe="patches", resolution=28, batch_size=3)
