@@ -45,6 +45,9 @@ BENCHMARKS = {
         "a sweep over seeds: gates beside static widths at equal MAdds, and in time",
         ("config", "seeds"),
     ),
+    "denoise": Benchmark(
+        "a denoiser beside scikit-image's, told the level, on whole pictures", ("config",)
+    ),
     "loader": Benchmark(
         "pictures into batches: this loader, FFCV's own, torchvision's", ("source",)
     ),
@@ -91,8 +94,8 @@ def contents() -> str:
     "--config",
     "config_file",
     metavar="FILE",
-    help="The chain that bench gate or frontier is of, as YAML, its fields flags here too; left "
-    "out: the demo's.",
+    help="The chain that bench gate, frontier or denoise is of, as YAML, its fields flags here "
+    "too; left out: the demo's.",
 )
 @click.option(
     "--images",
@@ -130,6 +133,7 @@ def command(
       dsnet bench loader
       dsnet bench supernet --runs 9 --json supernet.json
       dsnet bench frontier --config jobs/configs/fashion_mnist.yaml --json fashion.json
+      dsnet bench denoise --config jobs/configs/denoise.yaml
       dsnet bench gate --config jobs/configs/cifar10.yaml --images 2000 --gate.epochs 5
     """
     from dsnet.io.files import atomic_file
