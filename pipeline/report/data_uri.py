@@ -9,9 +9,9 @@ from PIL import Image
 _JPEG_FROM = 64  # pixels; a smaller picture is smaller as PNG, and sharper
 
 
-def picture_uri(pixels: np.ndarray) -> str:
-    """uint8 (H, W, 3) as a picture."""
-    kind = "JPEG" if min(pixels.shape[:2]) >= _JPEG_FROM else "PNG"
+def picture_uri(pixels: np.ndarray, exact: bool = False) -> str:
+    """uint8 (H, W, 3) as a picture. exact: to the pixel."""
+    kind = "JPEG" if min(pixels.shape[:2]) >= _JPEG_FROM and not exact else "PNG"
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, quality=85)
     return _uri(kind.lower(), file.getvalue())

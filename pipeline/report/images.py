@@ -15,6 +15,9 @@ EXAMPLES = 12
 _BINS = 10
 
 _Counts = tuple[tuple[int, ...], ...]
+Crops = Callable[[np.ndarray, Tensor], list[dict[str, np.ndarray]]]
+"""From image numbers (n,) and the path that each took at the middle target, int64 (n,), to what is
+shown of each: pixels, uint8 (H, W, 3), by title."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Picture:
 
     uri: `data:image/…`. label: its class; empty where there are none. At each target, right:
     whether it gets the headline, where that is a share; else values: the headline, for people.
+    crops: where answers are pictures, what goes in, what comes out and what should, each as a title
+    and a `data:image/…`.
     """
 
     uri: str
@@ -30,6 +35,7 @@ class Picture:
     routes: tuple[int, ...]
     right: tuple[bool, ...] = ()
     values: tuple[str, ...] = ()
+    crops: tuple[tuple[str, str], ...] = ()
 
     @property
     def caption(self) -> str:
@@ -95,12 +101,14 @@ def image_rows(
     choices: Sequence[Tensor],
     hardness: Tensor,
     pictures: Callable[[np.ndarray], np.ndarray],
+    crops: Crops | None = None,
 ) -> Images:
     """What is shown of the test images.
 
     table: theirs, one row for each. classes: names, for a task that learns them. choices: for each
     target, the route of each image, int64 (N,). hardness: as `hardness` has it, to rank images by.
-    pictures: from image numbers (n,) to their pixels, uint8 (n, H, W, 3).
+    pictures: from image numbers (n,) to their pixels, uint8 (n, H, W, 3). crops: for a task whose
+    answers are pictures.
     """
     paths, task, headline = len(table.paths), table.task, table.task.headline
 
@@ -112,12 +120,16 @@ def image_rows(
         return _tuples([count.tolist() for count in counts])
 
     def shown(rows: list[int]) -> tuple[Picture, ...]:
+        samples = table.samples[rows].numpy()
+        parts: list[dict[str, np.ndarray]] = [{} for _ in rows]
+        if crops is not None:
+            parts = crops(samples, choices[len(choices) // 2][rows])
         return tuple(
-            picture(row, pixels)
-            for row, pixels in zip(rows, pictures(table.samples[rows].numpy()), strict=True)
+            picture(row, pixels, part)
+            for row, pixels, part in zip(rows, pictures(samples), parts, strict=True)
         )
 
-    def picture(row: int, pixels: np.ndarray) -> Picture:
+    def picture(row: int, pixels: np.ndarray, parts: dict[str, np.ndarray]) -> Picture:
         values = [table.headline[row, choice[row]].item() for choice in choices]
         return Picture(
             uri=picture_uri(pixels),
@@ -125,12 +137,13 @@ def image_rows(
             routes=tuple(int(choice[row]) for choice in choices),
             right=tuple(map(bool, values)) if headline.share else (),
             values=() if headline.share else tuple(map(headline.text, values)),
+            crops=tuple((title, picture_uri(part, exact=True)) for title, part in parts.items()),
         )
 
     def first(order: Tensor) -> list[int]:
         if task.labelled:
             return _first_of_classes(order, table.labels)
-        rows: list[int] = order[:EXAMPLES].tolist()
+        rows: list[int] = order[: EXAMPLES if crops is None else EXAMPLES // 2].tolist()
         return rows
 
     group_of, ranges = _groups(table.confidences)

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import Module
 
+from dsnet import normalize
 from dsnet.routing import RoutingTable, choose, gate_logits
 from dsnet.routing.looks import routed_by
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import fitted
+from dsnet.runtime.tiles import to_pixels
 from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import ray_cluster
-from pipeline.data.loader import Loader
+from pipeline.data.loader import Batch, Loader
 from pipeline.report import (
     Results,
     Row,
@@ -163,6 +166,7 @@ class Found:
             ],
             hardness(middle, middle_logits),
             self._pictures,
+            self._crops if self.request.model.task.pictures else None,
         )
         about = self.request.about(time.monotonic() - started)
         return Results(about, tuple(rows), images)
@@ -245,6 +249,32 @@ class Found:
         return holdout, test, gate_logits(holdout, heads), gate_logits(test, heads)
 
     def _pictures(self, indices: np.ndarray) -> np.ndarray:
+        return self._batch(indices).images.numpy()
+
+    @torch.inference_mode()
+    def _crops(self, indices: np.ndarray, paths: Tensor) -> list[dict[str, np.ndarray]]:
+        """What goes in, what the slimmest, the widest and the chosen path make of it, the target.
+
+        paths: that each picture takes, as a position among the routes, int64 (n,).
+        """
+        model, batch = self.request.model, self._batch(indices)
+        images = normalize(batch.images, model.metadata.mean, model.metadata.std)
+        inputs, targets = model.task.pair(images, batch.labels, batch.keys)
+        routes = torch.tensor(model.space.routes)
+        made = torch.stack([model(inputs, width=int(route)) for route in routes])
+        shown = {
+            "given": inputs,
+            "slimmest": made[0],
+            "routed": made[paths, torch.arange(len(paths))],
+            "widest": made[-1],
+            "wanted": targets,
+        }
+        return [
+            {title: to_pixels(pictures[row].numpy()) for title, pictures in shown.items()}
+            for row in range(len(indices))
+        ]
+
+    def _batch(self, indices: np.ndarray) -> Batch:
         config = self.request.job.config
         loader = Loader(
             self.request.job.dataset.test.beton,
@@ -255,7 +285,7 @@ class Found:
             indices=indices,
         )
         with loader:
-            return next(iter(loader.epoch(0))).images.numpy()
+            return next(iter(loader.epoch(0)))
 
 
 def _loss_of(best: Best) -> float:
