@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from jobs.output import print_table, working
+from pipeline.config.schema import LARGEST_TILE
 
 
 @click.command("ingest")
@@ -38,7 +39,7 @@ from jobs.output import print_table, working
 )
 @click.option(
     "--tile",
-    type=click.IntRange(8, 4096),
+    type=click.IntRange(8, LARGEST_TILE),
     metavar="PIXELS",
     help="Cut pictures into tiles of this side and store these without loss; the last of a row or "
     "column overlaps the one before. Left out: pictures as they are.",
@@ -85,6 +86,10 @@ def command(
     from pipeline.data.sources import open_source
     from pipeline.data.tiles import Tiles
 
+    if tile is not None and max_resolution is not None:
+        raise click.UsageError(
+            "--tile cuts a picture's own pixels: give it without --max-resolution"
+        )
     beton = parse_uri(dest) if is_uri(dest) else Path(dest)
     if not beton.name.endswith(".beton"):
         beton = beton / f"{split}.beton"
@@ -99,13 +104,16 @@ def command(
             beton,
             max_resolution=max_resolution,
             quality=quality,
-            write_mode="smart" if tile is None else "raw",
             max_bad=max_bad,
             tasks=tasks,
         )
     rows = [
         ("file", manifest.place),
-        ("pictures", f"{manifest.samples:,}"),
+        (
+            ("pictures", f"{manifest.samples:,}")
+            if tile is None
+            else ("tiles", f"{manifest.samples:,} of {manifest.options['pictures']:,} pictures")
+        ),
         ("left out", f"{manifest.left_out:,}"),
         ("classes", f"{len(manifest.classes):,}"),
         ("bytes", f"{manifest.size:,}"),

@@ -32,6 +32,7 @@ NATIVE_RESOLUTION = {
     "patches": 96,
 }
 DIGITS = "digits"
+LARGEST_TILE = 1672  # pixels a side: stored as they are, FFCV has room for no more of one sample
 
 TargetField = Annotated[
     Target,
@@ -102,7 +103,7 @@ class Data(Section):
     light and cifar 32, patches 96, all others 224)."""
     max_resolution: Annotated[int, Field(ge=8)] | None = None
     """Longer side in pixels to which larger pictures are reduced in the .beton; null: kept."""
-    tile: Annotated[int, Field(ge=8, le=4096)] | None = None
+    tile: Annotated[int, Field(ge=8, le=LARGEST_TILE)] | None = None
     """Side in pixels of the tiles that pictures are cut into and stored as, without loss; the last
     of a row or column overlaps the one before, so that an evaluation sees every pixel. Held out to
     test on are whole pictures. null: pictures as they are."""
@@ -127,6 +128,11 @@ class Data(Section):
         resolution = info.data.get("resolution")
         if value is not None and resolution is not None and value < resolution:
             raise ValueError(f"expected at least data.resolution ({resolution}), found {value}")
+        if value is not None and (shrunk := info.data.get("max_resolution")) is not None:
+            raise ValueError(
+                "expected without data.max_resolution, for tiles are cut out of a picture's own "
+                f"pixels, found {value} with {shrunk}"
+            )
         return value
 
     @field_validator("max_resolution")

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import iglob
 from pathlib import Path
-from typing import Any
 
 from dsnet import Metadata
 from dsnet.errors import InputError
@@ -86,7 +85,7 @@ def held(config: Config) -> Dataset | None:
     theirs = _listed(config, _tested(config)) if ours else None
     if ours is None or theirs is None:
         ours, theirs = (
-            written_to(source, _beton(config, source), **_options(config))
+            written_to(source, _beton(config, source), max_resolution=config.data.max_resolution)
             for source in _sources(config)
         )
     return Dataset(ours, theirs) if ours and theirs else None
@@ -122,19 +121,13 @@ def _written(config: Config, source: Source) -> Manifest:
     return ingest_to(
         source,
         _beton(config, source),
+        max_resolution=config.data.max_resolution,
         max_bad=config.data.max_bad,
-        **_options(config),
     )
 
 
 def _sources(config: Config) -> tuple[Source, Source]:
     return train_and_test(config.data, task_of(config.model.arch).labelled)
-
-
-def _options(config: Config) -> dict[str, Any]:
-    """What a beton is made by, beside its source: tiles are stored without loss."""
-    options: dict[str, Any] = {"max_resolution": config.data.max_resolution}
-    return options if config.data.tile is None else options | {"write_mode": "raw"}
 
 
 def _beton(config: Config, source: Source) -> Path | Uri:

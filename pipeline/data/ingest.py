@@ -18,14 +18,14 @@ from pipeline.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from pipeline.data.sources.base import Source, unused_files
+from pipeline.data.sources.base import Source, cut_into, lossless, unused_files
 from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("ffcv", "opencv-python", "pillow")
 WRITE_MODES = ("raw", "jpg", "smart")
-QUALITY, WRITE_MODE = 90, "smart"
+QUALITY = 90
 
 
 def ingest(
@@ -34,7 +34,7 @@ def ingest(
     *,
     max_resolution: int | None = None,
     quality: int = QUALITY,
-    write_mode: str = WRITE_MODE,
+    write_mode: str | None = None,
     max_bad: float = MAX_BAD,
     workers: int | None = None,
     tasks: bool = False,
@@ -46,16 +46,17 @@ def ingest(
 
     max_resolution: pictures whose longer side has more pixels are shrunk to it (as FFCV does).
     quality: of JPEG, 1 to 100.
-    write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above.
+    write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above; by
+        default smart, and raw for a source that is `lossless`.
     max_bad: the share of the pictures that may be left out, for they do not decode or are too
-        large; the manifest lists them.
+        large; the manifest lists them. Of tiles, the share of the pictures that they are cut from.
     workers: threads that decode and encode; by default one per core.
     tasks: Ray's, on every CPU of the cluster that this process is part of, in their place.
 
     Raises InputError if an option or a label is wrong or too many pictures are bad, DiskFullError
     if there is no room for it; `dest` is then as it was.
     """
-    options = _options(max_resolution, quality, write_mode)
+    options = _options(source, max_resolution, quality, write_mode)
     dest = Path(dest)
     if dest.is_dir():
         raise InputError(
@@ -65,8 +66,9 @@ def ingest(
     fingerprint = made_from(source, max_resolution, quality, write_mode)
     present = _present(dest, fingerprint)
     if present is not None:
-        samples = present.samples + present.left_out  # asking the source would open it
-        bad = BadPictures(source.name, samples, max_bad)
+        # Asking the source would open it.
+        pictures = present.options.get("pictures", present.samples + present.left_out)
+        bad = BadPictures(source.name, int(pictures or 0), max_bad)
         bad.check(present.left_out, present.left_out_for)
         logger.info("%s already holds %s %s", dest, source.name, source.split)
         return present
@@ -81,7 +83,9 @@ def ingest(
         encoded = by_tasks(encoder)
     else:
         encoded = by_threads(encoder, workers)
-    bad = BadPictures(source.name, len(source), max_bad)
+    cut = cut_into(source)
+    pictures = cut.get("pictures", len(source))
+    bad = BadPictures(source.name, pictures, max_bad)
     with atomic_file(dest) as temporary:
         statistics = write(source, encoded, encoder.field, temporary, dest.parent, bad)
         manifest = Manifest(
@@ -92,7 +96,7 @@ def ingest(
             source=source.name,
             split=source.split,
             fingerprint=fingerprint,
-            options=options,
+            options=options | cut,
             versions={name: version(name) for name in LIBRARIES},
             left_out=bad.count,
             left_out_for=tuple(bad.reasons),
@@ -108,7 +112,7 @@ def ingest(
             source.name,
             source.split,
             bad.count,
-            len(source),
+            pictures,
             listed(bad.reasons, most=3),
         )
     return manifest
@@ -130,15 +134,18 @@ def made_from(
     source: Source,
     max_resolution: int | None = None,
     quality: int = QUALITY,
-    write_mode: str = WRITE_MODE,
+    write_mode: str | None = None,
 ) -> str:
     """A digest of all that a beton is made from; raises InputError for an option that is wrong."""
-    options = _options(max_resolution, quality, write_mode)
+    options = _options(source, max_resolution, quality, write_mode)
     made = [FORMAT, source.fingerprint(), source.classes, options]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
 
-def _options(max_resolution: int | None, quality: int, write_mode: str) -> dict[str, Any]:
+def _options(
+    source: Source, max_resolution: int | None, quality: int, write_mode: str | None
+) -> dict[str, Any]:
+    write_mode = write_mode or ("raw" if lossless(source) else "smart")
     if max_resolution is not None and not 1 <= max_resolution <= LONGEST_SIDE:
         raise InputError(
             f"max_resolution: expected 1 to {LONGEST_SIDE} pixels, found {max_resolution}"

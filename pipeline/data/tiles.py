@@ -1,93 +1,157 @@
 """The pictures of a source cut into tiles: samples of one size, which cover every pixel."""
 
 import io
+import os
+import threading
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import read_picture
+from pipeline.cluster.progress import Progress
 from pipeline.data.sources.base import Sample, Source, digest, unused_files
 
-_ORIENTATION, _SIDEWAYS = 0x0112, range(5, 9)  # of EXIF: those that swap height and width
+_ORIENTATION = 0x0112  # of EXIF; 1 is upright
+_KEPT = 2  # decoded pictures: threads that read on straddle two
+_MEASURED = 1024  # pictures at once
 
 
 class Tiles:
     """The pictures of `source` as squares of `side` pixels, row by row.
 
     The last of a row or column ends with the picture, and overlaps the one before it. A picture
-    with a shorter side is one tile that cannot be read, so that it is counted and named with what
-    else is bad. How large pictures are is read from each once, before the first tile.
+    that cannot be read, or has a shorter side, is one sample, which raises InputError: it is
+    counted and named with what else is bad. Tiles are stored without loss.
+
+    How large pictures are is read from each once, before the first tile: from its header, or where
+    that has it turned, from its pixels. A picture is decoded once for all tiles that follow each
+    other, whatever the number of threads; by tasks once for each part of 128 tiles that has some
+    of it.
     """
+
+    lossless = True
 
     def __init__(self, source: Source, side: int) -> None:
         self.name, self.split, self.classes = source.name, source.split, source.classes
         self.unused = unused_files(source)
         self.side = side
         self._source = source
-        self._recent: tuple[tuple[int, np.ndarray], ...] = ()
+        self._decoded: dict[int, Future[Sample]] = {}
+        self._asking = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_decoded": {}, "_asking": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_asking": threading.Lock()})
+
+    @property
+    def cut_into(self) -> dict[str, int]:
+        """The side, and of how many pictures they are, those that cannot be cut among them."""
+        return {"tile": self.side, "pictures": len(self._source)}
 
     @cached_property
-    def _places(self) -> list[tuple[int, int, int]]:
-        """Of each tile its picture, and where in it the tile begins: row and column."""
-        return [
-            (index, top, left)
-            for index in range(len(self._source))
-            for top, left in self._corners(index)
-        ]
+    def _sizes(self) -> np.ndarray:
+        """Height and width of each picture, int64 (pictures, 2); 0 where there is no tile in it."""
+        pictures = len(self._source)
+        sizes = np.zeros((pictures, 2), np.int64)
+        progress = Progress(f"measure {self.split}", total=pictures, unit="images")
+        with progress, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            for start in range(0, pictures, _MEASURED):
+                part = range(start, min(start + _MEASURED, pictures))
+                sizes[part.start : part.stop] = list(pool.map(self._size, part))
+                progress.update(part.stop)
+        return sizes
 
-    def _corners(self, index: int) -> list[tuple[int, int]]:
-        try:
-            height, width = _size(self._source[index])
-        except (InputError, OSError, SyntaxError):  # what is wrong is said where it is read
-            return [(0, 0)]
-        return [(top, left) for top in self._starts(height) for left in self._starts(width)]
-
-    def _starts(self, length: int) -> list[int]:
-        return [*range(0, length - self.side, self.side), max(length - self.side, 0)]
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        """Running count of tiles at the end of each picture, int64 (pictures,)."""
+        tiles = -(-self._sizes // self.side)
+        return np.cumsum(np.maximum(tiles.prod(axis=1), 1))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> Sample:
-        picture, top, left = self._places[index]
-        sample = self._source[picture]
-        pixels = self._pixels(picture, sample)
-        tile = pixels[top : top + self.side, left : left + self.side]
-        if tile.shape[:2] != (self.side, self.side):
-            height, width = pixels.shape[:2]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        picture = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[picture - 1]) if picture else 0
+        sample = self._picture(picture)
+        pixels = np.asarray(sample.image)
+        height, width = pixels.shape[:2]
+        if min(height, width) < self.side:
             raise InputError(
                 f"{sample.path}: expected a picture of at least {self.side} pixels a side, as "
                 f"tiles of {self.side} are cut, found {width} x {height}"
             )
-        return Sample(np.ascontiguousarray(tile), sample.label, f"{sample.path}[{top}, {left}]")
+        if (height, width) != tuple(self._sizes[picture]):
+            raise InputError(
+                f"{sample.path}: expected the picture that was measured, found another size, "
+                f"{width} x {height}: start again when nobody writes to it"
+            )
+        row, column = divmod(index - first, -(-width // self.side))
+        top = min(row * self.side, height - self.side)
+        left = min(column * self.side, width - self.side)
+        tile = np.ascontiguousarray(pixels[top : top + self.side, left : left + self.side])
+        return Sample(tile, sample.label, f"{sample.path}[{top}, {left}]")
 
     def labels(self) -> np.ndarray:
         """int64 (samples,)."""
-        labels: np.ndarray = self._source.labels()[[picture for picture, _, _ in self._places]]
-        return labels
+        return np.repeat(self._source.labels(), np.diff(self._ends, prepend=0))
 
     def fingerprint(self) -> str:
         """A digest of the source's, and of the side."""
         return digest([self._source.fingerprint(), "tiles", str(self.side)])
 
-    def _pixels(self, index: int, sample: Sample) -> np.ndarray:
-        """A picture decoded; the last two are kept, as tiles are asked for in order."""
-        for known, pixels in self._recent:
-            if known == index:
-                return pixels
-        image = sample.image
-        pixels = read_picture(image, sample.path) if isinstance(image, bytes) else image
-        self._recent = (*self._recent[-1:], (index, pixels))
-        return pixels
+    def _picture(self, index: int) -> Sample:
+        """A picture with its pixels, decoded by the first thread that asks; the others wait."""
+        with self._asking:
+            future = self._decoded.get(index)
+            mine = future is None
+            if future is None:
+                future = self._decoded[index] = Future()
+                for old in list(self._decoded)[:-_KEPT]:
+                    del self._decoded[old]
+        if mine:
+            try:
+                future.set_result(_decoded(self._source[index]))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _size(self, index: int) -> tuple[int, int]:
+        """Height and width; (0, 0) where none can be cut, which is told when one is asked for."""
+        try:
+            sample = self._source[index]
+            height, width = _size_by_header(sample) or np.asarray(_decoded(sample).image).shape[:2]
+        except InputError:
+            return 0, 0
+        return (height, width) if min(height, width) >= self.side else (0, 0)
 
 
-def _size(sample: Sample) -> tuple[int, int]:
-    """Height and width as it is shown, from its header."""
+def _decoded(sample: Sample) -> Sample:
+    """The sample with pixels; raises InputError where they do not decode."""
+    if not isinstance(sample.image, bytes):
+        return sample
+    return Sample(read_picture(sample.image, sample.path), sample.label, sample.path)
+
+
+def _size_by_header(sample: Sample) -> tuple[int, int] | None:
+    """Height and width; None where the header does not say them for what is shown."""
     if not isinstance(sample.image, bytes):
         return sample.image.shape[0], sample.image.shape[1]
-    with Image.open(io.BytesIO(sample.image)) as picture:
-        width, height = picture.size
-        sideways = picture.getexif().get(_ORIENTATION) in _SIDEWAYS
-        return (width, height) if sideways else (height, width)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
+            with Image.open(io.BytesIO(sample.image)) as picture:
+                upright = picture.getexif().get(_ORIENTATION, 1) == 1
+                return (picture.height, picture.width) if upright else None
+    # Pillow raises many kinds of errors on damaged headers; decoding says which it is.
+    except Exception:
+        return None

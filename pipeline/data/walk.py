@@ -84,14 +84,14 @@ class _Walk:
     """One pass over a source, and what it comes by."""
 
     def __init__(self, source: Path, classes: bool = True) -> None:
-        """classes: whether the folders in `source` are classes; else nothing is read yet."""
+        """classes: whether the folders in `source` are classes; else it is the only one."""
         self._source = source
         self._unused: Counter[str] = Counter()
         self._nowhere: list[str] = []
         self._back: list[str] = []
         self._read: dict[tuple[int, int], Path] = {}  # device and inode of a folder: its class
         self.loose: list[str] = []
-        self.folders: list[Path] = []
+        self.folders = [source]
         root = _real(source)
         self._classes: set[Path] = set()
         self._around = {root, *root.parents}
@@ -148,7 +148,7 @@ class _Walk:
                 listed(self._back),
             )
         unused = self.unused()
-        if unused and (self.folders or not self.loose):
+        if unused and self.folders:
             kinds = [f"{count} {kind}" for kind, count in unused.most_common()]
             total = unused.total()
             logger.warning(

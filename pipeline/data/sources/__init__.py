@@ -21,15 +21,15 @@ from pipeline.data.sources.base import Source
 # words. Files before folders: a folder of IDX or Parquet files is no folder of class folders; lists
 # before Parquet, whose files may be either.
 SOURCES = [digits, photographs, idx, cifar, lists, parquet, tar, class_folders]
-# For tasks that learn no labels a folder need not have any.
-UNLABELLED = [*SOURCES[:-1], unlabelled]
+# For tasks that learn no labels folders and Parquet files need not have any.
+UNLABELLED = [digits, photographs, idx, cifar, lists, tar, unlabelled]
 
 
 def open_source(spec: str, split: str, labelled: bool = True) -> Source:
     """Open a part of a source.
 
     spec: what `data.source` says, such as "digits", a folder or a file; see each kind's `opened`.
-    labelled: whether a folder must have a folder for each class.
+    labelled: whether folders and Parquet files must have labels.
     What lies behind a URI is brought to this node first, see `brought`.
     Raises InputError if there is no such source or split, or it is not laid out as expected.
     """
@@ -47,12 +47,13 @@ def open_source(spec: str, split: str, labelled: bool = True) -> Source:
 
 
 def _opened(spec: str, split: str, labelled: bool) -> Source:
-    for kind in SOURCES if labelled else UNLABELLED:
+    kinds = SOURCES if labelled else UNLABELLED
+    for kind in kinds:
         if (source := kind.opened(spec, split)) is not None:
             return source
-    *kinds, last = [kind.EXPECTED for kind in reversed(SOURCES)]
+    *others, last = [kind.EXPECTED for kind in reversed(kinds)]
     path = Path(spec)
     found = f"another kind of file ({path.suffix or 'no suffix'})"
     if not path.exists():
         found = "no such file or folder"
-    raise InputError(f"source {spec}: expected {', '.join(kinds)} or {last}, found {found}")
+    raise InputError(f"source {spec}: expected {', '.join(others)} or {last}, found {found}")

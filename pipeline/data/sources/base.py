@@ -56,6 +56,19 @@ def unused_files(source: Source) -> dict[str, int]:
     return dict(getattr(source, "unused", {}))
 
 
+def cut_into(source: Source) -> dict[str, int]:
+    """`tile`, the side of a source's tiles, and `pictures`, how many they are cut from.
+
+    A source of tiles has them as `cut_into`; others come by none.
+    """
+    return dict(getattr(source, "cut_into", {}))
+
+
+def lossless(source: Source) -> bool:
+    """Whether its pixels are to be stored as they are, as `lossless` of a source says."""
+    return bool(getattr(source, "lossless", False))
+
+
 class UnknownSplit(InputError):
     """A split that a source does not have."""
 

@@ -23,16 +23,25 @@ def opened(spec: str, split: str) -> Source | None:
 
     A folder of class folders is one split: "train", or the one that it is named after.
     """
+    folder = folder_of(spec, split)
+    return None if folder is None else ClassFolders(folder, split)
+
+
+def folder_of(spec: str, split: str) -> Path | None:
+    """The folder of a split: one of that name in `spec`, or `spec`; None where that is no folder.
+
+    Raises InputError where there is no such split.
+    """
     path = Path(spec)
     if not path.is_dir():
         return None
     if (path / split).is_dir():
-        return ClassFolders(path / split, split)
+        return path / split
     splits = sorted(child.name for child in path.iterdir() if child.name in SPLIT_NAMES)
     if splits:
         raise unknown_split(spec, splits, split)
     refuse_other_split(spec, path.resolve().name, split)
-    return ClassFolders(path, split)
+    return path
 
 
 class ClassFolders:

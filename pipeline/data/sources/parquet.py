@@ -34,7 +34,10 @@ class ParquetFiles:
     `huggingface`); without either they are the labels' numbers.
     """
 
-    def __init__(self, spec: str, paths: Sequence[Path], split: str) -> None:
+    def __init__(
+        self, spec: str, paths: Sequence[Path], split: str, classes: tuple[str, ...] = ()
+    ) -> None:
+        """classes: a single one that all are of, whose labels are not asked for."""
         self.name, self.split = spec, split
         self._paths = [str(path) for path in paths]
         self._ends: list[int] = []  # running count of rows at the end of each row group
@@ -42,12 +45,15 @@ class ParquetFiles:
         labels = []
         names: tuple[str, ...] = ()
         for number, path in enumerate(self._paths):
-            file = _open_parquet(path)
+            file = _open_parquet(path, labelled=not classes)
             metadata = file.metadata
             for group in range(metadata.num_row_groups):
                 rows = metadata.row_group(group).num_rows
                 self._ends.append(rows + (self._ends[-1] if self._ends else 0))
                 self._groups.append((number, group))
+            if classes:
+                labels.append(np.zeros(metadata.num_rows, np.int64))
+                continue
             labels.append(_labels(path, file))
             own = _class_names(file.schema_arrow)
             names = names or own
@@ -59,7 +65,7 @@ class ParquetFiles:
         self._labels = np.concatenate(labels)
         if not len(self._labels):
             raise InputError(f"source {self.name}: expected at least one row, found none")
-        self.classes = names or tuple(str(i) for i in range(int(self._labels.max()) + 1))
+        self.classes = classes or names or tuple(str(i) for i in range(int(self._labels.max()) + 1))
         wrong = np.flatnonzero((self._labels < 0) | (self._labels >= len(self.classes)))
         if len(wrong):
             raise InputError(
@@ -109,7 +115,7 @@ class ParquetFiles:
         return files_digest([Path(path) for path in self._paths])
 
 
-def _open_parquet(path: str) -> pq.ParquetFile:
+def _open_parquet(path: str, labelled: bool) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
@@ -120,10 +126,12 @@ def _open_parquet(path: str) -> pq.ParquetFile:
     columns = {field.name: field.type for field in file.schema_arrow}
     image: Any = columns.get("image")
     good = image is not None and pa.types.is_struct(image) and image.get_field_index("bytes") >= 0
-    if not good or "label" not in columns or not pa.types.is_integer(columns["label"]):
+    label = "label" in columns and pa.types.is_integer(columns["label"])
+    if not good or (labelled and not label):
         found = ", ".join(f"{name}: {kind}" for name, kind in columns.items())
         raise InputError(
-            f"{path}: expected columns image: struct<bytes, path> and label: int64, found {found}"
+            f"{path}: expected columns image: struct<bytes, path>"
+            f"{' and label: int64' if labelled else ''}, found {found}"
         )
     return file
 

@@ -44,6 +44,7 @@ class Photographs:
 
     name = PHOTOGRAPHS
     classes = CLASSES
+    lossless = True  # a JPEG's noise is none that is to be learned
 
     def __init__(self, split: str) -> None:
         if split not in _FILES:

@@ -1,37 +1,29 @@
-"""A folder of pictures without labels, for tasks that learn none: all below it are one class."""
+"""Pictures without labels, for tasks that learn none: a folder of them, or Parquet files."""
 
 from pathlib import Path
 
 import numpy as np
 
 from dsnet.runtime.pictures import picture_bytes
-from pipeline.data.sources.base import (
-    SPLIT_NAMES,
-    Sample,
-    Source,
-    digest,
-    refuse_other_split,
-    tree_digest,
-    unknown_split,
-)
+from pipeline.data.sources.base import Sample, Source, digest, tree_digest
+from pipeline.data.sources.class_folders import folder_of
+from pipeline.data.sources.parquet import ParquetFiles
+from pipeline.data.sources.shards import found
 from pipeline.data.walk import all_pictures
 
 CLASSES: tuple[str, ...] = ("pictures",)
-EXPECTED = "a folder"
+EXPECTED = "a folder, a .parquet file"
 
 
 def opened(spec: str, split: str) -> Source | None:
-    """The pictures below a folder, or below its folder of the split, where `spec` is a folder."""
-    path = Path(spec)
-    if not path.is_dir():
-        return None
-    if (path / split).is_dir():
-        return Pictures(path / split, split)
-    splits = sorted(child.name for child in path.iterdir() if child.name in SPLIT_NAMES)
-    if splits:
-        raise unknown_split(spec, splits, split)
-    refuse_other_split(spec, path.resolve().name, split)
-    return Pictures(path, split)
+    """The pictures below a folder, or below its folder of the split, or in Parquet files.
+
+    Of Parquet files, which are a split's as with labels, a column `label` is not read.
+    """
+    if paths := found(spec, ".parquet", split):
+        return ParquetFiles(spec, paths, split, CLASSES)
+    folder = folder_of(spec, split)
+    return None if folder is None else Pictures(folder, split)
 
 
 class Pictures:

@@ -80,6 +80,8 @@ def _beton(pictures: int, each: float) -> int:
 
 def picture_bytes(config: Config) -> float:
     """Of a picture in a beton that is yet to be written."""
+    if config.data.tile is not None:
+        return 3.0 * config.data.tile**2
     side = config.data.max_resolution or config.data.resolution
     if side <= RAW_SIDE:
         return 3.0 * side * side

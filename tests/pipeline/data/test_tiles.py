@@ -1,16 +1,24 @@
 """Pictures without labels, patches of their own pixels, and tiles that cover them."""
 
+import pickle
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import read_picture
 from pipeline.config import Data
+from pipeline.data.beton_format import RAW
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
@@ -30,11 +38,13 @@ class Arrays:
 
     def __init__(self, *pictures: np.ndarray) -> None:
         self.pictures = pictures
+        self.read: list[int] = []
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Sample:
+        self.read.append(index)
         return Sample(self.pictures[index], 0, f"arrays[{index}]")
 
     def labels(self) -> np.ndarray:
@@ -91,22 +101,63 @@ def test_a_picture_smaller_than_a_tile_is_bad_and_named(tmp_path: Path) -> None:
     (folder / "small.png").write_bytes(encoded(smooth_picture(20, 60, 9)))
     (folder / "broken.png").write_bytes(b"no picture")
     tiles = Tiles(open_source(str(folder), "train", labelled=False), 32)
-    assert len(tiles) == 2 * 4 + 2 + 1
+    assert len(tiles) == 2 * 4 + 1 + 1
     with pytest.raises(InputError, match=r"photos"):
-        ingest(tiles, tmp_path / "x.beton", write_mode="raw")
-    made = ingest(tiles, tmp_path / "x.beton", write_mode="raw", max_bad=0.9)
-    assert made.samples == 8 and made.left_out == 3
-    assert any("at least 32 pixels a side" in why for why in made.left_out_for)
+        ingest(tiles, tmp_path / "x.beton", max_bad=0.49)  # of four pictures
+    made = ingest(tiles, tmp_path / "x.beton", max_bad=0.5)
+    assert made.samples == 8 and made.left_out == 2
+    assert sum("at least 32 pixels a side" in why for why in made.left_out_for) == 1
+    assert made.options.items() >= {"write_mode": "raw", "tile": 32, "pictures": 4}.items()
+    again = ingest(tiles, tmp_path / "x.beton", max_bad=0.5)
+    assert again == made, "it was there"
+    with pytest.raises(InputError, match="at most 1 of 4 pictures"):
+        ingest(tiles, tmp_path / "x.beton", max_bad=0.25)
 
 
-def test_an_upright_photograph_is_cut_as_it_is_shown(tmp_path: Path) -> None:
+def declared(width: int, height: int) -> bytes:
+    """A PNG that declares so many pixels and has none."""
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_a_header_that_declares_too_much_is_one_bad_picture(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "photos", "a.png")
+    (folder / "b.png").write_bytes(declared(30_000, 30_000))
+    made = ingest(
+        Tiles(open_source(str(folder), "train", labelled=False), 32),
+        tmp_path / "x.beton",
+        max_bad=0.5,
+    )
+    assert (made.samples, made.left_out) == (4, 1)
+
+
+def test_a_picture_is_decoded_once_however_many_threads_ask() -> None:
+    pictures = [smooth_picture(256, 256, seed) for seed in range(4)]
+    source = Arrays(*pictures)
+    tiles = Tiles(source, 32)
+    assert len(tiles) == 4 * 64
+    source.read.clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(tiles.__getitem__, range(len(tiles))))
+    assert source.read == [0, 1, 2, 3]
+    assert np.array_equal(found[-1].image, pictures[3][224:, 224:])
+    assert np.array_equal(pickle.loads(pickle.dumps(tiles))[65].image, found[65].image)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_an_upright_photograph_is_cut_as_it_is_shown(kind: str, tmp_path: Path) -> None:
     picture = Image.fromarray(smooth_picture(40, 60, 0))
     exif = picture.getexif()
     exif[0x0112] = 6  # a quarter turn
     (tmp_path / "p").mkdir()
-    (tmp_path / "p/turned.jpg").write_bytes(encoded(picture, "JPEG", exif=exif, quality=95))
+    path = tmp_path / f"p/turned.{kind.lower()}"
+    path.write_bytes(encoded(picture, kind, exif=exif))
     source = open_source(str(tmp_path / "p"), "train", labelled=False)
-    whole = read_picture((tmp_path / "p/turned.jpg").read_bytes(), "turned")
+    whole = read_picture(path.read_bytes(), "turned")
     assert whole.shape == (60, 40, 3)
     tiles = Tiles(source, 30)
     assert len(tiles) == 4
@@ -127,6 +178,20 @@ def test_a_flat_folder_is_a_source_for_what_learns_no_labels(tmp_path: Path) -> 
         open_source(str(tmp_path / "empty"), "train", labelled=False)
 
 
+def test_parquet_without_labels_is_a_source_for_what_learns_none(tmp_path: Path) -> None:
+    pictures = [encoded(smooth_picture(40, 60, seed)) for seed in range(3)]
+    column = pa.array([{"bytes": data, "path": None} for data in pictures])
+    path = str(tmp_path / "train.parquet")
+    pq.write_table(pa.table({"image": column}), path, row_group_size=2)
+    source = open_source(path, "train", labelled=False)
+    assert source.classes == ("pictures",) and source.labels().tolist() == [0, 0, 0]
+    assert [source[i].image for i in range(3)] == pictures
+    with pytest.raises(InputError, match="and label: int64, found image"):
+        open_source(path, "train")
+    pq.write_table(pa.table({"image": column, "label": [0, 1, 7]}), path)
+    assert open_source(path, "train", labelled=False).classes == ("pictures",)
+
+
 def test_whole_pictures_are_held_out_and_then_cut(tmp_path: Path) -> None:
     folder = flat(tmp_path / "photos", *(f"{i}.png" for i in range(5)))
     data = Data(source=str(folder), recipe="patches", resolution=16, tile=20, test_share=0.4)
@@ -136,6 +201,11 @@ def test_whole_pictures_are_held_out_and_then_cut(tmp_path: Path) -> None:
     assert (len(train), len(test)) == (3 * 6, 2 * 6)
 
 
+def test_tiles_are_not_cut_out_of_pictures_that_were_made_smaller() -> None:
+    with pytest.raises(ValidationError, match=r"data\.max_resolution"):
+        Data(source="photographs", recipe="patches", resolution=16, tile=20, max_resolution=64)
+
+
 def test_splits_of_ones_own_are_taken(tmp_path: Path) -> None:
     folder = flat(tmp_path / "photos", "train/a.png", "train/x/b.png", "val/c.png")
     data = Data(source=str(folder), recipe="patches", resolution=16)
@@ -143,7 +213,7 @@ def test_splits_of_ones_own_are_taken(tmp_path: Path) -> None:
     assert (len(train), len(test), test.split) == (2, 1, "val")
 
 
-def test_the_photographs_come_with_a_package() -> None:
+def test_the_photographs_come_with_a_package_and_are_stored_without_loss(tmp_path: Path) -> None:
     train, test = (open_source("photographs", split) for split in ("train", "test"))
     names = [{Path(s[i].path).name for i in range(len(s))} for s in (train, test)]
     assert names[1] == {"camera.png", "chelsea.png", "coffee.png"}
@@ -155,6 +225,8 @@ def test_the_photographs_come_with_a_package() -> None:
             assert min(read_picture(sample.image, sample.path).shape[:2]) >= 300
     with pytest.raises(InputError, match="expected one of test, train"):
         open_source("photographs", "val")
+    made = ingest(test, tmp_path / "test.beton")
+    assert set(made.records()["f0"]["mode"]) == {RAW}
 
 
 @pytest.fixture(scope="module")
