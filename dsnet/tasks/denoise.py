@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dsnet.tasks.base import Measured, Task
-from dsnet.tasks.measure import Measure
+from dsnet.tasks.measure import DENOISE, PSNR, SSIM
 from dsnet.tasks.noise import Noise
 from dsnet.tasks.similarity import ssim
 
@@ -23,8 +23,8 @@ class Denoise(Task):
     key alone, so that whoever asks for the same view of it sees the same noise.
     """
 
-    name = "denoise"
-    measures = (Measure("psnr", "PSNR", unit="dB"), Measure("ssim", "SSIM", digits=4))
+    name = DENOISE
+    measures = (PSNR, SSIM)
     normalized = False
     pictures = True
 

@@ -57,3 +57,8 @@ CLASSIFICATION = "classification"
 """Name of the task that networks are for where nothing else is said."""
 TOP1, TOP5 = Measure("top1", "top-1", share=True), Measure("top5", "top-5", share=True)
 """What is measured of classifiers."""
+DENOISE = "denoise"
+PSNR, SSIM = Measure("psnr", "PSNR", unit="dB"), Measure("ssim", "SSIM", digits=4)
+"""What is measured of denoisers."""
+MEASURES: dict[str, tuple[Measure, ...]] = {CLASSIFICATION: (TOP1, TOP5), DENOISE: (PSNR, SSIM)}
+"""Of the tasks that are always known, by name."""

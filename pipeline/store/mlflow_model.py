@@ -26,7 +26,6 @@ from dsnet import DSNet
 from dsnet.io.files import sha256
 from dsnet.runtime.inputs import COLUMN
 from dsnet.runtime.session import ONNX
-from dsnet.tasks.registry import CLASSIFICATION
 from pipeline.store.card import PICTURE
 
 CODE = "code"
@@ -126,7 +125,7 @@ def signature(model: DSNet) -> ModelSignature:
         [ParamSpec("budget", DataType.double, None), ParamSpec("top_k", DataType.long, 1)]
     )
     cost = [ColSpec(DataType.long, "width"), ColSpec(DataType.long, "madds")]
-    if model.task.name != CLASSIFICATION.name:
+    if not model.task.labelled:
         return ModelSignature(params=params)
     answer = [
         ColSpec(DataType.long, "label"),

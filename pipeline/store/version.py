@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dsnet.errors import InputError
 from dsnet.errors.text import shown
-from dsnet.tasks.measure import CLASSIFICATION, TOP1, TOP5, Measure
+from dsnet.tasks.measure import CLASSIFICATION, MEASURES, TOP1, Measure
 
 AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
 EVALUATE_RUN = "evaluate_run"
@@ -90,7 +90,7 @@ def read_version(
 def headline_of(tags: Mapping[str, str]) -> Measure:
     """The measure that a version's tags name; of a task that is not known here, a bare number."""
     task, name = tags.get("task", CLASSIFICATION), tags.get("headline", TOP1.name)
-    measures: Iterable[Measure] = (TOP1, TOP5) if task == CLASSIFICATION else ()
+    measures = MEASURES.get(task, ())
     # Looked up rather than imported: it takes PyTorch, and who made another task known has done so.
     registry = sys.modules.get("dsnet.tasks.registry")
     if registry is not None and task in registry.TASKS:
