@@ -73,7 +73,7 @@ def test_the_table_is_the_network(config: Config, swept: SweepResult, tmp_path: 
     dataset = ingest(config)
     assert dataset.test.samples == 3 * 3 * 4
     with Loader(
-        dataset.test.beton, batch_size=24, recipe="patches", train=False, resolution=24
+        dataset.test.beton, batch_size=36, recipe="patches", train=False, resolution=24
     ) as loader:
         (batch,) = loader.epoch(0)
     inputs, targets = model.task.pair(
