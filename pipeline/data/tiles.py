@@ -29,9 +29,9 @@ class Tiles:
     counted and named with what else is bad. Tiles are stored without loss.
 
     How large pictures are is read from each once, before the first tile: from its header, or where
-    that has it turned, from its pixels. A picture is decoded once for all tiles that follow each
-    other, whatever the number of threads; by tasks once for each part of 128 tiles that has some
-    of it.
+    that has it turned, from its pixels. A picture is decoded once for tiles that follow each other,
+    whatever the number of threads, for the last two are kept: a thread that lags behind by more has
+    it decoded again. By tasks it is decoded once for each part of 128 tiles that has some of it.
     """
 
     lossless = True
