@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dsnet import DSNet
-from jobs.resources import Resources
+from pipeline.cluster.resources import Resources
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
 from pipeline.runner.estimate import speed as speeds
@@ -46,6 +46,7 @@ def document(
             "places": places,
             "grows": resources.grows,
             "fits": places >= config.cluster.workers,
+            "ever_fits": resources.ever_fits(config.cluster),
         },
         "storage_bytes": asdict(storage(config, model, sizes, by_table)),
         "madds_per_training_image": of_bootstrap(config, model),

@@ -4,34 +4,9 @@ import json
 import os
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
 
 from dsnet.errors import InputError
-from pipeline.config import Cluster
-
-
-@dataclass(frozen=True)
-class Resources:
-    """CPUs and GPUs of each node."""
-
-    where: str
-    nodes: tuple[tuple[float, float], ...]
-    grows: bool = False
-    """Whether an autoscaler may add others."""
-
-    @property
-    def cpus(self) -> float:
-        """In all."""
-        return sum(cpus for cpus, _ in self.nodes)
-
-    @property
-    def gpus(self) -> float:
-        """In all."""
-        return sum(gpus for _, gpus in self.nodes)
-
-    def places(self, cluster: Cluster) -> int:
-        """How many workers can run at once; each is on one node."""
-        return sum(_places(node, cluster) for node in self.nodes)
+from pipeline.cluster.resources import Resources, of_rows
 
 
 def of_this_machine(gpus: int) -> Resources:
@@ -47,12 +22,9 @@ def of_running_ray(address: str) -> Resources:
 
     ray_cluster.join(address)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        most, now = ray_cluster.most_resources(), ray.cluster_resources()
+        return ray_cluster.running_resources(f"the Ray cluster at {address}")
     finally:
         ray.shutdown()
-    grows = any(most[key] > now.get(key, 0) for key in ("CPU", "GPU") if key in most)
-    return Resources(f"the Ray cluster at {address}", _nodes(nodes), grows)
 
 
 def of_dashboard(address: str) -> Resources:
@@ -71,13 +43,4 @@ def of_dashboard(address: str) -> Resources:
             f"--address {address}: expected the dashboard's list of nodes, found: "
             f"{getattr(error, 'reason', error)}"
         ) from None
-    return Resources(f"the cluster at {client.get_address()}", _nodes(alive))
-
-
-def _nodes(rows: list[dict[str, float]]) -> tuple[tuple[float, float], ...]:
-    return tuple((float(row.get("CPU", 0)), float(row.get("GPU", 0))) for row in rows)
-
-
-def _places(node: tuple[float, float], cluster: Cluster) -> int:
-    asked = cluster.cpus_per_worker, cluster.gpus_per_worker
-    return min(int(has / each + 1e-9) for has, each in zip(node, asked, strict=True) if each)
+    return Resources(f"the cluster at {client.get_address()}", of_rows(alive))

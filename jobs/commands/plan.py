@@ -11,7 +11,7 @@ from pipeline.cluster.progress import clock
 
 if TYPE_CHECKING:
     from dsnet import DSNet
-    from jobs.resources import Resources
+    from pipeline.cluster.resources import Resources
     from pipeline.config import Config
 
 
@@ -197,7 +197,7 @@ def _print_times(found: dict[str, Any]) -> None:
 def _fits(resources: dict[str, Any]) -> str:
     if resources["fits"]:
         return "the workers fit"
-    if resources["grows"]:
+    if resources["ever_fits"]:
         return "the workers do not fit now, and the cluster may grow"
     return "the workers never fit; ask for fewer (cluster.workers) or a larger cluster"
 

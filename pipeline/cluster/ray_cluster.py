@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+from collections import Counter
 
 import ray
 
@@ -11,6 +12,7 @@ from dsnet.errors import InputError
 from pipeline.cluster.agents import end_agents_with_this_process
 from pipeline.cluster.interrupts import handlers_kept
 from pipeline.cluster.ray_private import autoscaling_limits
+from pipeline.cluster.resources import Resources, of_rows
 from pipeline.cluster.watch import JOINED_S, OWN_S, watch
 from pipeline.config import Cluster
 
@@ -22,11 +24,11 @@ _ANSWERS_S = 10.0
 def connect(cluster: Cluster) -> None:
     """Join the cluster in RAY_ADDRESS, or start one on this machine; check that `cluster` fits.
 
-    Raises InputError, before any work is done, if the workers need more CPUs or GPUs than the
-    cluster has now or, where it grows by itself, may ever have.
+    Raises InputError, before any work is done, if the nodes that there are have no room for the
+    workers, and the cluster may not grow, where it does by itself, to what they need.
     """
     join_or_start()
-    check_capacity(cluster, most_resources())
+    check_capacity(cluster, running_resources("this Ray cluster"))
 
 
 def join_or_start() -> None:
@@ -101,16 +103,31 @@ def most_resources() -> dict[str, float]:
     return {key: max(resources.get(key, 0), limits.get(key, 0)) for key in {*resources, *limits}}
 
 
-def check_capacity(cluster: Cluster, resources: dict[str, float]) -> None:
-    """Raise InputError if `cluster.workers` can never be placed on `resources`."""
-    for resource, each, field in (
-        ("CPU", cluster.cpus_per_worker, "cpus_per_worker"),
-        ("GPU", cluster.gpus_per_worker, "gpus_per_worker"),
-    ):
-        has = resources.get(resource, 0.0)
-        if cluster.workers * each > has:
-            raise InputError(
-                f"cluster.workers: expected what this Ray cluster can ever have, {has:g} "
-                f"{resource}s in all, found {cluster.workers} workers with cluster.{field} "
-                f"{each:g} each; ask for fewer workers or a larger cluster"
-            )
+def running_resources(where: str) -> Resources:
+    """What the nodes of the cluster that this process is part of have, and what it may grow to."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    limits = autoscaling_limits()
+    most = limits.get("CPU", 0.0), limits.get("GPU", 0.0)
+    return Resources(where, of_rows(nodes), most)
+
+
+def check_capacity(cluster: Cluster, resources: Resources) -> None:
+    """Raise InputError if `cluster.workers` can never be placed on the nodes of `resources`."""
+    if resources.ever_fits(cluster):
+        return
+    kinds = Counter(resources.nodes)  # a large cluster has few kinds of nodes
+    nodes = ", ".join(
+        f"{n} of {cpus:g} CPUs and {gpus:g} GPUs" for (cpus, gpus), n in kinds.items()
+    )
+    grown = (
+        f", and may grow to {resources.most[0]:g} CPUs and {resources.most[1]:g} GPUs in all"
+        if resources.grows
+        else ""
+    )
+    raise InputError(
+        f"cluster.workers: expected what this Ray cluster can ever have, room for "
+        f"{resources.places(cluster)} workers with cluster.cpus_per_worker "
+        f"{cluster.cpus_per_worker:g} and cluster.gpus_per_worker {cluster.gpus_per_worker:g} "
+        f"each (nodes: {nodes}{grown}), found {cluster.workers} workers; ask for fewer "
+        "workers or a larger cluster"
+    )

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from dsnet import create_model
+from dsnet.errors import InputError
 from jobs import cli
-from jobs.resources import Resources
+from pipeline.cluster.ray_cluster import check_capacity
+from pipeline.cluster.resources import Resources
 from pipeline.config import Cluster, config_from_dict
 from pipeline.data.dataset import ingest
 from pipeline.runner.estimate.sizes import sizes_of
@@ -101,6 +103,23 @@ def test_each_worker_is_placed_on_one_node() -> None:
     assert nodes.places(Cluster(workers=3, cpus_per_worker=6.0)) == 2
     assert nodes.places(Cluster(workers=3, cpus_per_worker=2.0, gpus_per_worker=0.5)) == 4
     assert nodes.places(Cluster(workers=3, cpus_per_worker=2.0, gpus_per_worker=2.0)) == 0
+
+
+def test_workers_that_no_nodes_have_room_for_are_refused_as_they_are_planned() -> None:
+    """Sixteen CPUs in all are no room for two workers of eight where no node has eight."""
+    asked = Cluster(workers=2, cpus_per_worker=8.0)
+    split = Resources("this cluster", ((12.0, 0.0), (4.0, 0.0)))
+    assert not split.ever_fits(asked)
+    with pytest.raises(InputError, match=r"cluster\.workers: .*room for 1 workers .*found 2"):
+        check_capacity(asked, split)
+    check_capacity(asked, Resources("this cluster", ((8.0, 0.0), (8.0, 0.0))))
+    # Nodes to come have sizes that nobody knows: their sum alone is a bound.
+    check_capacity(asked, Resources("this cluster", split.nodes, most=(24.0, 0.0)))
+    with pytest.raises(InputError, match=r"may grow to 24 CPUs"):
+        check_capacity(
+            asked.model_copy(update={"workers": 4}),
+            Resources("this cluster", split.nodes, most=(24.0, 0.0)),
+        )
 
 
 def test_what_is_stated_wins_over_what_is_here() -> None:
