@@ -162,6 +162,23 @@ def _transpose(image: np.ndarray) -> None:
 
 
 @_jit
+def _permute_channels(image: np.ndarray, order: int) -> None:
+    """One of the six orders of red, green and blue, by its number; 0 leaves them."""
+    first = order // 2
+    others = ((first + 1) % 3, (first + 2) % 3)
+    second, third = (others[0], others[1]) if order % 2 == 0 else (others[1], others[0])
+    for row in range(image.shape[0]):
+        for column in range(image.shape[1]):
+            pixel = (
+                image[row, column, first],
+                image[row, column, second],
+                image[row, column, third],
+            )
+            for channel in range(3):
+                image[row, column, channel] = pixel[channel]
+
+
+@_jit
 def jpeg_size(data: np.ndarray) -> tuple[int, int]:
     """Height and width that a JPEG, uint8 (n,), gives itself; (0, 0) where it does not say.
 
@@ -273,6 +290,7 @@ def _place(
             _flip(image)
         if uniform(key, 46) < 0.5:
             _transpose(image)
+        _permute_channels(image, int(6 * uniform(key, 47)))
     return DECODED
 
 

@@ -18,7 +18,8 @@ class Recipe:
     evaluation, then shifted by up to `shift` of the side, black where nothing is, in whole pixels
     of the network's input. Then flipped left to right every other time if `flip`. With `native`: a
     square of as many of the picture's own pixels as the network sees, at a random place, turned and
-    mirrored at random (one of eight ways); in evaluation the one in the middle. That is the
+    mirrored at random (one of eight ways), its channels in any order, for a few pictures have few
+    colours; in evaluation the one in the middle, as it is. That is the
     decoder's; what follows is computed on the device that trains (`pipeline/data/augment`), in the
     order of the fields.
     Evaluating: the middle square, `crop` of the shorter side, resized. Nothing random.

@@ -17,7 +17,7 @@ from pipeline.data.recipes import Recipe
 
 # Pictures that a CPU takes at once: with 64 it is a third slower.
 IN_CACHE = 16
-# Places of the samples' random numbers; the decoder has those up to 46.
+# Places of the samples' random numbers; the decoder has those up to 47.
 JITTER, ERASING, RANDAUGMENT = 64, 128, 256
 
 

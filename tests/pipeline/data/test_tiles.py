@@ -254,16 +254,17 @@ def test_a_patch_is_cut_turned_and_mirrored_by_its_counters(
         (batch,) = loader.epoch(5, view=2)
     keys = np.repeat(random_key(seed, 5, 2), 3)
     assert batch.keys.numpy().view(np.uint64).tolist() == streams(keys, np.arange(3)).tolist()
-    drawn = uniforms(keys, np.arange(3), np.arange(40, 47))
+    drawn = uniforms(keys, np.arange(3), np.arange(40, 48))
     for picture, found, numbers in zip(pictures, batch.images.numpy(), drawn, strict=True):
-        mirrored, _, _, across, down, flipped, transposed = numbers
+        mirrored, _, _, across, down, flipped, transposed, order = numbers
         top = int(down * (picture.shape[0] - 23))
         left = int(across * (picture.shape[1] - 23))
         patch = picture[top : top + 24, left : left + 24]
         patch = patch[:, ::-1] if mirrored < 0.5 else patch
         patch = patch[::-1] if flipped < 0.5 else patch
         patch = patch.transpose(1, 0, 2) if transposed < 0.5 else patch
-        assert np.array_equal(found, patch)
+        channels = [(0, 1, 2), (0, 2, 1), (1, 2, 0), (1, 0, 2), (2, 0, 1), (2, 1, 0)]
+        assert np.array_equal(found, patch[..., channels[int(6 * order)]])
 
 
 def test_an_evaluation_sees_the_middle_and_keys_without_the_seed(
