@@ -12,7 +12,7 @@ from dsnet.tasks.noise import Noise
 from dsnet.tasks.similarity import ssim
 
 EASY = 0.1  # dB that the slimmest path may be worse by where it will do
-EPSILON = 1e-3  # of Charbonnier's loss, of 0 to 1
+FLOOR = 1e-6  # added to the mean squared error of the loss: nothing is gained beyond 60 dB
 LEAST = 1e-10  # mean squared error that counts as none: 100 dB
 
 
@@ -44,8 +44,13 @@ class Denoise(Task):
         return self.noise.on(images, keys), images
 
     def loss(self, outputs: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Charbonnier's, sqrt(x² + ε²), averaged over pixels and channels: (N,)."""
-        return ((outputs.float() - targets).square() + EPSILON**2).sqrt().mean((1, 2, 3))
+        """10 log10 of the mean squared error, which is PSNR negated, in dB: (N,).
+
+        So that a tenth of a decibel counts as much where there is little noise as where there is
+        much, in training and in what gates weigh.
+        """
+        error = (outputs.float() - targets).square().mean((1, 2, 3))
+        return 10 * (error + FLOOR).log10()
 
     def soften(self, outputs: Tensor) -> Tensor:
         """As they are: the teacher's picture is the target."""

@@ -446,7 +446,7 @@ def test_a_picture_much_larger_than_the_others_is_read(tmp_path: Path) -> None:
         ({"threads": 0}, "threads: expected 1 or more, found 0"),
         (
             {"recipe": "imagnet"},
-            "recipe: expected one of imagenet, cifar, light, digits, paper, evaluation, "
+            "recipe: expected one of imagenet, cifar, light, digits, paper, evaluation, patches, "
             "found 'imagnet'",
         ),
         ({"indices": np.array([0, 360])}, "indices: expected 0 to 359, found 0 to 360"),
