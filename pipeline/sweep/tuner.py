@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from pipeline.runner.checks import check_look
 from pipeline.runner.tables import Tables
 from pipeline.stages.table_gate import gate_options
 from pipeline.sweep import trial
-from pipeline.sweep.search import METRIC, MODE, asha, choices, optuna_search
+from pipeline.sweep.search import METRIC, MODE, TargetSearch, asha, choices, optuna_search
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ def check_targets(targets: Sequence[Target], config: Config) -> None:
 
 
 def can_go_on(folder: Path) -> bool:
-    """Whether Tune wrote down in `folder`, whole, how far it came.
+    """Whether Tune wrote down in `folder`, whole, how far it came and what it has drawn.
 
     It does so every ten seconds, in place, and a kill may come in the middle of it. Begun anew, a
     sweep still finds its gates.
@@ -147,7 +148,9 @@ def can_go_on(folder: Path) -> bool:
         return False
     try:
         json.loads(states[-1].read_text())
-    except ValueError:
+        for searched in sorted(folder.glob("searcher-state-*.pkl"))[-1:]:
+            TargetSearch({}).restore(str(searched))
+    except (ValueError, EOFError, pickle.UnpicklingError):
         return False
     return True
 

@@ -129,5 +129,12 @@ def test_a_sweep_without_a_whole_state_begins_anew(tmp_path: Path) -> None:
     assert not can_go_on(tmp_path)
     (tmp_path / "experiment_state-2026-01-01.json").write_text('{"trial_data": []}')
     assert can_go_on(tmp_path)
+    search = tmp_path / "searcher-state-2026-01-01.pkl"
+    TargetSearch({}).save(str(search))
+    assert can_go_on(tmp_path)
+    for cut in (b"", search.read_bytes()[:-3]):
+        search.write_bytes(cut)
+        assert not can_go_on(tmp_path)
+    search.unlink()
     (tmp_path / "experiment_state-2026-01-02.json").write_text('{"trial_da')
     assert not can_go_on(tmp_path)

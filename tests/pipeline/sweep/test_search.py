@@ -122,9 +122,14 @@ def test_a_search_whose_driver_was_killed_knows_what_it_has_drawn(
     def gates() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in folder.glob("gates/*/gate.json")}
 
+    def between_states() -> bool:
+        """Tune copies its state in place: what is read, or killed, in the middle of it is cut."""
+        ages = [time.time() - path.stat().st_mtime for path in folder.glob("*state-*")]
+        return bool(ages) and 0.2 < min(ages) < 0.7
+
     driver = subprocess.Popen(command, env=environment, start_new_session=True)
     deadline = time.monotonic() + 300
-    while len(gates()) < 2 or len(drawn()) < 2:
+    while not between_states() or len(gates()) < 2 or len(drawn()) < 2:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(driver.pid, signal.SIGKILL)
