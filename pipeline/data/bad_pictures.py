@@ -10,6 +10,10 @@ LISTED = 1000
 """As many are named in a manifest; beyond them they are counted."""
 
 
+class BadTile(InputError):
+    """Why a tile cannot be used. All of a picture's say the same, and it is one bad picture."""
+
+
 class BadPictures:
     """Those of one ingest. max_bad: the share of `samples` pictures that may be left out."""
 
@@ -18,12 +22,17 @@ class BadPictures:
         self.allowed = int(samples * max_bad)
         self.count = 0
         self.reasons: list[str] = []
+        self._last = ""
 
     def add(self, error: InputError) -> None:
         """Take note of one. Raises InputError where it is one too many."""
+        reason = line(error)
+        if isinstance(error, BadTile) and reason == self._last:
+            return
+        self._last = reason
         self.count += 1
         if len(self.reasons) < LISTED:
-            self.reasons.append(line(error))
+            self.reasons.append(reason)
         self.check(self.count, self.reasons, error)
 
     def check(

@@ -14,6 +14,7 @@ from PIL import Image
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import read_picture
 from pipeline.cluster.progress import Progress
+from pipeline.data.bad_pictures import BadTile
 from pipeline.data.sources.base import Sample, Source, digest, unused_files
 
 _ORIENTATION = 0x0112  # of EXIF; 1 is upright
@@ -25,13 +26,15 @@ class Tiles:
     """The pictures of `source` as squares of `side` pixels, row by row.
 
     The last of a row or column ends with the picture, and overlaps the one before it. A picture
-    that cannot be read, or has a shorter side, is one sample, which raises InputError: it is
-    counted and named with what else is bad. Tiles are stored without loss.
+    that cannot be read, or has a shorter side, is one sample, which raises BadTile: it is counted
+    and named with what else is bad. Where the header is sound and the pixels are not, every tile
+    raises it, and is counted once. Tiles are stored without loss.
 
     How large pictures are is read from each once, before the first tile: from its header, or where
-    that has it turned, from its pixels. A picture is decoded once for tiles that follow each other,
-    whatever the number of threads, for the last two are kept: a thread that lags behind by more has
-    it decoded again. By tasks it is decoded once for each part of 128 tiles that has some of it.
+    that has it turned, and of a PNG, from its pixels. A picture is decoded once for tiles that
+    follow each other, whatever the number of threads, for the last two are kept: a thread that lags
+    behind by more has it decoded again. By tasks it is decoded once for each part of 128 tiles that
+    has some of it.
     """
 
     lossless = True
@@ -82,6 +85,21 @@ class Tiles:
             raise IndexError(index)
         picture = int(np.searchsorted(self._ends, index, side="right"))
         first = int(self._ends[picture - 1]) if picture else 0
+        try:
+            return self._tile(picture, index - first)
+        except InputError as error:
+            raise BadTile(str(error)) from error
+
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return np.repeat(self._source.labels(), np.diff(self._ends, prepend=0))
+
+    def fingerprint(self) -> str:
+        """A digest of the source's, and of the side."""
+        return digest([self._source.fingerprint(), "tiles", str(self.side)])
+
+    def _tile(self, picture: int, number: int) -> Sample:
+        """One of a picture's tiles, by its number within the picture."""
         sample = self._picture(picture)
         pixels = np.asarray(sample.image)
         height, width = pixels.shape[:2]
@@ -95,19 +113,11 @@ class Tiles:
                 f"{sample.path}: expected the picture that was measured, found another size, "
                 f"{width} x {height}: start again when nobody writes to it"
             )
-        row, column = divmod(index - first, -(-width // self.side))
+        row, column = divmod(number, -(-width // self.side))
         top = min(row * self.side, height - self.side)
         left = min(column * self.side, width - self.side)
         tile = np.ascontiguousarray(pixels[top : top + self.side, left : left + self.side])
         return Sample(tile, sample.label, f"{sample.path}[{top}, {left}]")
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return np.repeat(self._source.labels(), np.diff(self._ends, prepend=0))
-
-    def fingerprint(self) -> str:
-        """A digest of the source's, and of the side."""
-        return digest([self._source.fingerprint(), "tiles", str(self.side)])
 
     def _picture(self, index: int) -> Sample:
         """A picture with its pixels, decoded by the first thread that asks; the others wait."""

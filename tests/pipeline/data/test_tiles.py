@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import read_picture
 from pipeline.config import Data
+from pipeline.data.bad_pictures import BadPictures
 from pipeline.data.beton_format import RAW
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
@@ -124,15 +126,40 @@ def declared(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def test_a_header_that_declares_too_much_is_one_bad_picture(tmp_path: Path) -> None:
-    folder = flat(tmp_path / "photos", "a.png")
-    (folder / "b.png").write_bytes(declared(30_000, 30_000))
-    made = ingest(
-        Tiles(open_source(str(folder), "train", labelled=False), 32),
-        tmp_path / "x.beton",
-        max_bad=0.5,
-    )
-    assert (made.samples, made.left_out) == (4, 1)
+@pytest.mark.parametrize(
+    ("content", "tiles"),
+    [(declared(30_000, 30_000), 1), (encoded(smooth_picture(96, 96, 1), "JPEG")[:-400], 9)],
+    ids=["a header that declares too much", "pixels that are cut short"],
+)
+def test_whatever_does_not_decode_is_one_bad_picture(
+    content: bytes, tiles: int, tmp_path: Path
+) -> None:
+    folder = flat(tmp_path / "photos", "a.png", "c.png")
+    (folder / "b.jpg").write_bytes(content)
+    source = Tiles(open_source(str(folder), "train", labelled=False), 32)
+    assert len(source) == 4 + tiles + 4
+    made = ingest(source, tmp_path / "x.beton", max_bad=0.34)  # one of three
+    assert (made.samples, made.left_out, len(made.left_out_for)) == (8, 1, 1)
+    assert "b.jpg" in made.left_out_for[0]
+    assert ingest(source, tmp_path / "x.beton", max_bad=0.34) == made, "it was there"
+
+
+def test_a_picture_that_goes_bad_between_its_tiles_is_counted(tmp_path: Path) -> None:
+    class Changing(Arrays):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            if index == 0 and self.read.count(0) > 2:  # measured, decoded, and decoded again
+                raise InputError("arrays[0]: gone")
+            return sample
+
+    tiles = Tiles(Changing(*[smooth_picture(64, 64, seed) for seed in range(3)]), 32)
+    bad = BadPictures("arrays", 3, 0.9)
+    for index in (0, 4, 8, 1, 2, 9):  # decoded are the last two pictures
+        try:
+            tiles[index]
+        except InputError as error:
+            bad.add(error)
+    assert (bad.count, bad.reasons) == (1, ["arrays[0]: gone"])
 
 
 def test_a_picture_is_decoded_once_however_many_threads_ask() -> None:
@@ -227,10 +254,19 @@ def test_the_photographs_come_with_a_package_and_are_stored_without_loss(tmp_pat
             sample = source[index]
             assert isinstance(sample.image, bytes)
             assert min(read_picture(sample.image, sample.path).shape[:2]) >= 300
+    assert train.fingerprint() != test.fingerprint()
     with pytest.raises(InputError, match="expected one of test, train"):
         open_source("photographs", "val")
     made = ingest(test, tmp_path / "test.beton")
     assert set(made.records()["f0"]["mode"]) == {RAW}
+
+
+def test_without_the_package_it_is_said_how_to_come_by_the_photographs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)  # as Python has what is not to be found
+    with pytest.raises(InputError, match=r"scikit-image.*pip install 'dsnet\[pipeline\]'"):
+        open_source("photographs", "train")
 
 
 @pytest.fixture(scope="module")
