@@ -1,10 +1,12 @@
 """Searches on a real Ray cluster: no target goes without, and what fails or lags is told apart."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,20 +118,17 @@ def test_a_search_whose_driver_was_killed_knows_what_it_has_drawn(
     def drawn() -> dict[str, str]:
         search = TargetSearch({})
         for state in sorted(folder.glob("searcher-state-*.pkl")):
-            search.restore(str(state))
+            # Tune copies it in place: read or killed in the middle of that, it is cut short.
+            with suppress(EOFError, pickle.UnpicklingError):
+                search.restore(str(state))
         return search.drawn
 
     def gates() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in folder.glob("gates/*/gate.json")}
 
-    def between_states() -> bool:
-        """Tune copies its state in place: what is read, or killed, in the middle of it is cut."""
-        ages = [time.time() - path.stat().st_mtime for path in folder.glob("*state-*")]
-        return bool(ages) and 0.2 < min(ages) < 0.7
-
     driver = subprocess.Popen(command, env=environment, start_new_session=True)
     deadline = time.monotonic() + 300
-    while not between_states() or len(gates()) < 2 or len(drawn()) < 2:
+    while len(gates()) < 2 or len(drawn()) < 2:
         assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(driver.pid, signal.SIGKILL)
