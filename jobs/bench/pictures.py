@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dsnet.runtime.pictures import read_picture
 from pipeline.data.encode import shrink
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import Sample, Source
+from pipeline.data.sources.base import Source
 from pipeline.data.sources.digits import Digits
 
 JPEG_QUALITY = 90
@@ -33,7 +32,7 @@ def photographs(folder: Path, count: int, longest: int = 400, source: Path | Non
             name = str(index % CLASSES)
         else:
             sample = given[index % len(given)]
-            image, name = shrink(_pixels(sample), longest), given.classes[sample.label]
+            image, name = shrink(sample.pixels(), longest), given.classes[sample.label]
         _write(folder / name / f"{index:05}.jpg", image)
     return open_source(str(folder), "train")
 
@@ -52,7 +51,7 @@ def digits(folder: Path, count: int | None = None) -> Source:
     source = Digits("train")
     for index in range(count or len(source)):
         sample = source[index]
-        _write(folder / source.classes[sample.label] / f"{index:05}.png", _pixels(sample))
+        _write(folder / source.classes[sample.label] / f"{index:05}.png", sample.pixels())
     return open_source(str(folder), "train")
 
 
@@ -91,11 +90,6 @@ def photograph_like(generator: np.random.Generator, height: int, width: int) -> 
         wavelength /= 2
     image = 128 + 50 * (image - image.mean()) / image.std()
     return np.clip(image, 0, 255).astype(np.uint8)
-
-
-def _pixels(sample: Sample) -> np.ndarray:
-    image = sample.image
-    return read_picture(image, sample.path) if isinstance(image, bytes) else image
 
 
 def _write(path: Path, image: np.ndarray) -> None:

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.runtime.pictures import read_picture
 from pipeline.data.ffcv import RGBImageField
 from pipeline.data.headers import LONGEST_SIDE, PAGE_SIZE
 from pipeline.data.sources.base import Sample, Source
@@ -65,10 +64,7 @@ class Encoder:
             return error
 
     def _stored(self, sample: Sample) -> Encoded:
-        image = sample.image
-        if isinstance(image, bytes):
-            image = read_picture(image, sample.path)
-        image = shrink(image, self.max_resolution)
+        image = shrink(sample.pixels(), self.max_resolution)
         height, width = image.shape[:2]
         if max(height, width) > LONGEST_SIDE:
             raise InputError(

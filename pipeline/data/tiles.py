@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from dsnet.errors import InputError
-from dsnet.runtime.pictures import read_picture
 from pipeline.cluster.progress import Progress
 from pipeline.data.bad_pictures import BadTile
 from pipeline.data.sources.base import Sample, Source, digest, unused_files
@@ -101,7 +101,7 @@ class Tiles:
     def _tile(self, picture: int, number: int) -> Sample:
         """One of a picture's tiles, by its number within the picture."""
         sample = self._picture(picture)
-        pixels = np.asarray(sample.image)
+        pixels = sample.pixels()
         height, width = pixels.shape[:2]
         if min(height, width) < self.side:
             raise InputError(
@@ -130,7 +130,8 @@ class Tiles:
                     del self._decoded[old]
         if mine:
             try:
-                future.set_result(_decoded(self._source[index]))
+                sample = self._source[index]
+                future.set_result(replace(sample, image=sample.pixels()))
             except BaseException as error:
                 future.set_exception(error)
         return future.result()
@@ -139,17 +140,10 @@ class Tiles:
         """Height and width; (0, 0) where none can be cut, which is told when one is asked for."""
         try:
             sample = self._source[index]
-            height, width = _size_by_header(sample) or np.asarray(_decoded(sample).image).shape[:2]
+            height, width = _size_by_header(sample) or sample.pixels().shape[:2]
         except InputError:
             return 0, 0
         return (height, width) if min(height, width) >= self.side else (0, 0)
-
-
-def _decoded(sample: Sample) -> Sample:
-    """The sample with pixels; raises InputError where they do not decode."""
-    if not isinstance(sample.image, bytes):
-        return sample
-    return Sample(read_picture(sample.image, sample.path), sample.label, sample.path)
 
 
 def _size_by_header(sample: Sample) -> tuple[int, int] | None:

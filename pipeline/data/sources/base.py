@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from dsnet.errors import InputError
+from dsnet.runtime.pictures import picture_bytes, read_picture
 from pipeline.data.walk import listed
 
 SPLIT_NAMES = frozenset(("train", "test", "val", "valid", "validation"))
@@ -26,6 +27,14 @@ class Sample:
     """Position in the source's classes."""
     path: str
     """Where the picture is, for messages."""
+
+    def pixels(self) -> np.ndarray:
+        """uint8 (H, W, 3), RGB, decoded if need be. Raises InputError where it does not decode."""
+        return (
+            self.image
+            if isinstance(self.image, np.ndarray)
+            else read_picture(self.image, self.path)
+        )
 
 
 class Source(Protocol):
@@ -46,6 +55,27 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """A digest that changes when the pictures do (for files: their names, sizes and times)."""
         ...
+
+
+class Files:
+    """What sources of picture files have in common.
+
+    _paths: of the pictures. _labels: theirs, int64 (samples,).
+    """
+
+    _paths: list[str]
+    _labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = self._paths[index]
+        return Sample(picture_bytes(path), int(self._labels[index]), path)
+
+    def labels(self) -> np.ndarray:
+        """int64 (samples,)."""
+        return self._labels
 
 
 def unused_files(source: Source) -> dict[str, int]:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dsnet.runtime.pictures import picture_bytes
 from pipeline.data.sources.base import (
     SPLIT_NAMES,
-    Sample,
+    Files,
     Source,
     refuse_other_split,
     tree_digest,
@@ -44,7 +43,7 @@ def folder_of(spec: str, split: str) -> Path | None:
     return path
 
 
-class ClassFolders:
+class ClassFolders(Files):
     """A folder with one folder of pictures per class; classes in the order of their names.
 
     Which files and links count, see `class_pictures`.
@@ -57,17 +56,6 @@ class ClassFolders:
         self._paths = [path for pictures in members.values() for path in pictures]
         counts = [len(pictures) for pictures in members.values()]
         self._labels = np.repeat(np.arange(len(members)), counts)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Sample:
-        path = self._paths[index]
-        return Sample(picture_bytes(path), int(self._labels[index]), path)
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._labels
 
     def fingerprint(self) -> str:
         """A digest of every picture's path within the source, size and modification time."""

@@ -4,14 +4,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from dsnet.errors import InputError
-from dsnet.runtime.pictures import picture_bytes
-from pipeline.data.sources.base import Sample, Source, digest
+from pipeline.data.sources.base import Files, Source, digest
 from pipeline.data.sources.class_names import named
 from pipeline.data.sources.shards import found
 from pipeline.data.walk import listed
@@ -29,7 +27,7 @@ def opened(spec: str, split: str) -> Source | None:
     return PictureList(spec, paths, split) if paths else None
 
 
-class PictureList:
+class PictureList(Files):
     """Pictures named by the column `path`, relative to the list's folder, of the class `label`.
 
     A label is a number or a class name, see `class_names.named`. A picture that is not there is one
@@ -57,17 +55,6 @@ class PictureList:
                     f"source {self.name}: expected one label for each picture, found {path} as "
                     f"{self.classes[other]} and as {self.classes[label]}"
                 )
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Sample:
-        path = self._paths[index]
-        return Sample(picture_bytes(path), int(self._labels[index]), path)
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._labels
 
     def fingerprint(self) -> str:
         """A digest of every picture's path, size and modification time, and of its label."""

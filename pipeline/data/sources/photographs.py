@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.runtime.pictures import picture_bytes
-from pipeline.data.sources.base import Sample, Source, digest, unknown_split
+from pipeline.data.sources.base import Files, Source, digest, unknown_split
 from pipeline.data.sources.unlabelled import CLASSES
 
 PHOTOGRAPHS = "photographs"
@@ -39,7 +38,7 @@ def opened(spec: str, split: str) -> Source | None:
     return Photographs(split) if spec == PHOTOGRAPHS else None
 
 
-class Photographs:
+class Photographs(Files):
     """Ten photographs to train on and three to test on, of 300 to 1,411 pixels a side."""
 
     name = PHOTOGRAPHS
@@ -51,18 +50,8 @@ class Photographs:
             raise unknown_split(PHOTOGRAPHS, sorted(_FILES), split)
         self.split = split
         folder = _folder()
-        self._paths = [folder / name for name in _FILES[split]]
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Sample:
-        path = self._paths[index]
-        return Sample(picture_bytes(path), 0, str(path))
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,), all 0."""
-        return np.zeros(len(self), np.int64)
+        self._paths = [str(folder / name) for name in _FILES[split]]
+        self._labels = np.zeros(len(self._paths), np.int64)
 
     def fingerprint(self) -> str:
         """A digest of which they are: they come with scikit-image, and change with it alone."""

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsnet.runtime.pictures import picture_bytes
-from pipeline.data.sources.base import Sample, Source, digest, tree_digest
+from pipeline.data.sources.base import Files, Source, digest, tree_digest
 from pipeline.data.sources.class_folders import folder_of
 from pipeline.data.sources.parquet import ParquetFiles
 from pipeline.data.sources.shards import found
@@ -26,7 +25,7 @@ def opened(spec: str, split: str) -> Source | None:
     return None if folder is None else Pictures(folder, split)
 
 
-class Pictures:
+class Pictures(Files):
     """Every picture below a folder, in the order of their paths; see `all_pictures`."""
 
     classes = CLASSES
@@ -34,17 +33,7 @@ class Pictures:
     def __init__(self, folder: Path, split: str) -> None:
         self.name, self.split = str(folder), split
         self._paths, self.unused = all_pictures(folder)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, index: int) -> Sample:
-        path = self._paths[index]
-        return Sample(picture_bytes(path), 0, path)
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,), all 0."""
-        return np.zeros(len(self), np.int64)
+        self._labels = np.zeros(len(self._paths), np.int64)
 
     def fingerprint(self) -> str:
         """A digest of every picture's path within the folder, size and modification time."""
