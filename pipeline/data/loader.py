@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from dsnet import normalize
 from dsnet.errors import InputError
 from pipeline.config import OwnRecipe
 from pipeline.data.augment.augmentation import Augmentation
@@ -34,6 +35,9 @@ from pipeline.data.order import epoch_indices, repeats
 from pipeline.data.random_bits import random_key, repeated_keys, streams
 from pipeline.data.recipes import Recipe, get_recipe
 from pipeline.data.remote.beton import Beton, at_hand
+
+if TYPE_CHECKING:
+    from dsnet import DSNet
 
 BATCHES_AHEAD = 2
 _Part = tuple[np.ndarray, np.ndarray]  # sample numbers and keys of a batch
@@ -64,6 +68,19 @@ class Batch:
         if self.augmentation is None:
             return images
         return self.augmentation.of(images, self.indices.numpy())
+
+    def pair(self, model: "DSNet", device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """The (inputs, targets) of `model.task`, on a device.
+
+        For classification: normalised images (N, 3, H, W) and labels (N,), or where they are mixed
+        probabilities (N, classes).
+        """
+        images = normalize(self.on(device), model.metadata.mean, model.metadata.std)
+        labels = self.labels.to(device, non_blocking=True)
+        if self.mixing is not None:
+            classes = model.architecture.num_classes if model.task.labelled else None
+            images, labels = self.mixing.of(images, labels, classes)
+        return model.task.pair(images, labels, self.keys.to(device, non_blocking=True))
 
 
 class _Order(TraversalOrder):

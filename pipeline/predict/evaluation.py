@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dsnet import DSNet, normalize
+from dsnet import DSNet
 from dsnet.errors import InputError
 from dsnet.errors.text import shown
 from pipeline.cluster.progress import Progress
@@ -65,11 +65,9 @@ def measure(model: DSNet, data: Manifest, config: Config) -> Measured:
     with closing(loader), Progress("evaluate", total=len(loader), unit="batches") as progress:
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            metadata = model.metadata
             for done, batch in enumerate(loader.epoch(0), start=1):
-                images = normalize(batch.images, metadata.mean, metadata.std)
                 known = batch.labels if labels is None else labels[batch.labels]
-                yield model.task.pair(images, known, batch.keys)
+                yield replace(batch, labels=known).pair(model, torch.device("cpu"))
                 progress.update(done)
 
         counts = evaluate(model, batches(), routed=model.gates_trained, tallies=tallies)

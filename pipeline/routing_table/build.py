@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dsnet import DSNet, normalize
+from dsnet import DSNet
 from dsnet.routing import RoutingTable, build_rows, join
 from pipeline.data.loader import Loader
 from pipeline.data.recipes import get_recipe
@@ -49,10 +49,7 @@ def build(
         parts: list[RoutingTable] = []
         with loader:
             for batch in loader.epoch(0, view=shard.view):
-                images = normalize(batch.on(device), model.metadata.mean, model.metadata.std)
-                inputs, targets = model.task.pair(
-                    images, batch.labels.to(device), batch.keys.to(device)
-                )
+                inputs, targets = batch.pair(model, device)
                 rows = build_rows(
                     model, inputs, targets, batch.indices, shard.view, labels=batch.labels
                 )

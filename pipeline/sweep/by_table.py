@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from dsnet import normalize
 from dsnet.routing import RoutingTable, choose, gate_logits
 from dsnet.routing.looks import routed_by
 from dsnet.routing.target import Target
@@ -258,8 +257,7 @@ class Found:
         paths: that each picture takes, as a position among the routes, int64 (n,).
         """
         model, batch = self.request.model, self._batch(indices)
-        images = normalize(batch.images, model.metadata.mean, model.metadata.std)
-        inputs, targets = model.task.pair(images, batch.labels, batch.keys)
+        inputs, targets = batch.pair(model, torch.device("cpu"))
         routes = torch.tensor(model.space.routes)
         made = torch.stack([model(inputs, width=int(route)) for route in routes])
         shown = {

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from ray import cloudpickle
 from torch import Tensor
 
-from dsnet import DSNet, normalize
+from dsnet import DSNet
 from dsnet.errors import DivergenceError, InputError, OutageError
 from dsnet.io.files import atomic_directory
 from pipeline.config import Config, config_from_dict, import_plugins
@@ -198,20 +198,9 @@ class Worker(ABC):
         return self.loader(beton, batch_size, train=False, indices=aside)
 
     def batches(self, batches: Iterator[Batch], model: DSNet) -> Iterator[tuple[Tensor, Tensor]]:
-        """The (inputs, targets) of `model.task`, on this worker's device.
-
-        For classification: normalised images (N, 3, H, W) and labels (N,), or where they are mixed
-        probabilities (N, classes).
-        """
-        mean, std = model.metadata.mean, model.metadata.std
-        classes = model.architecture.num_classes if model.task.labelled else None
+        """What `Batch.pair` makes of each, on this worker's device."""
         for batch in batches:
-            images = normalize(batch.on(self.device), mean, std)
-            labels = batch.labels.to(self.device, non_blocking=True)
-            if batch.mixing is not None:
-                images, labels = batch.mixing.of(images, labels, classes)
-            keys = batch.keys.to(self.device, non_blocking=True)
-            yield model.task.pair(images, labels, keys)
+            yield batch.pair(model, self.device)
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows (n, ...) of all workers, by rank; n may differ from worker to worker."""
