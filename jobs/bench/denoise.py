@@ -18,9 +18,8 @@ import dsnet
 from dsnet import DSNet, Predictor
 from dsnet.errors import InputError
 from dsnet.inference.reach import surroundings
-from dsnet.runtime.pictures import read_picture
 from dsnet.runtime.session import Outputs
-from dsnet.runtime.tiles import Restored, restore
+from dsnet.runtime.tiles import restore
 from dsnet.tasks.noise import Noise
 from jobs.bench.options import Options
 from jobs.bench.record import Record
@@ -78,9 +77,7 @@ def _pictures(options: Options) -> Iterator[np.ndarray]:
     whole = options.config.data.model_copy(update={"tile": None})
     source = evaluated_on(whole, labelled=False)
     for index in range(len(source)):
-        sample = source[index]
-        image = sample.image
-        yield read_picture(image, sample.path) if isinstance(image, bytes) else image
+        yield source[index].pixels()
 
 
 def _noisy(picture: np.ndarray, level: int, index: int) -> np.ndarray:
@@ -96,10 +93,6 @@ def _networks(model: DSNet) -> dict[str, Denoiser]:
 
 
 def _network(model: DSNet, width: int | None) -> Denoiser:
-    return lambda noisy, level: _restored(model, width, noisy).picture
-
-
-def _restored(model: DSNet, width: int | None, noisy: np.ndarray) -> Restored:
     around = surroundings(model)
     assert around is not None
     predictor = Predictor(model, width=width)
@@ -108,7 +101,7 @@ def _restored(model: DSNet, width: int | None, noisy: np.ndarray) -> Restored:
         outputs, widths, madds = predictor.routed(images)
         return outputs.numpy(), widths.numpy(), madds.numpy()
 
-    return restore(run, noisy, around)
+    return lambda noisy, level: restore(run, noisy, around).picture
 
 
 def _classical() -> dict[str, Denoiser]:

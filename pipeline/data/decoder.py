@@ -126,15 +126,20 @@ def _shift(image: np.ndarray, down: int, right: int) -> None:
 
 
 @_jit
+def _swap(image: np.ndarray, row: int, column: int, other_row: int, other_column: int) -> None:
+    """Two pixels, in place."""
+    for channel in range(3):
+        kept = image[row, column, channel]
+        image[row, column, channel] = image[other_row, other_column, channel]
+        image[other_row, other_column, channel] = kept
+
+
+@_jit
 def _mirror(image: np.ndarray) -> None:
     height, width, _ = image.shape
     for row in range(height):
         for left in range(width // 2):
-            right = width - 1 - left
-            for channel in range(3):
-                kept = image[row, left, channel]
-                image[row, left, channel] = image[row, right, channel]
-                image[row, right, channel] = kept
+            _swap(image, row, left, row, width - 1 - left)
 
 
 @_jit
@@ -142,12 +147,8 @@ def _flip(image: np.ndarray) -> None:
     """Upside down."""
     height, width, _ = image.shape
     for top in range(height // 2):
-        bottom = height - 1 - top
         for column in range(width):
-            for channel in range(3):
-                kept = image[top, column, channel]
-                image[top, column, channel] = image[bottom, column, channel]
-                image[bottom, column, channel] = kept
+            _swap(image, top, column, height - 1 - top, column)
 
 
 @_jit
@@ -155,10 +156,7 @@ def _transpose(image: np.ndarray) -> None:
     """Rows for columns, of a square."""
     for row in range(image.shape[0]):
         for column in range(row):
-            for channel in range(3):
-                kept = image[row, column, channel]
-                image[row, column, channel] = image[column, row, channel]
-                image[column, row, channel] = kept
+            _swap(image, row, column, column, row)
 
 
 @_jit

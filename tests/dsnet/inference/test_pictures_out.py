@@ -120,7 +120,7 @@ def test_a_pixel_depends_on_those_within_reach_and_no_others(model: DSNet) -> No
     assert seen == far
 
 
-def run_at(model: DSNet, width: int) -> Run:
+def run_at(model: DSNet, width: int | None) -> Run:
     predictor = Predictor(model, width=width)
 
     def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -153,13 +153,7 @@ def test_each_tile_runs_at_a_width_of_its_own(model: DSNet) -> None:
     picture[:, 96:] = picture[:, 96:] // 12
     around = surroundings(model)
     assert around is not None
-    predictor = Predictor(model)
-
-    def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        outputs, widths, madds = predictor.routed(pixels)
-        return outputs.numpy(), widths.numpy(), madds.numpy()
-
-    made = restore(run, picture, around, tile=64)
+    made = restore(run_at(model, None), picture, around, tile=64)
     assert len(made.widths) == 3 and made.width in made.widths
 
 
