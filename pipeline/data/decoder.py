@@ -126,20 +126,24 @@ def _shift(image: np.ndarray, down: int, right: int) -> None:
 
 
 @_jit
-def _swap(image: np.ndarray, row: int, column: int, other_row: int, other_column: int) -> None:
-    """Two pixels, in place."""
-    for channel in range(3):
-        kept = image[row, column, channel]
-        image[row, column, channel] = image[other_row, other_column, channel]
-        image[other_row, other_column, channel] = kept
+def _swap(row: np.ndarray, column: int, other_row: np.ndarray, other_column: int) -> None:
+    """Two pixels, in place. Not channel by channel: that takes nearly twice as long."""
+    red, green, blue = row[column, 0], row[column, 1], row[column, 2]
+    row[column, 0] = other_row[other_column, 0]
+    row[column, 1] = other_row[other_column, 1]
+    row[column, 2] = other_row[other_column, 2]
+    other_row[other_column, 0] = red
+    other_row[other_column, 1] = green
+    other_row[other_column, 2] = blue
 
 
 @_jit
 def _mirror(image: np.ndarray) -> None:
     height, width, _ = image.shape
-    for row in range(height):
+    for number in range(height):
+        row = image[number]
         for left in range(width // 2):
-            _swap(image, row, left, row, width - 1 - left)
+            _swap(row, left, row, width - 1 - left)
 
 
 @_jit
@@ -147,8 +151,9 @@ def _flip(image: np.ndarray) -> None:
     """Upside down."""
     height, width, _ = image.shape
     for top in range(height // 2):
+        row, other_row = image[top], image[height - 1 - top]
         for column in range(width):
-            _swap(image, top, column, height - 1 - top, column)
+            _swap(row, column, other_row, column)
 
 
 @_jit
@@ -156,7 +161,7 @@ def _transpose(image: np.ndarray) -> None:
     """Rows for columns, of a square."""
     for row in range(image.shape[0]):
         for column in range(row):
-            _swap(image, row, column, column, row)
+            _swap(image[row], column, image[column], row)
 
 
 @_jit
