@@ -23,12 +23,14 @@ GIB = 2**30
 # A chain on ImageNet's betons wants tens of GiB; the digits need less than one.
 DISK_NEEDED, DISK_COMFORTABLE = GIB, 10 * GIB
 
+State = Literal["ok", "warning", "missing"]
+
 
 @dataclass(frozen=True)
 class Finding:
     """What was found of one part."""
 
-    state: Literal["ok", "warning", "missing"]
+    state: State
     version: str = ""
     detail: str = ""
     advice: str = ""

@@ -37,7 +37,8 @@ def document(
         "data": {**asdict(sizes), "source": config.data.source, "ingested": dataset is not None},
         "stages": rows,
         "resources": {
-            "workers": config.cluster.workers,
+            "workers": config.cluster.max_workers,
+            "min_workers": config.cluster.min_workers,
             "cpus_per_worker": config.cluster.cpus_per_worker,
             "gpus_per_worker": config.cluster.gpus_per_worker,
             "where": resources.where,
@@ -45,7 +46,7 @@ def document(
             "gpus": resources.gpus,
             "places": places,
             "grows": resources.grows,
-            "fits": places >= config.cluster.workers,
+            "fits": places >= config.cluster.min_workers,
             "ever_fits": resources.ever_fits(config.cluster),
         },
         "storage_bytes": asdict(storage(config, model, sizes, by_table)),

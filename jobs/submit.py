@@ -113,19 +113,24 @@ def _version(address: str, headers: dict[str, str]) -> str:
     )
 
 
-def submit(client: JobSubmissionClient, words: Sequence[str], config: Config) -> str:
-    """Upload the project and `config`, start `dsnet WORDS` there, and return the job's id."""
+def submit(client: JobSubmissionClient, words: Sequence[str], config: Config | None = None) -> str:
+    """Upload the project, and `config` if the command takes one, start `dsnet WORDS` there.
+
+    Returns the job's id.
+    """
+    name = words[0] if config is None else config.name
+    given = [] if config is None else ["--config", CONFIG]
     with tempfile.TemporaryDirectory(prefix="dsnet-submit-") as folder:
         package(Path(folder), config)
         return start(
             client,
-            entrypoint=entrypoint(words),
+            entrypoint=entrypoint([*words, *given]),
             runtime_env={
                 "working_dir": folder,
                 # So that `dsnet jobs status` can be told how far it is, by its log.
                 "env_vars": {**environment(), events.VARIABLE: "1"},
             },
-            metadata={"name": config.name, "command": shlex.join(words), "code": code_version()},
+            metadata={"name": name, "command": shlex.join(words), "code": code_version()},
         )
 
 
@@ -150,12 +155,13 @@ def start(client: JobSubmissionClient, **job: Any) -> str:
         time.sleep(1)
 
 
-def package(folder: Path, config: Config) -> None:
+def package(folder: Path, config: Config | None) -> None:
     """Copy what a job needs into `folder`: the three packages and the resolved configuration."""
     root = Path(__file__).resolve().parent.parent
     for name in PACKAGES:
         shutil.copytree(root / name, folder / name, ignore=_left_out)
-    (folder / CONFIG).write_text(config.yaml(), encoding="utf-8")
+    if config is not None:
+        (folder / CONFIG).write_text(config.yaml(), encoding="utf-8")
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
@@ -175,7 +181,7 @@ def entrypoint(words: Sequence[str]) -> str:
     one image) it is the one that runs; elsewhere the `python` on the PATH of the cluster's node.
     """
     folder = shlex.quote(str(Path(sys.executable).parent))
-    return f'PATH={folder}:"$PATH" exec python -m jobs.cli {shlex.join(words)} --config {CONFIG}'
+    return f'PATH={folder}:"$PATH" exec python -m jobs.cli {shlex.join(words)}'
 
 
 def environment() -> dict[str, str]:

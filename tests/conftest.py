@@ -36,7 +36,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="random steps to kill a worker at")
-    parser.addoption("--drain", action="store_true", help="take a node away under a training")
+    parser.addoption(
+        "--drain", action="store_true", help="take nodes away from a training, and add one"
+    )
     parser.addoption("--away", type=float, default=0, help="seconds of an MLflow server's outage")
 
 

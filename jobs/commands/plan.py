@@ -167,7 +167,7 @@ def _print(found: dict[str, Any]) -> None:
     print_table(
         ("resources", "asked", "there"),
         [
-            ("workers", resources["workers"], f"{resources['places']} fit"),
+            ("workers", _span(resources), f"{resources['places']} fit"),
             ("CPUs", f"{resources['cpus_per_worker']:g} each", f"{resources['cpus']:g}"),
             ("GPUs", f"{resources['gpus_per_worker']:g} each", f"{resources['gpus']:g}"),
         ],
@@ -192,6 +192,11 @@ def _print_times(found: dict[str, Any]) -> None:
     ]
     rows.append(("in all", clock(found["seconds"]["total"]), found["speed"]["how"]))
     print_table(("time", "estimate", "how"), rows)
+
+
+def _span(resources: dict[str, Any]) -> str:
+    fewest, most = resources["min_workers"], resources["workers"]
+    return f"{most}" if fewest == most else f"{fewest} to {most}"
 
 
 def _fits(resources: dict[str, Any]) -> str:

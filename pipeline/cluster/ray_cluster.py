@@ -112,7 +112,7 @@ def running_resources(where: str) -> Resources:
 
 
 def check_capacity(cluster: Cluster, resources: Resources) -> None:
-    """Raise InputError if `cluster.workers` can never be placed on the nodes of `resources`."""
+    """Raise InputError if the fewest workers can never be placed on the nodes of `resources`."""
     if resources.ever_fits(cluster):
         return
     kinds = Counter(resources.nodes)  # a large cluster has few kinds of nodes
@@ -128,6 +128,6 @@ def check_capacity(cluster: Cluster, resources: Resources) -> None:
         f"cluster.workers: expected what this Ray cluster can ever have, room for "
         f"{resources.places(cluster)} workers with cluster.cpus_per_worker "
         f"{cluster.cpus_per_worker:g} and cluster.gpus_per_worker {cluster.gpus_per_worker:g} "
-        f"each (nodes: {nodes}{grown}), found {cluster.workers} workers; ask for fewer "
+        f"each (nodes: {nodes}{grown}), found {cluster.min_workers} workers; ask for fewer "
         "workers or a larger cluster"
     )

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from ray.train.v2.api.callback import RayTrainCallback
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+SECONDS_TO_SAVE = 30.0
+"""That workers have before they are replaced by more or fewer: Ray Train's controller waits."""
+
 
 def autoscaling_limits() -> dict[str, float]:
     """The resources that the cluster may grow to, where an autoscaler says so; else nothing.
@@ -28,18 +31,28 @@ def packaging_logger() -> str:
 
 
 def announcing(queue: Any) -> "RayTrainCallback":
-    """A callback for `RunConfig`: Ray Train's controller tells `queue` its handle when it starts.
+    """A callback for `RunConfig`: Ray Train's controller tells `queue` what it is about to do.
 
-    By `abort` of that handle a run ends that is in another thread than the driver's main one; the
-    public way is Ctrl-C in the main thread, whose handler ends the process with a status that says
-    nothing.
+    Its handle when it starts: by `abort` of that a run ends that is in another thread than the
+    driver's main one; the public way is Ctrl-C in the main thread, whose handler ends the process
+    with a status that says nothing. How many workers it starts, which no public interface says
+    before they are there. And, before it replaces elastic workers that are well by more or fewer,
+    that they save: it would end them in the middle of a step.
     """
     import ray
-    from ray.train.v2._internal.execution.callback import ControllerCallback
+    from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+    from ray.train.v2._internal.execution.controller.state import ResizingState
 
-    class Announcing(ControllerCallback):
+    class Announcing(ControllerCallback, WorkerGroupCallback):
         def after_controller_start(self, train_run_context: Any) -> None:
             ray.get(queue.announce.remote(ray.get_runtime_context().current_actor))
+
+        def before_worker_group_start(self, worker_group_context: Any) -> None:
+            ray.get(queue.gather.remote(worker_group_context.num_workers))
+
+        def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+            if isinstance(current_state, ResizingState):
+                ray.get(queue.save.remote(SECONDS_TO_SAVE))
 
     return Announcing()
 

@@ -34,11 +34,11 @@ class Resources:
         return sum(_places(node, cluster) for node in self.nodes)
 
     def ever_fits(self, cluster: Cluster) -> bool:
-        """Whether `cluster.workers` fit now or, by the sums alone, when the cluster has grown."""
-        if self.places(cluster) >= cluster.workers:
+        """Whether the fewest workers fit now or, by the sums alone, when the cluster has grown."""
+        if self.places(cluster) >= cluster.min_workers:
             return True
         sums = max(self.cpus, self.most[0]), max(self.gpus, self.most[1])
-        return self.grows and _places(sums, cluster) >= cluster.workers
+        return self.grows and _places(sums, cluster) >= cluster.min_workers
 
 
 def of_rows(rows: list[dict[str, float]]) -> tuple[tuple[float, float], ...]:

@@ -7,18 +7,12 @@ checkpoints where no other finds them; both are seen only hours later.
 import logging
 import secrets
 from pathlib import Path
-from typing import Any
-
-import ray
-from ray.exceptions import GetTimeoutError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dsnet.errors import InputError
 from dsnet.errors.text import escaped
+from pipeline.cluster.nodes import ANSWERS_S, Node, ask, at_work
 
 logger = logging.getLogger(__name__)
-
-_ANSWERS_S = 60.0  # a process is started on the node, and imports nothing of ours
 
 
 def check_shared(storage: Path, betons: Path | None) -> None:
@@ -26,10 +20,10 @@ def check_shared(storage: Path, betons: Path | None) -> None:
 
     storage: every node must find a file there that is written here, and may write one. betons:
     every node must find those that lie here, as large as here; None: they are in a store. Looked
-    at are the nodes that have
-    CPUs, if there are several; those that an autoscaler adds later are not.
+    at are the nodes that have CPUs, if there are several; those that an autoscaler adds later are
+    not.
     """
-    nodes = [each for each in ray.nodes() if each["Alive"] and each["Resources"].get("CPU")]
+    nodes = at_work()
     if len(nodes) < 2:
         return
     storage.mkdir(parents=True, exist_ok=True)
@@ -50,13 +44,11 @@ def check_shared(storage: Path, betons: Path | None) -> None:
         mark.unlink(missing_ok=True)
 
 
-def _asked(
-    nodes: list[dict[str, Any]], mark: str, sizes: dict[str, int]
-) -> list[tuple[str, str | None]]:
+def _asked(nodes: list[Node], mark: str, sizes: dict[str, int]) -> list[tuple[str, str | None]]:
     """Each node's address, and the first path that is another there."""
 
     # Defined here, it travels by value: nodes need not have this project yet.
-    def look(mark: str, sizes: dict[str, int]) -> str | None:
+    def look(mark: str, sizes: dict[str, int]) -> str:
         import os
 
         try:
@@ -72,22 +64,17 @@ def _asked(
                     return path
             except OSError:
                 return path
-        return None
+        return ""
 
-    task: Any = ray.remote(num_cpus=0, max_retries=1)(look)
-    asked = []
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        answer = task.options(scheduling_strategy=there).remote(mark, sizes)
-        asked.append((node["NodeManagerAddress"], answer))
     answers: list[tuple[str, str | None]] = []
-    for address, answer in asked:
-        try:
-            answers.append((address, ray.get(answer, timeout=_ANSWERS_S)))
-        except GetTimeoutError:
+    for node, answer in ask(nodes, look, mark, sizes):
+        address = node["NodeManagerAddress"]
+        if answer is None:
             logger.warning(
-                "node %s did not say in %.0f s whether it shares the folders", address, _ANSWERS_S
+                "node %s did not say in %.0f s whether it shares the folders", address, ANSWERS_S
             )
+        else:
+            answers.append((address, answer or None))
     return answers
 
 

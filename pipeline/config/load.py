@@ -17,6 +17,15 @@ from pipeline.config import dialect
 from pipeline.config.recipe import MAPPING, NAME
 from pipeline.config.schema import Config
 
+# What tuples of these are, and whether of any length.
+_SEVERAL = {
+    (str, True): "names such as [one, two]",
+    (int, True): "whole numbers such as [0, 1, 2]",
+    (int, False): "or two such as [2, 8]",
+    (float, True): "numbers such as [0.3, 0.5]",
+    (float, False): "two numbers such as [0.08, 1.0]",
+}
+
 
 class Field(NamedTuple):
     """One field of the configuration, for flags and their help."""
@@ -121,7 +130,8 @@ def _from_flag(text: str, info: FieldInfo) -> Any:
     names = any(get_origin(kind) is Literal for kind in kinds) and bool not in kinds
     if str in kinds or names:
         return text  # a name such as 2024 is a text however it looks
-    if any(get_origin(kind) is tuple for kind in kinds) and not text.strip().startswith("["):
+    several = any(get_origin(kind) is tuple for kind in kinds) and (int not in kinds or "," in text)
+    if several and not text.strip().startswith("["):
         text = f"[{text}]"
     return _parsed(text)
 
@@ -207,8 +217,9 @@ def _kind(kind: Any) -> str:
         values = get_args(kind)
         return "one of " * (len(values) > 1) + ", ".join(map(str, values))
     if get_origin(kind) is tuple:
-        examples = {str: "names such as [one, two]", float: "two numbers such as [0.08, 1.0]"}
-        return examples.get(_alternatives(get_args(kind)[0])[0], "whole numbers such as [0, 1, 2]")
+        first, *others = get_args(kind)
+        (each, *_) = _alternatives(first)
+        return _SEVERAL.get((each, Ellipsis in others)) or f"a list, each {_kind(each)}"
     if get_origin(kind) is dict:
         return "a mapping such as {noise: 25}"
     if _is_mapping(kind):

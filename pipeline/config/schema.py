@@ -19,7 +19,7 @@ from pydantic import (
 from dsnet.routing.target import Target, parse_target
 from pipeline.config import dialect
 from pipeline.config.recipe import OwnRecipe, RecipeField
-from pipeline.config.section import NotNegative, Positive, Rate, Section
+from pipeline.config.section import NotNegative, Positive, Rate, Section, Span
 from pipeline.config.uri import checked
 
 NATIVE_RESOLUTION = {
@@ -168,8 +168,9 @@ class Model(Section):
 class Cluster(Section):
     """What each training asks of Ray."""
 
-    workers: Positive = 2
-    """Ray Train workers per stage."""
+    workers: Positive | Span = 2
+    """Ray Train workers per stage; or two numbers, [2, 8]: as many as the cluster has room for, no
+    fewer than 2 and no more than 8, also where nodes come and go while a stage runs."""
     gpus_per_worker: NotNegative = 0.0
     """GPUs for each worker; 0 trains on CPUs."""
     cpus_per_worker: Rate = 1.0
@@ -180,6 +181,28 @@ class Cluster(Section):
     """How often a stage that failed starts again from its last checkpoint; -1: always."""
     storage: str | None = None
     """Folder that every node can write to, for checkpoints; null: `train` in $DSNET_HOME."""
+
+    @property
+    def min_workers(self) -> int:
+        """With how many a stage starts, or goes on."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """What a step is divided by: a training's batches are those of so many workers."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def elastic(self) -> bool:
+        """Whether a stage takes more or fewer workers as nodes come and go."""
+        return self.min_workers < self.max_workers
+
+    @field_validator("workers")
+    @classmethod
+    def _do_not_fall(cls, value: int | tuple[int, int]) -> int | tuple[int, int]:
+        if not isinstance(value, int) and value[0] > value[1]:
+            raise ValueError(f"expected the fewest first, then the most, found {list(value)}")
+        return value
 
 
 class Supernet(Section):

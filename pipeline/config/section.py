@@ -2,12 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Span = Annotated[
+    tuple[Positive, Positive],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
+"""The smallest and the largest of what may be either, or anything between."""
 
 
 class Section(BaseModel):

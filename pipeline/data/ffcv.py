@@ -58,7 +58,6 @@ with torch_threads_kept(), _plain_dictionaries():
     from ffcv.pipeline.operation import Operation
     from ffcv.pipeline.state import State
     from ffcv.reader import Reader
-    from ffcv.traversal_order.base import TraversalOrder
     from ffcv.writer import DatasetWriter, MemoryAllocator
 
 
@@ -135,6 +134,5 @@ __all__ = [
     "RGBImageField",
     "Reader",
     "State",
-    "TraversalOrder",
     "torch_threads_kept",
 ]

@@ -10,9 +10,10 @@ import contextlib
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from pipeline.data.augment.mixing import Mixing
 from pipeline.data.beton_format import JPEG
 from pipeline.data.decoder import PictureDecoder
 from pipeline.data.digest import file_state
-from pipeline.data.ffcv import Compiler, PipelineSpec, TraversalOrder, torch_threads_kept
+from pipeline.data.ffcv import Compiler, PipelineSpec, torch_threads_kept
 from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
 from pipeline.data.manifest import Manifest, verify
@@ -83,17 +84,6 @@ class Batch:
         return model.task.pair(images, labels, self.keys.to(device, non_blocking=True))
 
 
-class _Order(TraversalOrder):
-    """FFCV's hook for an order: the samples of one rank in one epoch."""
-
-    def __init__(self, loader: FFCVLoader, **how: Any) -> None:
-        super().__init__(loader)
-        self._how = how
-
-    def sample_order(self, epoch: int) -> np.ndarray:
-        return epoch_indices(self.indices, epoch=epoch, **self._how)
-
-
 class Loader:
     """Batches of one rank's share of a beton, epoch after epoch.
 
@@ -115,7 +105,7 @@ class Loader:
         resolution: int,
         seed: int = 0,
         indices: np.ndarray | None = None,
-        rank: int = 0,
+        rank: int | Sequence[int] = 0,
         world_size: int = 1,
         threads: int = 1,
         exact: bool | None = None,
@@ -130,6 +120,8 @@ class Loader:
         recipe: name of a recipe, or one.
         resolution: height and width of the network's input, in pixels.
         indices: the samples to read; by default all of them.
+        rank: whose share is read, of `world_size`. Several where one worker stands in for others:
+            a batch of each in turn, so that what all read in a step is the same as without it.
         threads: decoding at once.
         exact: in order and every picture once, as in evaluation, but still transformed at random
             if `train`; by default `not train`.
@@ -165,13 +157,12 @@ class Loader:
         chosen = _checked(indices, self.manifest.samples)
         self._ffcv = _ffcv_loader(self.manifest.beton, batch_size, chosen, resolution)
         self._labels = self._ffcv.reader.metadata["f1"]
-        how: dict[str, Any] = {"shuffle": not exact, "pad": not exact, "seed": seed}
-        how |= {"rank": rank, "world_size": world_size}
-        self._balance: Callable[[int], np.ndarray] | None = None
+        self._order: dict[str, Any] = {"samples": chosen, "shuffle": not exact, "pad": not exact}
+        self._order |= {"seed": seed, "world_size": world_size}
+        self._ranks = (rank,) if isinstance(rank, int) else tuple(rank)
+        self._balanced = balanced
         if balanced:
-            how["labels"] = self._labels[chosen]
-            self._balance = lambda epoch: repeats(samples=chosen, epoch=epoch, **how)
-        self._ffcv.traversal_order = _Order(self._ffcv, **how)
+            self._order["labels"] = self._labels[chosen]
         pictures = self._ffcv.reader.metadata["f0"]
         if recipe.native:
             _check_sides(self.manifest, pictures[chosen], chosen, resolution)
@@ -179,16 +170,14 @@ class Loader:
         self._state = file_state(beton)
         if self._state != state:
             raise self._changed()
-        share = len(self._order(0))
-        whole = share // batch_size
-        self._batches = max(whole, 1) if not exact else -(-share // batch_size)
+        self._batches = [_batches(len(self._share(0, r)), batch_size, exact) for r in self._ranks]
         self._pool: ThreadPoolExecutor | None = None
         self._scratch = threading.local()
         self._epochs: weakref.WeakSet[_Epoch] = weakref.WeakSet()
 
     def __len__(self) -> int:
-        """Batches per epoch on this rank."""
-        return self._batches
+        """Batches per epoch on this rank, or these."""
+        return sum(self._batches)
 
     def epoch(self, epoch: int, *, start: int = 0, view: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch number `start` on.
@@ -197,15 +186,14 @@ class Loader:
         However the loop over it ends, its thread ends with it. What goes wrong in that thread is
         raised here: InputError if the beton is damaged.
         """
-        order = self._order(epoch)[: len(self) * self.batch_size]
-        keys = repeated_keys(random_key(self._seed, epoch, view), self._repeats(epoch, len(order)))
-        parts = [
-            slice(first, first + self.batch_size)
-            for first in range(start * self.batch_size, len(order), self.batch_size)
+        key = random_key(self._seed, epoch, view)
+        of_ranks = [
+            self._parts(epoch, rank, key, count)
+            for rank, count in zip(self._ranks, self._batches, strict=True)
         ]
-        if not parts:
+        in_turn = [part for step in zip_longest(*of_ranks) for part in step if part is not None]
+        if not (batches := in_turn[start:]):
             return
-        batches = [(order[part], keys[part]) for part in parts]
         reading = _Epoch(self, batches, self._resolution_of(epoch))
         self._epochs.add(reading)
         try:
@@ -227,20 +215,28 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _order(self, epoch: int) -> np.ndarray:
-        self._ffcv.next_epoch = epoch
+    def _share(self, epoch: int, rank: int) -> np.ndarray:
+        """The samples of one rank, in order."""
         # Contiguous: for a strided array numba would compile the decoder once more.
-        return np.ascontiguousarray(self._ffcv.next_traversal_order())
+        return np.ascontiguousarray(epoch_indices(epoch=epoch, rank=rank, **self._order))
 
-    def _repeats(self, epoch: int, count: int) -> np.ndarray:
-        """How often each of the order's first samples came before in the epoch, over all ranks.
+    def _parts(self, epoch: int, rank: int, key: np.uint64, batches: int) -> list[_Part]:
+        """The first batches of one rank."""
+        order = self._share(epoch, rank)[: batches * self.batch_size]
+        keys = repeated_keys(key, self._repeats(epoch, rank, len(order)))
+        firsts = range(0, len(order), self.batch_size)
+        parts = [slice(first, first + self.batch_size) for first in firsts]
+        return [(order[part], keys[part]) for part in parts]
+
+    def _repeats(self, epoch: int, rank: int, count: int) -> np.ndarray:
+        """How often each of a rank's first samples came before in the epoch, over all ranks.
 
         So that one that is drawn several times is transformed anew each time. 0 where nothing is
         drawn: what fills up the last round of the ranks is as it was before.
         """
-        if self._balance is None:
+        if not self._balanced:
             return np.zeros(count, np.int64)
-        return self._balance(epoch)[:count]
+        return repeats(epoch=epoch, rank=rank, **self._order)[:count]
 
     def _read(self, indices: np.ndarray, keys: np.ndarray, side: int, storage: Any) -> Batch:
         """Decode one batch, in parts that the threads share."""
@@ -310,6 +306,11 @@ class Loader:
                 storage_state=storage,
                 **{f"memory_{node.id}": memory, f"shared_memory_{node.id}": None},
             )
+
+
+def _batches(samples: int, batch_size: int, exact: bool) -> int:
+    """Of one rank in an epoch: all full but the last, which is left out unless `exact`."""
+    return -(-samples // batch_size) if exact else max(samples // batch_size, 1)
 
 
 def _check_sides(

@@ -61,7 +61,7 @@ def prepared(worker: "Worker", supernet: Path) -> Training:
     model = model.to(worker.device).to(memory_format=torch.channels_last)
     freeze_trunk(model)
     optimizer = make_optimizer(model.slimming_parameters(), worker.config.gate)
-    return Training(model, optimizer, rank=worker.rank)
+    return Training(model, optimizer, rank=worker.rank, world_size=worker.world_size)
 
 
 def train_heads(worker: "Worker", state: Training, train: Beton) -> Iterator[Epoch]:

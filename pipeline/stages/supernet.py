@@ -108,7 +108,7 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
     learning = [p for p in student.parameters() if p.requires_grad]
     teacher = make_teacher(student)
     optimizer = make_optimizer(learning, section, student.head)
-    state = Training(teacher, optimizer, student, rank=worker.rank)
+    state = Training(teacher, optimizer, student, rank=worker.rank, world_size=worker.world_size)
     holdout = worker.holdout_loader(inputs.train, section.batch_size)
     side = partial(resolution_of_epoch, worker.config)
     for epoch in train_epochs(

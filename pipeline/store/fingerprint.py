@@ -9,7 +9,8 @@ from typing import Any
 from pipeline.config import Config
 
 # What decides which pictures a stage sees, and how. Where the files lie, how many threads read them
-# and how often is saved changes no result. The number of workers does: it is a factor of the batch.
+# and how often is saved changes no result. The number of workers does: it is a factor of the batch,
+# and of elastic workers the largest number is, however many there are.
 PICTURES = (
     "data.recipe",
     "data.resolution",
@@ -18,6 +19,7 @@ PICTURES = (
     "task",
     "seed",
 )
+_WORKERS = "cluster.workers"
 
 
 @dataclass(frozen=True)
@@ -76,4 +78,6 @@ def read_by(stage: Spec, values: Mapping[str, Any]) -> dict[str, Any]:
             chosen |= {f"{name}.{key}": item for key, item in value.items()}
         else:
             chosen[name] = value
+    if isinstance(workers := chosen.get(_WORKERS), Sequence):
+        chosen[_WORKERS] = max(workers)
     return {name: value for name, value in chosen.items() if name not in stage.unread}

@@ -145,7 +145,8 @@ class _Loop:
         self.schedule, self.stage = schedule, stage
         self.learning = state.learning
         self.reducer = GradientReducer(self.learning)
-        self.steps = -(-len(loader) // schedule.accumulate)  # in an epoch
+        self.batches = schedule.accumulate * len(worker.shares)  # in a step, of this worker
+        self.steps = -(-len(loader) // self.batches)  # in an epoch
         self.intervals = Intervals(worker, schedule.checkpoint_steps, schedule.checkpoint_minutes)
 
     def epoch(self) -> Epoch:
@@ -155,13 +156,13 @@ class _Loop:
         stage.seed(state.epoch)
         state.go_on_drawing()
         throughput = Throughput(self.worker.device)
-        first = state.step * schedule.accumulate
+        first = state.step * self.batches
         batches = self.loader.epoch(state.epoch, start=first)
         pairs = throughput.waited_for(
             beside(self.worker.batches(batches, state.model), self.worker.device)
         )
         lr, images = 0.0, None
-        while group := list(islice(pairs, schedule.accumulate)):
+        while group := list(islice(pairs, self.batches)):
             now = state.epoch * self.steps + state.step
             lr = self._step(group, now, throughput)
             images = group[-1][0]
@@ -179,7 +180,7 @@ class _Loop:
         return Epoch(
             state.losses.means(),
             state.losses.skipped,
-            throughput.figures(self.worker.world_size),
+            throughput.figures(self.worker.step_shares / len(self.worker.shares)),
             done,
             lr,
             last,
@@ -190,6 +191,7 @@ class _Loop:
     def _step(self, group: list[tuple[Tensor, Tensor]], now: int, throughput: Throughput) -> float:
         """One step of the optimizer, on one batch or the mean of several; its learning rate."""
         state, schedule, optimizer = self.state, self.schedule, self.state.optimizer
+        worker = self.worker
         lr = schedule.learning_rate(now, self.steps) * state.lr_scale
         set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
@@ -200,8 +202,11 @@ class _Loop:
         with throughput.averaging():
             self.reducer.finish()
         gradients = [p.grad for p in self.learning if p.grad is not None]
-        if others:
-            torch._foreach_div_(gradients, len(group))
+        # The workers' mean is of their sums, of unequally many batches where shares are not even.
+        shares = worker.step_shares
+        batches = len(group) * shares / (len(worker.shares) * worker.world_size)
+        if batches != 1:
+            torch._foreach_div_(gradients, batches)
         skip = not_finite(gradients)
         if schedule.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.learning, schedule.clip_grad)
@@ -224,7 +229,7 @@ class _Loop:
             worker.progress(done, total)
             return
         state.losses.check(self.steps, self.stage.describe)
-        rate = throughput.images_per_second * worker.world_size
+        rate = throughput.images_per_second * worker.step_shares / len(worker.shares)
         worker.progress(done, total, **state.losses.means(), images_per_second=rate, lr=lr)
         if due.checkpoint:
             self._check(images, done)

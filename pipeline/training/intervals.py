@@ -49,12 +49,13 @@ class Intervals:
         return Due(True, save, leave)
 
     def _decided(self) -> tuple[bool, int]:
-        """Rank 0's: whether so many minutes have passed, and the steps to the next look."""
+        """Rank 0's: whether a checkpoint is due or waited for, and the steps to the next look."""
         now = time.monotonic()
         seconds = max(now - self._looked, 1e-9) / self._since
         self._looked = now
         save = self._minutes is not None and now - self._saved >= 60 * self._minutes
         until = min(max(int(SECONDS_BETWEEN_LOOKS / seconds), 1), MOST_STEPS_BETWEEN_LOOKS)
+        save = save or self._worker.must_save()
         first = self._worker.gather_bytes(json.dumps([save, until]).encode())[0]
         save, until = json.loads(first)
         return save, until

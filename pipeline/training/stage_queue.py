@@ -53,18 +53,21 @@ class _State:
     usage: dict[int, dict[str, float]] = field(default_factory=dict)
     reports: list[dict[str, Any]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    ended: set[int] = field(default_factory=set)
+    through: set[int] = field(default_factory=set)
+    ended: bool = False
     error: bytes | None = None
     attempts: int = 0
     preempted: bool = False
     left: bool = False
+    save: bool = False
+    saved: bool = False
 
 
 class StageQueue:
     """The newest task, and its state. Workers that are started anew find the task again."""
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
+    def __init__(self) -> None:
+        self._workers = 0
         self._task: Task | None = None
         self._state = _State()
         self._closed = False
@@ -86,7 +89,7 @@ class StageQueue:
         def is_new() -> bool:
             state = self._state
             return (
-                self._ended()
+                state.ended
                 or state.error is not None
                 or state.left
                 or len(state.reports) > reports
@@ -103,17 +106,17 @@ class StageQueue:
                 state.usage,
                 state.reports[reports:],
                 state.said[said:],
-                self._ended(),
+                state.ended,
                 state.left,
                 state.error,
             )
 
-    async def present(self) -> bool:
-        """Whether every worker has asked for a task; at once, or after half a second."""
+    async def present(self) -> int:
+        """How many workers there are, when all have asked for a task; 0 after half a second."""
         async with self._change:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._change.wait_for(self._is_whole), _NEWS_S)
-            return self._is_whole()
+            return self._workers if self._is_whole() else 0
 
     async def attempts(self) -> int:
         """How often the task was begun, but for those times that a node was taken away."""
@@ -135,6 +138,33 @@ class StageQueue:
         """The controller's handle, for the driver to abort it by."""
         self._controller = controller
 
+    async def gather(self, workers: int) -> None:
+        """So many workers start, in place of those before; which begin the task anew, if any."""
+        async with self._change:
+            before, self._workers, self._present = self._workers, workers, set()
+            self._state.through, self._state.save = set(), False
+            if self._is_open() and before != workers:
+                self._state.said.append(f"{workers} of its workers go on, where {before} were")
+                self._change.notify_all()
+
+    async def save(self, within_s: float) -> None:
+        """Have the task saved, for its workers are about to be replaced by more or fewer.
+
+        Returns when it is, or is not there to be saved, or after `within_s` seconds.
+        """
+
+        def is_safe() -> bool:
+            return self._state.saved or not self._is_open()
+
+        async with self._change:
+            if not self._is_open():
+                return
+            self._state.save, self._state.saved = True, False
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._change.wait_for(is_safe), within_s)
+            # The next to take it have not failed.
+            self._state.preempted = True
+
     # For the workers ------------------------------------------------------------------------------
 
     async def take(self, after: int, rank: int) -> Task | None:
@@ -145,10 +175,7 @@ class StageQueue:
 
         def is_next() -> bool:
             return self._closed or (
-                self._task is not None
-                and self._task.number > after
-                and self._state.error is None
-                and not self._ended()
+                self._task is not None and self._task.number > after and self._is_open()
             )
 
         async with self._change:
@@ -200,6 +227,17 @@ class StageQueue:
         if self._is_at(number):
             self._state.preempted = True
 
+    async def wants_saving(self, number: int) -> bool:
+        """Whether its workers are about to be replaced."""
+        return self._is_at(number) and self._state.save
+
+    async def saved(self, number: int) -> None:
+        """There is a checkpoint of where the task is."""
+        async with self._change:
+            if self._is_at(number):
+                self._state.saved = True
+                self._change.notify_all()
+
     async def leave(self, number: int) -> None:
         """The workers leave the task, with a checkpoint from which others go on."""
         async with self._change:
@@ -211,14 +249,16 @@ class StageQueue:
         """One worker is through with the task."""
         async with self._change:
             if self._is_at(number):
-                self._state.ended.add(rank)
+                self._state.through.add(rank)
+                self._state.ended = len(self._state.through) == self._workers
                 self._change.notify_all()
 
     def _is_whole(self) -> bool:
-        return len(self._present) == self._workers
+        return 0 < self._workers == len(self._present)
+
+    def _is_open(self) -> bool:
+        """Whether there is a task that has not come to an end."""
+        return self._task is not None and not self._state.ended and self._state.error is None
 
     def _is_at(self, number: int) -> bool:
         return self._task is not None and self._task.number == number
-
-    def _ended(self) -> bool:
-        return len(self._state.ended) == self._workers

@@ -48,7 +48,8 @@ class Training:
 
     Within an epoch every rank has some of it for itself: random states, BatchNorm statistics, sums
     of losses. At an epoch's end it has none: statistics agree, and every epoch seeds its own
-    numbers.
+    numbers. Where another number of workers goes on within an epoch, they have the mean of those
+    statistics, the losses of rank 0, and numbers that none has drawn before.
     """
 
     model: DSNet
@@ -56,6 +57,7 @@ class Training:
     student: DSNet | None = None
     generator: torch.Generator | None = None
     rank: int = 0
+    world_size: int = 1
     epoch: int = 0
     """Epochs done."""
     step: int = 0
@@ -68,6 +70,8 @@ class Training:
     stale: int = 0
     """Evaluations since the best one."""
     _random: dict[str, Tensor] = field(default_factory=dict)
+    _others: bool = False
+    """Whether another number of workers wrote what was restored within an epoch."""
 
     @property
     def learning(self) -> list[nn.Parameter]:
@@ -131,14 +135,17 @@ class Training:
         best = progress.get("best")
         self.best, self.stale = best and Best(**best), int(progress.get("stale", 0))
         self.losses, self._random = LossMeter(), {}
+        self._others = False
         if self.step:
-            self._take_own(load_file(directory / _rank_file(self.rank)))
+            self._take_own([load_file(path) for path in self._of_ranks(directory)])
 
     def go_on_drawing(self) -> None:
         """In an epoch that was restored in its middle: draw the numbers that would have come.
 
         To be called after the epoch was seeded.
         """
+        if self._others:
+            self._draw_anew()
         random, self._random = self._random, {}
         if not random:
             return
@@ -169,16 +176,40 @@ class Training:
         tensors |= {f"losses.{key}": value for key, value in self.losses.to_tensors().items()}
         return _copies(tensors)
 
-    def _take_own(self, tensors: dict[str, Tensor]) -> None:
+    def _of_ranks(self, directory: Path) -> list[Path]:
+        """The file of this rank; where others than these workers wrote them, all."""
+        count = len(list(directory.glob(_rank_file("*"))))
+        self._others = count != self.world_size
+        ranks = range(count) if self._others else [self.rank]
+        return [directory / _rank_file(rank) for rank in ranks]
+
+    def _take_own(self, ranks: list[dict[str, Tensor]]) -> None:
         for name, network in self._networks.items():
             for key, buffer in network.named_buffers():
-                buffer.copy_(tensors[f"{name}.{key}"])
-        self._random = _under("random", tensors)
-        self.losses = LossMeter.from_tensors(_under("losses", tensors), self.device)
+                buffer.copy_(_mean([tensors[f"{name}.{key}"] for tensors in ranks]))
+        if not self._others:
+            self._random = _under("random", ranks[0])
+        self.losses = LossMeter.from_tensors(_under("losses", ranks[0]), self.device)
+
+    def _draw_anew(self) -> None:
+        """Seed as this epoch is, but for this step."""
+        torch.manual_seed(_seed_of(torch.initial_seed(), self.step))
+        if self.generator is not None:
+            self.generator.manual_seed(_seed_of(self.generator.initial_seed(), self.step))
 
 
-def _rank_file(rank: int) -> str:
+def _rank_file(rank: int | str) -> str:
     return f"rank-{rank}.safetensors"
+
+
+def _seed_of(epoch_seed: int, step: int) -> int:
+    return (epoch_seed * 1_000_003 + step) % 2**63
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    """Of what several ranks have; counts, which are whole, are the same on all."""
+    first, *others = values
+    return torch.stack(values).mean(0) if others and first.is_floating_point() else first
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -55,8 +55,11 @@ class Throughput:
         """So far, on this worker."""
         return self._images / max(time.perf_counter() - self._start, 1e-9)
 
-    def figures(self, workers: int) -> dict[str, float]:
-        """Images per second of all workers, shares of this one's time, and its memory's peak."""
+    def figures(self, workers: float) -> dict[str, float]:
+        """Images per second of all workers, shares of this one's time, and its memory's peak.
+
+        workers: how many times as many images as this one's all of them have.
+        """
         if self._cuda is not None:
             torch.cuda.synchronize(self._cuda)
             self._averaging += sum(a.elapsed_time(b) for a, b in self._events) / 1000

@@ -57,6 +57,23 @@ class Worker(ABC):
         torch.set_num_threads(self.config.cluster.threads)
         torch.manual_seed(self.config.seed)
 
+    @property
+    def step_shares(self) -> int:
+        """Shares, of a batch each, that a training step's images are in.
+
+        One for every worker; of elastic workers, as many as there are at most.
+        """
+        cluster = self.config.cluster
+        return cluster.max_workers if cluster.elastic else self.world_size
+
+    @property
+    def shares(self) -> range:
+        """The numbers of those that are this worker's, one after another in each step.
+
+        Several where elastic workers are fewer than shares: so a step is of the same images.
+        """
+        return range(self.rank, self.step_shares, self.world_size)
+
     @abstractmethod
     def progress(self, done: int, total: int, **figures: float) -> None:
         """Say how far this worker is; figures: of the work so far, such as losses."""
@@ -99,6 +116,10 @@ class Worker(ABC):
         """End this worker's part, when the checkpoint under way is there: raises Leaves."""
         raise Leaves
 
+    def must_save(self) -> bool:
+        """Whether others wait for a checkpoint to take these workers' place; rank 0 knows."""
+        return False
+
     def agree(self, value: bool) -> bool:
         """Rank 0's `value`, on every rank; a collective."""
         return value
@@ -138,6 +159,13 @@ class Worker(ABC):
     ) -> Loader:
         """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
         config = self.config
+        rank: int | range = 0
+        world_size = 1
+        if shared:
+            in_steps = train and not exact
+            rank, world_size = (
+                (self.shares, self.step_shares) if in_steps else (self.rank, self.world_size)
+            )
         loader = Loader(
             beton,
             batch_size=batch_size,
@@ -146,8 +174,8 @@ class Worker(ABC):
             resolution=config.data.resolution,
             seed=config.seed,
             indices=indices,
-            rank=self.rank if shared else 0,
-            world_size=self.world_size if shared else 1,
+            rank=rank,
+            world_size=world_size,
             threads=config.cluster.threads,
             exact=exact,
             pin=self.device.type == "cuda",
@@ -248,6 +276,7 @@ class TrainWorker(Worker):
         self._usage = Usage(self.device, assignment.run_folder)
         self._node = context.get_node_rank() if context.get_local_rank() == 0 else None
         self._told = self._used = 0.0
+        self._awaited = False
 
     def progress(self, done: int, total: int, **figures: float) -> None:
         now, queue, number = time.monotonic(), self.assignment.queue, self.assignment.number
@@ -276,6 +305,9 @@ class TrainWorker(Worker):
         if write is not None:
             report = checkpoint.Report(metrics, [*self._history], final=final, best=best)
             self._checkpoints.write(write, report)
+            if self._awaited:
+                self._checkpoints.wait()
+                self._tell("saved")
 
     def resume(self, restore: Callable[[Path], None]) -> None:
         found = None
@@ -311,6 +343,11 @@ class TrainWorker(Worker):
             self._tell("leave")
         super().leave()
 
+    def must_save(self) -> bool:
+        if self.rank == 0 and self.config.cluster.elastic:
+            self._awaited = self._tell("wants_saving")
+        return self._awaited
+
     def agree(self, value: bool) -> bool:
         return bool(ray.train.collective.broadcast_from_rank_zero(value))
 
@@ -318,8 +355,10 @@ class TrainWorker(Worker):
         self._checkpoints.close()
         super().close()
 
-    def _tell(self, method: str, *values: object) -> None:
-        ray.get(getattr(self.assignment.queue, method).remote(self.assignment.number, *values))
+    def _tell(self, method: str, *values: object) -> Any:
+        """What the queue answers."""
+        call = getattr(self.assignment.queue, method)
+        return ray.get(call.remote(self.assignment.number, *values))
 
 
 def stay(queue: Any) -> None:
@@ -399,6 +438,6 @@ def alone(config: Config) -> Config:
     """`config` for a `LocalWorker`: the whole batch instead of several workers' shares of it."""
     values = config.as_dict()
     for section in ("supernet", "gate"):
-        values[section]["batch_size"] *= config.cluster.workers
+        values[section]["batch_size"] *= config.cluster.max_workers
     values["cluster"]["workers"] = 1
     return config_from_dict(values)

@@ -42,6 +42,10 @@ from pipeline.training.worker import T, Work, Worker, stay
 
 logger = logging.getLogger(__name__)
 
+SECONDS_BETWEEN_RESIZES = 60.0
+"""How often Ray Train looks whether there is room for more elastic workers: to take them in costs
+a start of all."""
+
 _LEAVE_S = 15.0
 _SECONDS_BETWEEN_POINTS = 10.0
 
@@ -189,9 +193,7 @@ class _Running:
         # What the driver is told must not go with some other node; nor does the controller.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._queue: Any = (
-            ray.remote(num_cpus=0)(StageQueue)
-            .options(scheduling_strategy=here)
-            .remote(config.cluster.workers)
+            ray.remote(num_cpus=0)(StageQueue).options(scheduling_strategy=here).remote()
         )
         self._failure: BaseException | None = None
         # Ray Train keeps nothing there: checkpoints outlive its run, and are found by fingerprint.
@@ -208,12 +210,13 @@ class _Running:
         """Wait until all workers are there, and say once how long that took."""
         if self._are_there:
             return
-        while not ray.get(self._queue.present.remote()):
+        while not (workers := ray.get(self._queue.present.remote())):
             if not self._thread.is_alive():
                 raise self._failure or RuntimeError("the workers did not start")
         self._are_there = True
         took = clock(time.monotonic() - self._began)
-        logger.info("%d workers are there, after %s", self._cluster.workers, took)
+        asked = f" of {self._cluster.max_workers}" if self._cluster.elastic else ""
+        logger.info("%d%s workers are there, after %s", workers, asked, took)
 
     def run(self, task: Task, listener: "_Listener") -> bool:
         """Hand the workers a task; tell the listener of it until it ends.
@@ -272,8 +275,8 @@ class _Running:
 
 def _sizes(cluster: Cluster) -> tuple[float, ...]:
     """What of the section cannot change while workers stay."""
-    each = cluster.cpus_per_worker, cluster.gpus_per_worker
-    return cluster.workers, *each
+    workers = cluster.min_workers, cluster.max_workers
+    return *workers, cluster.cpus_per_worker, cluster.gpus_per_worker
 
 
 def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> DataParallelTrainer:
@@ -285,6 +288,7 @@ def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> D
         backend_config=ProcessGroup(),
         scaling_config=ScalingConfig(
             num_workers=cluster.workers,
+            elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,
             use_gpu=cluster.gpus_per_worker > 0,
             resources_per_worker={key: n for key, n in resources.items() if n},
         ),

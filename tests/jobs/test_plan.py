@@ -113,6 +113,8 @@ def test_workers_that_no_nodes_have_room_for_are_refused_as_they_are_planned() -
     with pytest.raises(InputError, match=r"cluster\.workers: .*room for 1 workers .*found 2"):
         check_capacity(asked, split)
     check_capacity(asked, Resources("this cluster", ((8.0, 0.0), (8.0, 0.0))))
+    # Elastic workers start with the fewest.
+    check_capacity(asked.model_copy(update={"workers": (1, 2)}), split)
     # Nodes to come have sizes that nobody knows: their sum alone is a bound.
     check_capacity(asked, Resources("this cluster", split.nodes, most=(24.0, 0.0)))
     with pytest.raises(InputError, match=r"may grow to 24 CPUs"):

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -378,6 +379,17 @@ def test_the_submitted_command_runs_the_code_sent_with_it(
     assert out.splitlines()[-1].startswith("dsnet: source /no/such/folder: expected a folder")
     assert "Traceback" not in out + err
     assert "exit code 2" in err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_doctor_looks_at_a_cluster_from_outside(
+    cluster: Cluster, address: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["doctor", *address, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (node,) = [part for part in found["parts"] if part["name"].startswith("node ")]
+    assert node["version"] == metadata.version("torch")
+    assert node["detail"].startswith("2 CPUs, 0 GPUs, ")
 
 
 @pytest.mark.slow

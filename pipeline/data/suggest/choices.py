@@ -87,7 +87,7 @@ def _supernet(found: Survey, kind: Kind) -> Iterator[Choice]:
     trained_on = found.pictures * (1 - _holdout(found))
     epochs = min(max(round(kind.images / trained_on), FEWEST_EPOCHS), MOST_EPOCHS)
     seen = f"{epochs * trained_on:,.0f}"
-    workers = Cluster().workers
+    workers = Cluster().max_workers
     steps = max(trained_on / (workers * STEPS), 1)
     batch = min(max(2 ** math.floor(math.log2(steps)), SMALLEST_BATCH), LARGEST_BATCH)
     yield Choice("supernet.epochs", epochs, f"each training picture so often, {seen} images in all")

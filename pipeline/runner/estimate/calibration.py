@@ -37,7 +37,7 @@ def calibrated(config: Config, model: DSNet) -> Speed:
         forward = batch / _per_call(_evaluation(config, model, device), device)
     finally:
         torch.set_num_threads(before)
-    at_once = min(config.cluster.workers, _room(config, gpu))
+    at_once = min(config.cluster.max_workers, _room(config, gpu))
     slowness = _imports(at_once) / IMPORTS_S
     where = torch.cuda.get_device_name() if gpu else f"{threads} thread(s) of this machine's CPU"
     return Speed(

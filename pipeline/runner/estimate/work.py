@@ -51,7 +51,7 @@ def of_chain(config: Config, model: DSNet, sizes: Sizes, by_table: bool) -> list
     evaluate = Work(
         "evaluate",
         FORWARD,
-        _steps(sizes.test, config.cluster.workers, config.evaluate.batch_size),
+        _steps(sizes.test, config.cluster.max_workers, config.evaluate.batch_size),
         sizes.test,
         sizes.test * routed,
     )
@@ -60,7 +60,7 @@ def of_chain(config: Config, model: DSNet, sizes: Sizes, by_table: bool) -> list
 
 def of_supernet(config: Config, model: DSNet, train: int, holdout: int) -> Work:
     """Stage I, its evaluations among it."""
-    section, workers = config.supernet, config.cluster.workers
+    section, workers = config.supernet, config.cluster.max_workers
     batches = max(1, train // workers // section.batch_size)
     steps = -(-batches // section.accumulate)
     images = batches * workers * section.batch_size * section.epochs
@@ -90,7 +90,7 @@ def of_bootstrap(config: Config, model: DSNet) -> int:
 
 def of_calibrate(config: Config, model: DSNet, train: int, holdout: int) -> Work:
     """Recalibration, and the look at held-out images after it."""
-    section, workers = config.calibrate, config.cluster.workers
+    section, workers = config.calibrate, config.cluster.max_workers
     images = min(train, section.images or train)
     return Work(
         "calibrate",
@@ -109,7 +109,7 @@ def _by_table(config: Config, model: DSNet, sizes: Sizes, train: int) -> list[Wo
     table = Work(
         "table",
         FORWARD,
-        _steps(rows, config.cluster.workers, config.table.batch_size),
+        _steps(rows, config.cluster.max_workers, config.table.batch_size),
         rows,
         rows * each,
     )
@@ -117,7 +117,7 @@ def _by_table(config: Config, model: DSNet, sizes: Sizes, train: int) -> list[Wo
 
 
 def _straight(config: Config, model: DSNet, train: int) -> Work:
-    section, workers = config.gate, config.cluster.workers
+    section, workers = config.gate, config.cluster.max_workers
     batches = max(1, train // workers // section.batch_size)
     images = batches * workers * section.batch_size * section.epochs
     # Forward through everything, backward behind the gate; the ends decide what is easy.

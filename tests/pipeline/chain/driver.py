@@ -1,14 +1,20 @@
-"""`dsnet run` in a process of its own whose stage I pauses: CONFIG FOLDER STEP RANK."""
+"""`dsnet run` in a process of its own, whose stage I pauses and writes down what it reads.
+
+CONFIG FOLDER STEP RANK SECONDS: of the pause, and what each batch takes beside.
+"""
 
 import sys
 from pathlib import Path
 
 from jobs import cli
 from pipeline import chain
+from pipeline.training import worker_group
 from tests.pipeline.chain.pauses import Pause
+from tests.pipeline.chain.recorded import Record
 
 if __name__ == "__main__":
-    config, folder, step, rank = sys.argv[1:]
-    pause = Pause(Path(folder), int(step), int(rank))
-    chain.SUPERNET = (pause.within(), *chain.SUPERNET[1:])
+    config, folder, step, rank, seconds = sys.argv[1:]
+    worker_group.SECONDS_BETWEEN_RESIZES = 2.0
+    stage = Record(Path(folder), float(seconds)).within(chain.SUPERNET[0])
+    chain.SUPERNET = (Pause(Path(folder), int(step), int(rank)).within(stage), *chain.SUPERNET[1:])
     cli.main(["run", "--config", config])

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
@@ -26,6 +27,7 @@ from pipeline.training.state import PROGRESS
 from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 from tests.pipeline.chain.pauses import Pause, Where
+from tests.pipeline.chain.recorded import Record
 
 EPOCHS = 3
 STEPS = EPOCHS * 10
@@ -101,16 +103,21 @@ def runs_called(name: str) -> list[Run]:
 
 
 class Driver:
-    """`dsnet run` in a process of its own, whose stage I pauses.
+    """`dsnet run` in a process of its own, whose stage I pauses and writes down what it reads.
 
     With no RAY_ADDRESS among `variables` it starts a cluster of its own.
     """
 
-    def __init__(self, config: Config, pause: Pause, folder: Path, **variables: str) -> None:
+    def __init__(
+        self, config: Config, pause: Pause, folder: Path, seconds: float = 0.0, **variables: str
+    ) -> None:
+        """seconds: that each batch takes more, for a training that is longer than it."""
         self.pause = pause
+        self.record = Record(pause.folder, seconds)
         file = folder / f"{config.name}.yaml"
         file.write_text(config.yaml())
         where = [str(file), str(pause.folder), str(pause.step), str(pause.rank)]
+        where += [str(seconds)]
         command = [sys.executable, "-m", "tests.pipeline.chain.driver", *where]
         others = left_by_the_session()
         ours = {name: text for name, text in os.environ.items() if name not in others}
@@ -139,6 +146,14 @@ class Driver:
         """It, and all that it or these have started."""
         driver = psutil.Process(self._process.pid)
         return [driver, *driver.children(recursive=True)]
+
+    def says(self, line: str, within: float = 120) -> None:
+        """Wait until it says something with that in it."""
+        deadline = time.monotonic() + within
+        while line not in (said := Path(self._log.name).read_text()):
+            assert self._process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
 
     def signal(self, number: int) -> None:
         """Send it a signal."""

@@ -76,3 +76,16 @@ def test_what_one_node_has_for_itself_is_found(cluster: Cluster, tmp_path: Path)
     assert "data.dir: expected every node" in betons and "digits-train.beton" in betons
     assert nothing == ""
     assert not list(shared.glob(".seen*")) and not list(own.glob(".seen*"))
+
+    # And the doctor, asked about all nodes, names the one.
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "doctor", "--nodes", "--json"],
+        env=os.environ | {"RAY_ADDRESS": cluster.address, "DSNET_HOME": str(own)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    parts = [each for each in json.loads(done.stdout)["parts"] if "node" in each["name"]]
+    assert done.returncode == 1
+    assert sorted(each["state"] for each in parts) == ["missing", "ok"]
+    assert sum("does not see DSNET_HOME" in each["advice"] for each in parts) == 1
+    assert not list(own.glob(".seen*"))

@@ -142,6 +142,8 @@ def test_an_unknown_field_in_a_file_is_refused_with_the_file_and_the_nearest(
         ("supernet.amp", "yes", "true or false, auto"),
         ("supernet.optimizer", "adam", "one of sgd, adamw"),
         ("supernet.clip_grad", "-1", "a number, above 0, or null"),
+        ("cluster.workers", "[0, 2]", "a whole number, or two such as [2, 8], at least 1"),
+        ("cluster.workers", "2,4,8", "a whole number, or two such as [2, 8], at least 1"),
         ("model.routes", "a,b", "whole numbers such as [0, 1, 2], not empty, or null"),
         ("model.routes", "[]", "whole numbers such as [0, 1, 2], not empty, or null"),
         ("gate.target", "50%", "a fraction above 0 and up to 1 (0.5) or a count of"),
@@ -153,6 +155,14 @@ def test_a_wrong_value_is_refused_with_what_was_expected_and_found(
 ) -> None:
     line = refusal({flag: text})
     assert line.startswith(f"--{flag}: expected {expected}") and line.endswith(f"found {text!r}")
+
+
+def test_a_span_of_workers_is_from_the_fewest_to_the_most(config_file: Any) -> None:
+    cluster = load_config(config_file("cluster:\n  workers: [2, 8]\n")).cluster
+    assert (cluster.min_workers, cluster.max_workers, cluster.elastic) == (2, 8, True)
+    assert not load_config(config_file("cluster:\n  workers: 8\n")).cluster.elastic
+    line = refusal({"cluster.workers": "8,2"})
+    assert line == "--cluster.workers: expected the fewest first, then the most, found [8, 2]"
 
 
 def test_a_wrong_value_in_a_file_names_file_and_field(config_file: Any) -> None:

@@ -131,6 +131,25 @@ def test_an_epoch_can_be_taken_up_in_its_middle(photos_jpeg: Manifest) -> None:
     assert all(torch.equal(a, b) for a, b in zip(rest, whole[2:], strict=True))
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_fewer_workers_than_ranks_read_the_same_batches_in_the_same_steps(
+    photos_jpeg: Manifest, workers: int, balanced: bool
+) -> None:
+    how = IMAGENET | {"batch_size": 2, "world_size": 3, "balanced": balanced}
+    of_ranks = [read(photos_jpeg, 1, **how, rank=rank) for rank in range(3)]
+    for worker in range(workers):
+        ranks = range(worker, 3, workers)
+        with Loader(photos_jpeg.beton, **how, rank=ranks) as loader:
+            batches = list(loader.epoch(1))
+            assert len(loader) == len(batches) == sum(len(of_ranks[rank]) for rank in ranks)
+            rest = list(loader.epoch(1, start=len(ranks)))
+        assert [by_index([b]) for b in rest] == [by_index([b]) for b in batches[len(ranks) :]]
+        for place, rank in enumerate(ranks):
+            expected = [by_index([batch]) for batch in of_ranks[rank]]
+            assert [by_index([batch]) for batch in batches[place :: len(ranks)]] == expected
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_an_evaluation_counts_every_picture_exactly_once(
     photos_jpeg: Manifest, world_size: int

@@ -75,6 +75,7 @@ def test_what_came_later_counts_where_it_is_not_at_its_default() -> None:
         ("plugins", "my_package.tasks"),
         ("data__dir", "/elsewhere"),
         ("data__source", "moved"),
+        ("cluster__workers", "[1, 2]"),
         ("cluster__threads", "4"),
         ("cluster__max_failures", "9"),
         ("cluster__storage", "/elsewhere"),

@@ -3,7 +3,7 @@ channels, the loop and the worker as they are."""
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,19 @@ class Stopped(Exception):
 
 
 class Pictures:
-    """As a loader: batches that follow from rank, epoch and number."""
+    """As a loader: batches that follow from rank, epoch and number; of several ranks in turn."""
 
-    def __init__(self, rank: int = 0) -> None:
-        self.rank = rank
+    def __init__(self, ranks: Sequence[int] = (0,)) -> None:
+        self.ranks = ranks
 
     def __len__(self) -> int:
-        return BATCHES
+        return BATCHES * len(self.ranks)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[Batch]:
-        for number in range(start, BATCHES):
-            generator = torch.Generator().manual_seed(100 * self.rank + 10 * epoch + number)
+        for place in range(start, len(self)):
+            number, rank = divmod(place, len(self.ranks))
+            seed = 100 * self.ranks[rank] + 10 * epoch + number
+            generator = torch.Generator().manual_seed(seed)
             images = torch.randint(0, 256, (4, 16, 16, 3), generator=generator).to(torch.uint8)
             labels = torch.randint(0, 5, (4,), generator=generator)
             yield Batch(images, labels, torch.arange(4), torch.arange(4))
@@ -134,26 +136,28 @@ def made(
     arch: str | Architecture = "mbnet with one gate",
     layout: torch.memory_format = torch.channels_last,
     worker: Callable[[Config, Path], LocalWorker] = LocalWorker,
+    dropout: float = 0.5,
 ) -> Made:
     """A fresh training, the same for the same arguments."""
     at_work = worker(config, directory)
     torch.manual_seed(0)
     architecture = ARCHITECTURES[arch] if isinstance(arch, str) else arch
-    network = replace(architecture, num_classes=5, resolution=16, dropout=0.5)
+    network = replace(architecture, num_classes=5, resolution=16, dropout=dropout)
     student = DSNet(network).train().to(memory_format=layout)
     for parameter in student.slimming_parameters():
         parameter.requires_grad_(False)
     learning = [p for p in student.parameters() if p.requires_grad]
     teacher = make_teacher(student)
     section = config.supernet
-    state = Training(teacher, make_optimizer(learning, section), student, rank=at_work.rank)
+    ranks = {"rank": at_work.rank, "world_size": at_work.world_size}
+    state = Training(teacher, make_optimizer(learning, section), student, **ranks)
     return Made(
         at_work,
         state,
         supernet.training_of(at_work, student, teacher),
         supernet.schedule(section),
         [],
-        Pictures(at_work.rank),
+        Pictures(at_work.shares),
     )
 
 
@@ -163,15 +167,22 @@ def differing(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str
     return [name for name in expected if not torch.equal(expected[name], found[name])]
 
 
-def on_rank(rank: int, folder: Path, stop: int) -> None:
-    """Two ranks: undisturbed; stopped after `stop` steps; gone on. What differs, into a file."""
+def rank_of(rank: int, world_size: int) -> Callable[[Config, Path], LocalWorker]:
+    """That worker of several, in a process that joins the others'."""
+    return lambda config, directory: RankWorker(config, directory, rank, world_size)
+
+
+def joined(rank: int, world_size: int, folder: Path) -> None:
+    """This process is one of so many that meet in the folder."""
     torch.set_num_threads(1)
     meet = f"file://{folder / 'meet'}"
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world_size)
 
-    def worker(config: Config, directory: Path) -> LocalWorker:
-        return RankWorker(config, directory, rank, 2)
 
+def on_rank(rank: int, folder: Path, stop: int) -> None:
+    """Two ranks: undisturbed; stopped after `stop` steps; gone on. What differs, into a file."""
+    joined(rank, 2, folder)
+    worker = rank_of(rank, 2)
     config = small_config(checkpoint_steps=1)
     whole = made(folder / "whole", config, worker=worker).run()
     try:

@@ -1,4 +1,4 @@
-"""A node that is about to be taken away: the training saves, leaves, and goes on on another."""
+"""Nodes that are taken away, killed, or come: a training goes on on what there is."""
 
 import signal
 import time
@@ -13,6 +13,7 @@ from ray.core.generated import autoscaler_pb2
 from pipeline.store import registry
 from pipeline.store.registry import Version
 from tests.pipeline.chain.faults import (
+    EPOCHS,
     Driver,
     epochs_logged,
     left_by_the_session,
@@ -27,17 +28,17 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head without CPUs, and two nodes of which each holds the workers."""
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without CPUs, and two nodes of so many as the test's parameter says."""
     for name in left_by_the_session():
         monkeypatch.delenv(name)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         for _ in range(2):
-            cluster.add_node(num_cpus=2)
-        yield cluster
+            made.add_node(num_cpus=request.param)
+        yield made
     finally:
-        cluster.shutdown()
+        made.shutdown()
 
 
 def notify(cluster: Cluster, node: str) -> None:
@@ -66,20 +67,21 @@ def workers_of(cluster: Cluster) -> list[psutil.Process]:
 
 @pytest.fixture(autouse=True)
 def asked_for(request: pytest.FixtureRequest) -> None:
-    """Two nodes and two starts of workers take minutes of a small machine."""
+    """Several nodes and starts of workers take minutes of a small machine."""
     if not request.config.getoption("drain"):
         pytest.skip("takes minutes: --drain runs it")
 
 
+@pytest.mark.parametrize("cluster", [2], indirect=True)
 def test_it_saves_leaves_and_goes_on_elsewhere(
-    undisturbed: Callable[[str], Version], home: Path, two_nodes: Cluster, tmp_path: Path
+    undisturbed: Callable[[str], Version], home: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     expected = undisturbed("adamw")
     config = short("preempted", cluster={"max_failures": 0})
-    joined = {"RAY_ADDRESS": two_nodes.address, "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.2"}
+    joined = {"RAY_ADDRESS": cluster.address, "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.2"}
     with Driver(config, Pause(tmp_path, step=14), tmp_path, **joined) as driver:
         there = driver.paused()
-        notify(two_nodes, there.node)
+        notify(cluster, there.node)
         time.sleep(10)  # until Ray Train has told its workers
         driver.pause.go_on()
         deadline = time.monotonic() + 300
@@ -87,7 +89,7 @@ def test_it_saves_leaves_and_goes_on_elsewhere(
             assert time.monotonic() < deadline
             time.sleep(0.2)
         # Ctrl-C. The cluster was joined, and stays; what it ran for the driver does not.
-        ours = workers_of(two_nodes)
+        ours = workers_of(cluster)
         driver.signal(signal.SIGINT)
         status, lines = driver.ends(within=30)
         none_left(ours)
@@ -98,3 +100,39 @@ def test_it_saves_leaves_and_goes_on_elsewhere(
     assert any("goes on from" in line for line in lines)
     assert same(made[0], expected)
     assert epochs_logged(made[0]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_elastic_workers_go_on_with_one_and_take_the_second_back(
+    home: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    config = short("elastic", cluster={"workers": [1, 2]})
+    pause = Pause(tmp_path, step=4)
+    joined = {"RAY_ADDRESS": cluster.address, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20"}
+    with Driver(config, pause, tmp_path, seconds=0.5, **joined) as driver:
+        there = driver.paused()
+        (lost,) = [each for each in cluster.worker_nodes if each.node_id == there.node]
+        cluster.remove_node(lost, allow_graceful=False)  # SIGKILL to all of its processes
+        pause.go_on()
+        driver.says("supernet: 1 of its workers go on, where 2 were")
+        driver.says("goes on from")
+        cluster.add_node(num_cpus=1)
+        driver.says("supernet: 2 of its workers go on, where 1 were")
+        driver.record.hurry()
+        status, lines = driver.ends(within=300)
+    assert status == 0, lines
+    trained = min(registry.versions("elastic-supernet"), key=lambda version: version.version)
+    assert epochs_logged(trained) == [1, 2, 3]
+    steps = driver.record.steps()
+    by_workers = [{n for n, attempts in found.items() if attempts} for found in steps.values()]
+    assert {1} in by_workers and {2} in by_workers
+    epochs: dict[int, list[int]] = {}
+    for (epoch, _), found in steps.items():
+        # However often a step was begun, and by how many workers, it was of the same images.
+        attempts = {tuple(images) for each in found.values() for images in each}
+        assert len(attempts) == 1
+        epochs.setdefault(epoch, []).extend(*attempts)
+    assert sorted(epochs) == [0, 1, 2]
+    for images in epochs.values():
+        assert len(images) == len(steps) // EPOCHS * 128
+        assert len(set(images)) == len(images)
