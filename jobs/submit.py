@@ -27,7 +27,7 @@ import requests
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from dsnet.errors import InputError
-from pipeline.cluster import events
+from pipeline.cluster import events, token
 from pipeline.cluster.ray_private import packaging_logger
 from pipeline.config import Config
 from pipeline.store.code_version import code_version
@@ -76,18 +76,8 @@ def headers() -> dict[str, str]:
 
     Ray's client finds it by itself only where RAY_AUTH_MODE=token is set as well.
     """
-    token = os.environ.get("RAY_AUTH_TOKEN", "").strip()
-    if not token:
-        named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-        path = Path(named) if named else Path.home() / ".ray" / "auth_token"
-        try:
-            token = path.read_text().strip()
-        except OSError as error:
-            if named:
-                raise InputError(
-                    f"RAY_AUTH_TOKEN_PATH: expected a readable file, found {path}: {error.strerror}"
-                ) from None
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    found = token.find()
+    return {"Authorization": f"Bearer {found}"} if found else {}
 
 
 def _version(address: str, headers: dict[str, str]) -> str:
@@ -98,12 +88,7 @@ def _version(address: str, headers: dict[str, str]) -> str:
             return str(json.load(answer)["ray_version"])
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            found = "the one found here is not its own" if headers else "none was found here"
-            raise InputError(
-                f"--address {address}: this cluster asks for its token, and {found}; "
-                "`ray get-auth-token` on the cluster prints it: set RAY_AUTH_TOKEN to it, or put "
-                "it into ~/.ray/auth_token"
-            ) from None
+            raise token.refused(f"--address {address}") from None
         reason = f"HTTP status {error.code}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(getattr(error, "reason", error))

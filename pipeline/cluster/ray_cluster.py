@@ -9,6 +9,7 @@ from collections import Counter
 import ray
 
 from dsnet.errors import InputError
+from pipeline.cluster import token
 from pipeline.cluster.agents import end_agents_with_this_process
 from pipeline.cluster.interrupts import handlers_kept
 from pipeline.cluster.ray_private import autoscaling_limits
@@ -49,7 +50,7 @@ def join_or_start() -> None:
 def join(address: str) -> None:
     """Connect to a running cluster, and let its workers know which one it is (see `start`).
 
-    Raises InputError where nothing answers at a head's address, HOST:PORT.
+    Raises InputError where nothing answers at a head's address, HOST:PORT, or its token is wanted.
     """
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "/" not in host:
@@ -62,9 +63,14 @@ def join(address: str) -> None:
                 f"that answers at {address} ({reason}); start it, or unset RAY_ADDRESS for a "
                 "cluster on this machine"
             ) from None
-    ray.init(
-        address, runtime_env={"env_vars": {"RAY_ADDRESS": address}}, logging_level=logging.WARNING
-    )
+    token.offer()
+    variables = {"RAY_ADDRESS": address}
+    try:
+        ray.init(address, runtime_env={"env_vars": variables}, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        if "AuthenticationError" in str(error.__cause__):
+            raise token.refused(f"RAY_ADDRESS {address}") from None
+        raise
 
 
 def start(cpus: int | None = None) -> str:

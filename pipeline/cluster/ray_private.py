@@ -23,6 +23,17 @@ def autoscaling_limits() -> dict[str, float]:
     return dict(state.state.get_max_resources_from_cluster_config() or {})
 
 
+def read_environment_again() -> None:
+    """Have Ray take note of RAY_* variables that were set after it was imported.
+
+    Its core reads them once. Ray does this where it turns token authentication on by itself, for a
+    cluster that it starts; for one that is joined it does not.
+    """
+    from ray._raylet import Config  # type: ignore[attr-defined]  # it is compiled
+
+    Config.initialize("")
+
+
 def packaging_logger() -> str:
     """The name of the logger that says what of the uploaded folder was left out."""
     import ray._private.runtime_env.packaging as packaging

@@ -37,6 +37,8 @@ class Cluster(NamedTuple):
 
     url: str
     token: str
+    head: str
+    """HOST:PORT, for those who join it."""
 
 
 class Line:
@@ -119,7 +121,7 @@ def cluster() -> Iterator[Cluster]:
                 assert process.poll() is None
                 assert time.monotonic() < deadline, "the cluster did not start"
                 time.sleep(0.5)
-        yield Cluster(url, token)
+        yield Cluster(url, token, f"127.0.0.1:{ports[0]}")
     finally:
         # Asked to end, it would let its node drain for half a minute first.
         with contextlib.suppress(ProcessLookupError):
@@ -390,6 +392,26 @@ def test_the_doctor_looks_at_a_cluster_from_outside(
     (node,) = [part for part in found["parts"] if part["name"].startswith("node ")]
     assert node["version"] == metadata.version("torch")
     assert node["detail"].startswith("2 CPUs, 0 GPUs, ")
+
+
+@pytest.mark.slow
+def test_who_joins_a_cluster_offers_the_token_that_is_found(cluster: Cluster) -> None:
+    joining = [
+        subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", "doctor", "--nodes"],
+            env=os.environ | {"RAY_ADDRESS": cluster.head, "RAY_AUTH_TOKEN": token},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for token in (cluster.token, secrets.token_hex(32))
+    ]
+    (found, said), (_, refused) = (each.communicate() for each in joining)
+    assert [each.returncode for each in joining] == [0, 2], found + refused + said
+    assert "2 CPUs, 0 GPUs" in found
+    line = refused.splitlines()[-1]
+    assert line.startswith(f"dsnet: RAY_ADDRESS {cluster.head}: this cluster asks for its token")
+    assert "the one found here is not its own" in line and "Traceback" not in refused
 
 
 @pytest.mark.slow
