@@ -30,7 +30,7 @@ from pipeline.runner.evaluate import evaluate
 from pipeline.runner.find_or_train import run_stage
 from pipeline.runner.job import GATE, Job, headline
 from pipeline.runner.log_data import log_data
-from pipeline.runner.promotion import settle
+from pipeline.runner.promotion import SETTLED, settle
 from pipeline.runner.register import register_model
 from pipeline.runner.summary import summary
 from pipeline.stages import given, supernet
@@ -96,7 +96,9 @@ def register(
         given.SPEC, config, inputs=[found.digest, kind], dataset_digest=dataset.digest
     )
     place = place_of(supernet.SPEC, config, dataset.digest) if as_supernet else None
-    if (there := _there(config, dataset, name, key, place)) is not None:
+    there = _there(config, dataset, name, key, place)
+    # A gated one may have been interrupted before it was measured on the test images.
+    if there is not None and (supernet_wanted or SETTLED in there.tags):
         logger.info("%s is %s already, registered before", directory, there.uri)
         return there
     tags = {GIVEN: found.digest, "given_from": str(directory), **_placed(place)}
