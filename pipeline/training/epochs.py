@@ -224,8 +224,14 @@ class _Loop:
             worker.progress(done, total)
             return
         state.losses.check(self.steps, self.stage.describe)
-        rate = throughput.images_per_second * worker.world_size
-        worker.progress(done, total, **state.losses.means(), images_per_second=rate, lr=lr)
+        worker.progress(
+            done,
+            total,
+            **state.losses.means(),
+            images_per_second=throughput.images_per_second * worker.world_size,
+            share_waiting_for_data=throughput.share_waiting_for_data,
+            lr=lr,
+        )
         if due.checkpoint:
             self._check(images, done)
             worker.report({}, state.snapshot(worker.gather_bytes))
