@@ -33,9 +33,10 @@ def command(
 
     With trained gates it becomes a version of the configuration's name, measured on the test
     images too and promoted by the rule; without, one of NAME-supernet. --as-supernet: it takes the
-    place of the supernet stage, whatever its slimming heads are; dsnet run and dsnet sweep with the
-    same configuration go on from it: calibrate, table, gate. How it prepares images stays its own.
-    dsnet run --force supernet trains one after all.
+    place of the supernet stage, its slimming heads set aside (a network whose gates are tuned for
+    budgets is refused); dsnet run and dsnet sweep with the same configuration go on from it:
+    calibrate, table, gate. How it prepares images stays its own. dsnet run --force supernet trains
+    one after all.
 
     \b
     Examples:
