@@ -42,6 +42,7 @@ COMMANDS = {
     "export": "Write a model as one ONNX file with the routing inside.",
     "madds": "Print the multiply-adds of every sub-network of an architecture.",
     "import-official": "Convert a checkpoint of the official code into a model directory.",
+    "register": "Register a model directory that was made elsewhere.",
     "bench": "Measure how fast things are, each against something comparable.",
     "ablation": "Train without each part of the method: what is it worth?",
     "demo": "Train on handwritten digits, then use what was registered.",

@@ -29,6 +29,7 @@ def command(checkpoint: str, directory: str, resolution: int, as_json: bool) -> 
     Examples:
       dsnet import-official model_best.pth.tar ./ds-mbnet
       dsnet predict ./ds-mbnet photo.jpg
+      dsnet register ./ds-mbnet --config jobs/configs/imagenet_mbnet.yaml --as-supernet
     """
     from dsnet.io.official import import_official
 

@@ -13,6 +13,7 @@ from pipeline.runner.summary import summary
 from pipeline.stages.stage import Inputs, Stage, T, Upstream
 from pipeline.store import tracking
 from pipeline.store.card import Reached
+from pipeline.store.fingerprint import place_of
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
@@ -33,6 +34,9 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
     start = job.start if parent is None else None
     inputs = [start.identity] if start else []
     key = job.fingerprint(stage.spec, [parent] if parent else [], *inputs)
+    place = None
+    if parent is None and start is None:
+        place = place_of(stage.spec, job.config, job.dataset.digest)
 
     def trained() -> Version:
         directory = job.local(parent) if parent else None
@@ -62,19 +66,26 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
                 reached=Reached(counts.images, widths),
             )
 
-    return find_or_make(job, stage.spec.name, name, key, trained)
+    return find_or_make(job, stage.spec.name, name, key, trained, place)
 
 
-def find_or_make(job: Job, stage: str, name: str, key: str, make: Callable[[], Version]) -> Version:
-    """The version of `name` with the fingerprint `key`, found or made.
+def find_or_make(
+    job: Job,
+    stage: str,
+    name: str,
+    key: str,
+    make: Callable[[], Version],
+    place: str | None = None,
+) -> Version:
+    """The version of `name` with the fingerprint `key`, or given in its `place`; found or made.
 
     Of several runs that want it at once, one makes it and the others find it.
     """
-    if found := job.found(name, key):
+    if found := job.found(name, key, place):
         events.tell("there", stage=stage, version=found.uri)
         return found
     with job.alone(f"{name}-{stage}", key):
-        if found := job.found(name, key):
+        if found := job.found(name, key, place):
             logger.info("%s: %s is there by now", stage, found.uri)
             return found
         return make()

@@ -57,9 +57,12 @@ class Job:
             dataset_digest=self.dataset.digest,
         )
 
-    def found(self, name: str, key: str) -> Version | None:
-        """The newest version of `name` with that fingerprint, unless it is to be made anew."""
-        version = registry.find(name, key)
+    def found(self, name: str, key: str, place: str | None = None) -> Version | None:
+        """The newest version of `name` with that fingerprint, unless it is to be made anew.
+
+        place: which one that was given may take, see `runner.given`.
+        """
+        version = registry.find(name, key, place)
         return version if version is not None and self.accepts(key, version) else None
 
     def accepts(self, key: str, version: Version) -> bool:

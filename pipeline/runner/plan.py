@@ -18,8 +18,9 @@ from pipeline.runner.job import GATE, local
 from pipeline.runner.starting_point import Start
 from pipeline.stages import evaluate, gate, table, table_gate
 from pipeline.store import registry, tracking
-from pipeline.store.fingerprint import Spec, fingerprint, read_by
+from pipeline.store.fingerprint import Spec, fingerprint, place_of, read_by
 from pipeline.store.registry import Version
+from pipeline.store.version import GIVEN
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Step:
             return f"{self.stage}: {self.why}"
         assert self.found is not None
         what = "has its figures" if self.stage == EVALUATE else "is there"
+        if GIVEN in self.found.tags:
+            what += " (given)"
         return f"{self.stage}: {self.found.uri} {what}"
 
 
@@ -71,12 +74,13 @@ def plan(
     what the first of them starts from. network: that gates are made for, where `given` is not to be
     fetched into the storage for it. Raises InputError for a stage to force that is none of them.
     """
-    plan = _Plan(config, dataset)
+    plan = _Plan(config, dataset, force)
     name, inputs = f"{config.name}-supernet", [start.identity] if start else []
     if given is not None:
         name, inputs, supernet = given.name, [given.tags["fingerprint"]], ()
     for spec in supernet:
-        inputs = [plan.add(spec, name, spec.name, inputs)]
+        place = None if inputs else place_of(spec, config, dataset.digest)
+        inputs = [plan.add(spec, name, spec.name, inputs, place)]
     spec = gate.SPEC
     if config.gate.method == "table" and fits_table(network or _network(config, given)):
         spec = table_gate.SPEC
@@ -136,22 +140,26 @@ def begin_forced(config: Config, steps: Sequence[Step]) -> tuple[list[Step], For
 class _Plan:
     """The steps, as they are added."""
 
-    def __init__(self, config: Config, dataset: Dataset) -> None:
-        self.config, self.dataset = config, dataset
+    def __init__(self, config: Config, dataset: Dataset, force: Force) -> None:
+        self.config, self.dataset, self.force = config, dataset, force
         self.steps: list[Step] = []
 
-    def add(self, spec: Spec, name: str, stage: str, inputs: Sequence[str]) -> str:
-        """Add a stage; its fingerprint."""
+    def add(
+        self, spec: Spec, name: str, stage: str, inputs: Sequence[str], place: str | None = None
+    ) -> str:
+        """Add a stage; the fingerprint of what it makes, or of what was given in its `place`."""
         key = fingerprint(spec, self.config, inputs=inputs, dataset_digest=self.dataset.digest)
         if stage == TABLE:
             found, why = None, self._of_table(name, key)
         elif stage == EVALUATE:
             found, why = self._of_evaluation(key)
         else:
-            found = registry.find(name, key)
+            found = registry.find(name, key, place)
             why = "" if found else _why(self.config, self.dataset, spec, name, stage)
         self.steps.append(Step(stage, name, key, found, why))
-        return key
+        if place is None or found is None or stage in self.force.stages:
+            return key
+        return found.tags["fingerprint"]
 
     def _of_table(self, name: str, key: str) -> str:
         folder = table_dir(self.config, name, key)

@@ -41,13 +41,15 @@ def register_model(
     aliases: Sequence[str] = (),
     attach: Callable[[Path], object] | None = None,
     reached: Reached | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> Version:
     """Make `model` the next version of `name`, with where it comes from and what it reaches.
 
     metrics: the headline's mean and average_madds at least, on the images that `evaluated_on` says.
     key: the stage's fingerprint. gates: what `dsnet.load` chooses from for a budget. attach:
-    puts further files into the model directory. reached: what the card shows and draws. A gated
-    network goes with its ONNX file.
+    puts further files into the model directory. reached: what the card shows and draws. given:
+    tags of one that was not trained here, and whose training images nobody knows. A gated network
+    goes with its ONNX file.
     """
     with tempfile.TemporaryDirectory() as folder:
         directory = dsnet.save(model, Path(folder, "model"), gates)
@@ -71,7 +73,7 @@ def register_model(
                 "data": data_tag(job.dataset),
                 "code_version": code_version(),
                 "evaluated_on": evaluated_on,
-                "holdout": holdout_tag(job.config),
+                **({"holdout": holdout_tag(job.config)} if given is None else given),
                 "task": model.task.name,
                 "headline": model.task.headline.name,
                 **({REACHED: reached.json()} if reached else {}),

@@ -7,6 +7,7 @@ from typing import Any
 
 from dsnet import DSNet
 from dsnet.routing.tuned import TunedGate
+from pipeline.store.version import GIVEN
 
 FACTS = "facts"
 """Tag of a version: what its card needs to know of the network, as JSON."""
@@ -177,6 +178,7 @@ def _lineage(tags: Mapping[str, str]) -> str:
         "data": tags.get("data", ""),
         "data digest": tags["dataset_digest"],
         "made from": tags["parent"],
+        "given, not trained here; its digest": tags.get(GIVEN, ""),
         "fingerprint": tags["fingerprint"],
         "code": tags["code_version"],
         "licence": tags.get("licence", "as the data's; the code's is Apache-2.0"),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.config import Config
@@ -56,6 +56,17 @@ def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_d
         "dataset": dataset_digest,
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def place_of(stage: Spec, config: Config, dataset_digest: str) -> str:
+    """SHA-256 of the place of a chain's first stage, which a model that is given may take.
+
+    As its fingerprint, but for the number of workers: what they did not train does not change with
+    how many there are.
+    """
+    unread = (*stage.unread, "cluster.workers")
+    place = replace(stage, name=f"in place of {stage.name}", unread=unread)
+    return fingerprint(place, config, inputs=(), dataset_digest=dataset_digest)
 
 
 def selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:

@@ -16,6 +16,7 @@ of themselves should be.
 - **sweep NAME: TARGETS** makes a gate for each of several budgets on one supernet; each *trial*
   nested in it is one of the gates that were tried. `frontier.html` among its artifacts compares
   them.
+- **register NAME** measures a model that was made elsewhere, and registers it.
 
 *Models* has what they registered: its cards say what a model is, what it reaches at which cost, and
 how to use it."""
@@ -43,4 +44,12 @@ def run_note(config: Config, targets: Sequence[Target]) -> str:
         f"The stages of one network ({what}), nested here in their order: supernet, calibrated "
         f"supernet, gate, and an evaluation on the test images. It is registered as "
         f"`models:/{name}`; `config.yaml` among the artifacts makes it again."
+    )
+
+
+def given_note(config: Config) -> str:
+    """Of a run that registers a model which was made elsewhere."""
+    return (
+        f"A model ({config.model.arch}) that was given and not trained here: what it reaches on "
+        f"pictures of {config.data.source} is nested here."
     )

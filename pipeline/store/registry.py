@@ -35,7 +35,7 @@ from pipeline.store import artifacts, logged_model, mlflow_model, tracking
 from pipeline.store.aliases import alias_target
 from pipeline.store.card import FACTS, card, description, facts_of
 from pipeline.store.outage import ask, is_permanent, reason
-from pipeline.store.version import AVERAGE_MADDS, headline_of, read_version
+from pipeline.store.version import AVERAGE_MADDS, IN_PLACE_OF, headline_of, read_version
 from pipeline.store.version import Version as Version  # what all else here is about
 
 logger = logging.getLogger(__name__)
@@ -248,10 +248,15 @@ def _readable(version: ModelVersion, aliases: Iterable[str]) -> Version | None:
         return None
 
 
-def find(name: str, fingerprint: str) -> Version | None:
-    """The newest version of `name` with this fingerprint whose files are still there."""
+def find(name: str, fingerprint: str, place: str | None = None) -> Version | None:
+    """The newest version of `name` with this fingerprint whose files are still there.
+
+    Or with the tag IN_PLACE_OF `place`, where that is asked for: one that was given.
+    """
     _check_name(name)
     found = _search(f"name = '{name}' and tag.fingerprint = '{fingerprint}'")
+    if place is not None:
+        found += _search(f"name = '{name}' and tag.{IN_PLACE_OF} = '{place}'")
     for version in sorted(found, key=lambda v: -int(v.version)):
         if SUMS in artifacts.names(version.source or ""):
             return _read(version, _aliases_of(_aliases(name), version))

@@ -33,7 +33,7 @@ from pipeline.config import Config, storage_dir
 from pipeline.store import driver
 from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
 from pipeline.store.metric_log import MetricLog
-from pipeline.store.notes import run_note
+from pipeline.store.notes import given_note, run_note
 from pipeline.store.outage import ask, reason, waits
 from pipeline.store.version import Version
 
@@ -157,8 +157,12 @@ def _log_params(params: list[Param], mlflow: MlflowClient, run: str) -> None:
 
 
 @contextmanager
-def chain_run(config: Config, targets: Sequence[Target] = ()) -> Iterator[Run]:
+def chain_run(
+    config: Config, targets: Sequence[Target] = (), *, given: bool = False
+) -> Iterator[Run]:
     """The parent run of a chain, or of a sweep over targets, with its configuration.
+
+    given: of neither, but of the registration of a model that was made elsewhere.
 
     The configuration is its parameters and a file config.yaml. It is named after its command.
     Runs that drivers of this machine have left when they were killed are ended first. Raises
@@ -167,7 +171,9 @@ def chain_run(config: Config, targets: Sequence[Target] = ()) -> Iterator[Run]:
     """
     configure()
     name, tags = f"run {config.name}", {MLFLOW_RUN_NOTE: run_note(config, targets)}
-    if targets:
+    if given:
+        name, tags = f"register {config.name}", {MLFLOW_RUN_NOTE: given_note(config)}
+    elif targets:
         name = f"sweep {config.name}: {', '.join(map(str, targets))}"
         tags["targets"] = ",".join(map(str, targets))
     run = Run(uri(), name, lambda run: _made(run, tags), config.name)

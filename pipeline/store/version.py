@@ -15,6 +15,10 @@ from dsnet.tasks.measure import CLASSIFICATION, MEASURES, TOP1, Measure
 AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
 EVALUATE_RUN = "evaluate_run"
 """Tag: the MLflow run whose files have what was counted of it class by class."""
+GIVEN = "given"
+"""Tag of a version that was given and not trained: SHA-256 of its model directory's SHA256SUMS."""
+IN_PLACE_OF = "in_place_of"
+"""Tag of a version that was given: the place in a chain that it takes (`fingerprint.place_of`)."""
 OURS = frozenset({"stage", "content"})  # tags by which a version of this project is known
 
 

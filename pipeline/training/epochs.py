@@ -146,6 +146,7 @@ class _Loop:
         self.learning = state.learning
         self.reducer = GradientReducer(self.learning)
         self.batches = schedule.accumulate * len(worker.shares)  # in a step, of this worker
+        self.workers = worker.step_shares / len(worker.shares)  # as if all had as much as this one
         self.steps = -(-len(loader) // self.batches)  # in an epoch
         self.intervals = Intervals(worker, schedule.checkpoint_steps, schedule.checkpoint_minutes)
 
@@ -180,7 +181,7 @@ class _Loop:
         return Epoch(
             state.losses.means(),
             state.losses.skipped,
-            throughput.figures(self.worker.step_shares / len(self.worker.shares)),
+            throughput.figures(self.workers),
             done,
             lr,
             last,
@@ -229,8 +230,14 @@ class _Loop:
             worker.progress(done, total)
             return
         state.losses.check(self.steps, self.stage.describe)
-        rate = throughput.images_per_second * worker.step_shares / len(worker.shares)
-        worker.progress(done, total, **state.losses.means(), images_per_second=rate, lr=lr)
+        worker.progress(
+            done,
+            total,
+            **state.losses.means(),
+            images_per_second=throughput.images_per_second * self.workers,
+            share_waiting_for_data=throughput.share_waiting_for_data,
+            lr=lr,
+        )
         if due.checkpoint:
             self._check(images, done)
             worker.report({}, state.snapshot(worker.gather_bytes))

@@ -55,6 +55,11 @@ class Throughput:
         """So far, on this worker."""
         return self._images / max(time.perf_counter() - self._start, 1e-9)
 
+    @property
+    def share_waiting_for_data(self) -> float:
+        """Of the time so far, on this worker."""
+        return self._data / max(time.perf_counter() - self._start, 1e-9)
+
     def figures(self, workers: float) -> dict[str, float]:
         """Images per second of all workers, shares of this one's time, and its memory's peak.
 

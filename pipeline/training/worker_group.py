@@ -31,6 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dsnet.errors import DivergenceError
 from dsnet.io.files import root_cause
 from pipeline.cluster import events, ray_cluster, ray_private, watch
+from pipeline.cluster.metrics import StageMetrics
 from pipeline.cluster.progress import Progress, clock
 from pipeline.cluster.shared_folders import check_shared
 from pipeline.config import Cluster, Config, data_dir, stage_dir, storage_dir
@@ -139,7 +140,8 @@ class WorkerGroup:
         work = cloudpickle.dumps(Work(loop, inputs, config, folder))
         try:
             with ExitStack() as ending:
-                listener = _Listener(stage, run, ending)
+                metrics = StageMetrics(config.name, stage)
+                listener = _Listener(stage, run, metrics, ending)
                 seconds = self._run(Task(self._tasks, stage, work), config, listener)
         except DivergenceError as error:
             # Every worker has come to it, and all wait for the next task.
@@ -306,14 +308,15 @@ class _Listener:
     """What becomes of a stage's news: reports go to MLflow, each once, progress to the terminal.
 
     What is still going on has a point in MLflow every ten seconds, over the steps done: figures so
-    far under `running/`, what is in use of each node under `system/`, where MLflow looks for it.
+    far under `running/`, what is in use of each node under `system/`, where MLflow looks for it. So
+    have Prometheus' metrics whenever there may be news, or they would be taken for ended.
     """
 
-    def __init__(self, stage: str, run: Run, ending: ExitStack) -> None:
+    def __init__(self, stage: str, run: Run, metrics: StageMetrics, ending: ExitStack) -> None:
         """ending: ends what is shown of it."""
         self.heard = 0
         """Number of reports."""
-        self._stage, self._run, self._ending = stage, run, ending
+        self._stage, self._run, self._metrics, self._ending = stage, run, metrics, ending
         self._progress: Progress | None = None
         self._point = 0.0  # when the last one was logged
 
@@ -335,6 +338,7 @@ class _Listener:
             )
         self._progress.update(done, **figures)
         events.progress(self._stage, done, total, figures)
+        self._metrics.record(self._run.known_id, news.progress, figures, news.usage)
         now = time.monotonic()
         if news.ended or now - self._point >= _SECONDS_BETWEEN_POINTS:
             self._point = now
