@@ -192,7 +192,6 @@ class _Loop:
     def _step(self, group: list[tuple[Tensor, Tensor]], now: int, throughput: Throughput) -> float:
         """One step of the optimizer, on one batch or the mean of several; its learning rate."""
         state, schedule, optimizer = self.state, self.schedule, self.state.optimizer
-        worker = self.worker
         lr = schedule.learning_rate(now, self.steps) * state.lr_scale
         set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
@@ -204,8 +203,7 @@ class _Loop:
             self.reducer.finish()
         gradients = [p.grad for p in self.learning if p.grad is not None]
         # The workers' mean is of their sums, of unequally many batches where shares are not even.
-        shares = worker.step_shares
-        batches = len(group) * shares / (len(worker.shares) * worker.world_size)
+        batches = len(group) * self.workers / self.worker.world_size
         if batches != 1:
             torch._foreach_div_(gradients, batches)
         skip = not_finite(gradients)
