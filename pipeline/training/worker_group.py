@@ -48,6 +48,7 @@ SECONDS_BETWEEN_RESIZES = 60.0
 a start of all."""
 
 _LEAVE_S = 15.0
+_PATIENCE_S = 45.0
 _SECONDS_BETWEEN_POINTS = 10.0
 
 
@@ -212,9 +213,13 @@ class _Running:
         """Wait until all workers are there, and say once how long that took."""
         if self._are_there:
             return
+        told = False
         while not (workers := ray.get(self._queue.present.remote())):
             if not self._thread.is_alive():
                 raise self._failure or RuntimeError("the workers did not start")
+            if not told and time.monotonic() - self._began > _PATIENCE_S:
+                told = True
+                logger.info("%s", _waiting(self._cluster))
         self._are_there = True
         took = clock(time.monotonic() - self._began)
         asked = f" of {self._cluster.max_workers}" if self._cluster.elastic else ""
@@ -273,6 +278,16 @@ class _Running:
             self._failure = error
         except ray.exceptions.RayError as error:  # the cluster is gone, or `abort` was called
             self._failure = error
+
+
+def _waiting(cluster: Cluster) -> str:
+    free, there = ray.available_resources(), ray.cluster_resources()
+    kinds = [kind for kind in ("CPU", "GPU") if kind in there]
+    has = " and ".join(f"{free.get(kind, 0):g} of {there[kind]:g} {kind}s" for kind in kinds)
+    return (
+        f"still waiting for {cluster.min_workers} workers to start; free are {has}: where others "
+        "hold the rest, this goes on when they are through"
+    )
 
 
 def _sizes(cluster: Cluster) -> tuple[float, ...]:
