@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
-from jobs.bench.scaling import workers
+from jobs.bench.scale import GROWS, STAYS, _computed
+from jobs.bench.scaling import tables, workers
 from jobs.bench.scaling.all_reduce import (
     Link,
     exposed,
@@ -123,6 +124,26 @@ def test_gradients_are_the_parameters_that_learn_in_stage_one(chain: Chain) -> N
     assert sum(chain.buckets) == sum(p.nbytes for p in chain.model.parameters()) - heads
 
 
+def test_a_batch_that_stays_is_shared_by_gpus_that_divide_it_and_every_record_has_its_name(
+    chain: Chain,
+) -> None:
+    records = list(_computed(chain, (8, 48, 64)))
+    found = {record.name: record.value for record in records}
+    assert len(found) == len(records) and {record.runs for record in records} == {0}
+    for way, images in ((GROWS, (512, 3072, 4096)), (STAYS, (512, None, 512))):
+        names = [f"computed {way}, {count} GPUs: batch" for count in (8, 48, 64)]
+        assert [found.get(name) for name in names] == list(images)
+    # The parts are the whole, and a tree's all-reduce is never the slower one.
+    for way in (GROWS, STAYS):
+        start = f"computed {way}, 64 GPUs: "
+        parts = [found[start + name] for name in chain.on(64).parts]
+        assert sum(parts) == pytest.approx(found[start + "all"])
+        assert (
+            found[start + "all by trees, gate apart"]
+            < found[start + "all"] - found[start + "gate, on the driver alone"]
+        )
+
+
 # Workers here ------------------------------------------------------------------------------------
 
 CASE = Case("ds_mbnet_digits", 10, 8, 2, reductions=1)
@@ -175,3 +196,10 @@ def test_other_benchmarks_refuse_what_only_this_one_reads(
 ) -> None:
     assert cli.run(["bench", "loader", "--step-ms", "40"]) == 2
     assert "--step-ms: expected a benchmark that reads it (scale)" in capsys.readouterr().err
+
+
+def test_the_page_has_the_tables_of_the_record() -> None:
+    records = tables.read(ROOT / "docs/results/scale.json")
+    page = (ROOT / "docs/scale.md").read_text()
+    assert len(tables.PLACE.findall(page)) == len(tables.TABLES)
+    assert tables.written(page, records) == page

@@ -50,7 +50,7 @@ class Assumptions:
         "A GPU's forward and backward passes for one batch of the config's size",
         "left out: computed from --tflops and --utilisation",
     )
-    tflops: float = _assumed(67.0, POSITIVE, "10^12 FLOP/s", "A GPU's peak, in float32", GPU)
+    tflops: float = _assumed(67.0, POSITIVE, "TFLOP/s", "A GPU's peak, in float32", GPU)
     utilisation: float = _assumed(
         0.2,
         click.FloatRange(0, 1, min_open=True),
@@ -80,7 +80,7 @@ class Assumptions:
     storage_gbytes: float = _assumed(
         0.5, POSITIVE, "GB/s", "Writing a checkpoint to the storage", ASSUMED
     )
-    price: float = _assumed(2.5, POSITIVE, "$", "Price of a GPU for an hour", ASSUMED)
+    price: float = _assumed(2.5, POSITIVE, "$ an hour", "Price of a GPU", ASSUMED)
 
     def link(self, gpus: int) -> Link:
         """The slowest in a ring of so many: within a node, or between nodes."""

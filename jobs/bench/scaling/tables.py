@@ -60,12 +60,12 @@ def digits(value: float) -> str:
     """Whole numbers whole, others to three digits."""
     if float(value).is_integer() or abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"
+    return f"{value:.3g}" if abs(value) >= 0.001 else "<0.001"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown; all columns but the first to the right."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: bool = False) -> str:
+    """In Markdown; all columns but the first to the right, if they are not `words`."""
+    lines = [columns, ["---", *["---" if words else "---:"] * (len(columns) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -78,7 +78,7 @@ def assumed(records: Records) -> str:
         value = f"{digits(record.value)} {about['unit']}" if record else "none"
         default = record is None or record.value == each.default
         rows.append((f"`--{flag}`", about["text"], value, about["source"] if default else "given"))
-    return table(["option", "of what", "value", "from"], rows)
+    return table(["option", "of what", "value", "from"], rows, words=True)
 
 
 def known(records: Records) -> str:
@@ -95,7 +95,7 @@ def known(records: Records) -> str:
         if kind in (COUNTED, MEASURED, COMPUTED) and ":" not in what and " here" not in what
         if "this machine" not in what
     ]
-    return table(["what", "how", "figure", "n"], rows)
+    return table(["what", "how", "figure", "n"], rows, words=True)
 
 
 def traffic(records: Records) -> str:
