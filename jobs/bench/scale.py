@@ -101,14 +101,13 @@ def reductions(teams: Mapping[int, Team], cases: Sequence[Case]) -> dict[str, Me
 
 def _chain(options: Options, about: Subject, rounds: Rounds) -> Chain:
     supernet, data = options.config.supernet, options.config.data
-    arch = options.config.model.arch
-    # However many images: operators are counted, and no width's depend on the size.
-    step = Case(arch, about.sizes.classes, min(64, data.resolution), 2, reductions=1)
+    # Operators are as many on small images as on large ones.
+    side = min(64, data.resolution)
     given = options.assumptions.loader_ms
     picture = median(values(rounds, "loader", "CPU")) if given is None else given
     first = median(values(rounds, here.FIRST_BATCH)) if given is None else 0.0
     measured = Measured(
-        operators=workers.operators(step, supernet.random_widths),
+        operators=workers.operators(about.model, side, supernet.random_widths),
         picture_s=picture / 1000,
         first_batch_s=first / 1000,
         snapshot_s=median(values(rounds, SAVING, here.SNAPSHOT)) / 1000,

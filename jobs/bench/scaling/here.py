@@ -1,5 +1,6 @@
 """What can be measured without a GPU: the loader, the start of an epoch, a checkpoint."""
 
+import copy
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from jobs.bench.interleaved import Figure, Measure, throughput
 from jobs.bench.options import Options
 from jobs.bench.pictures import photographs
 from jobs.bench.readers import Pictures, ours
+from jobs.bench.scaling.workers import learning
 from pipeline.config import Config
 from pipeline.data.ingest import ingest
 from pipeline.training.optimization import make_optimizer
@@ -45,12 +47,13 @@ def reading(folder: Path, options: Options) -> dict[str, Measure]:
 
 def saving(config: Config, model: DSNet) -> Measure:
     """A checkpoint of stage I as its loop makes them: copied, then written; and its bytes."""
-    learning = list(model.parameters())
-    optimizer = make_optimizer(learning, config.supernet)
-    for parameter in learning:
+    student = learning(copy.deepcopy(model))
+    learns = [parameter for parameter in student.parameters() if parameter.requires_grad]
+    optimizer = make_optimizer(learns, config.supernet)
+    for parameter in learns:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()  # from here on it has its moments
-    state = Training(make_teacher(model), optimizer, model)
+    state = Training(make_teacher(student), optimizer, student)
 
     def measure() -> list[Figure]:
         start = time.perf_counter()

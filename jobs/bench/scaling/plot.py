@@ -7,7 +7,7 @@ from jobs.bench.record import Record
 from jobs.bench.svg import svg_figure
 
 COLOURS = ("#d62728", "#1f77b4")
-PANELS = {"all": "hours of the whole chain", "cost": "cost, $"}
+PANELS = {"all": "hours of the whole chain, computed", "cost": "cost in $, computed"}
 
 
 def draw(records: Sequence[Record], path: Path, ways: Sequence[str], counts: Sequence[int]) -> None:

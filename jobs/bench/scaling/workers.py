@@ -5,6 +5,7 @@ wire: what the kernel says that the process has written (`wchar` of /proc/self/i
 transport is its sockets alone, headers of TCP and IP not among it.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +85,7 @@ def works(cases: Sequence[Case]) -> dict[str, Callable[[], object]]:
     """What a worker of a team can be asked for: of each case by name, seconds or its traffic."""
     found: dict[str, Callable[[], object]] = {}
     for case in cases:
-        step, reducer = prepared(case)
+        step, reducer = prepared(network(case), case.resolution, case.batch_size)
         step()  # every later reduction has gradients
         reducer.finish()  # and what a first one sets up is in none that is counted
 
@@ -106,21 +107,22 @@ def works(cases: Sequence[Case]) -> dict[str, Callable[[], object]]:
     return found
 
 
-def prepared(case: Case, widths: int = 2) -> tuple[Callable[..., None], GradientReducer]:
+def prepared(
+    model: DSNet, resolution: int, batch_size: int, widths: int = 2
+) -> tuple[Callable[..., None], GradientReducer]:
     """A step of stage I that leaves its gradients, and what reduces them. widths: random ones."""
-    model = network(case)
     teacher = make_teacher(model)
     reducer = GradientReducer(model.parameters())
     rank = dist.get_rank() if dist.is_initialized() else 0
     generator = torch.Generator().manual_seed(rank)
-    shape = (case.batch_size, 3, case.resolution, case.resolution)
-    images = torch.randn(shape, generator=generator)
-    labels = torch.randint(case.classes, (case.batch_size,), generator=generator)
+    images = torch.randn(batch_size, 3, resolution, resolution, generator=generator)
+    labels = torch.arange(batch_size) % (model.architecture.num_classes or 1)
+    inputs, targets = model.task.pair(images, labels, torch.arange(batch_size))
     drawn = random_widths(model, widths, torch.Generator().manual_seed(0))
 
     def step(reducer: GradientReducer | None = None) -> None:
         model.zero_grad()
-        bootstrap_step(model, teacher, images, labels, drawn, reducer=reducer)
+        bootstrap_step(model, teacher, inputs, targets, drawn, reducer=reducer)
 
     return step, reducer
 
@@ -128,15 +130,19 @@ def prepared(case: Case, widths: int = 2) -> tuple[Callable[..., None], Gradient
 def network(case: Case) -> DSNet:
     """What learns in stage I, the same in every worker."""
     torch.manual_seed(0)
-    model = create_model(case.arch, case.classes).train()
+    return learning(create_model(case.arch, case.classes))
+
+
+def learning(model: DSNet) -> DSNet:
+    """As stage I has it: all but the slimming heads has gradients."""
     for parameter in model.slimming_parameters():
         parameter.requires_grad_(False)
-    return model
+    return model.train()
 
 
-def operators(case: Case, widths: int) -> int:
+def operators(model: DSNet, resolution: int, widths: int) -> int:
     """How many operators of PyTorch a step runs, forward and backward; counted."""
-    step, _ = prepared(case, widths)
+    step, _ = prepared(learning(copy.deepcopy(model)), resolution, 2, widths)
     with Operators() as seen:
         step()
     return seen.count
