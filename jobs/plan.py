@@ -1,20 +1,62 @@
 """The plan of a chain as one document: what `dsnet plan` prints, as JSON or as tables."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from dsnet import DSNet
+from dsnet import DSNet, Metadata, create_model
+from dsnet.routing import MAX_PATHS
 from pipeline.cluster.resources import Resources
-from pipeline.config import Config
+from pipeline.config import Config, import_plugins
 from pipeline.data.dataset import Dataset
 from pipeline.runner.estimate import speed as speeds
-from pipeline.runner.estimate.reuse import Planned
-from pipeline.runner.estimate.sizes import Sizes
+from pipeline.runner.estimate.reuse import Planned, dataset_here, given_network
+from pipeline.runner.estimate.sizes import Sizes, sizes_of
 from pipeline.runner.estimate.speed import Speed
 from pipeline.runner.estimate.storage import storage
-from pipeline.runner.estimate.work import of_bootstrap, of_chain
+from pipeline.runner.estimate.work import of_bootstrap, of_chain, routes
 
 MAKES_A_VERSION = ("supernet", "calibrate", "gate")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a plan is of."""
+
+    dataset: Dataset | None
+    """The betons, where they are here."""
+    sizes: Sizes
+    model: DSNet
+    by_table: bool
+    """Whether gates are trained on a table."""
+
+
+def subject(config: Config, counts: tuple[int | None, int | None, int | None]) -> Subject:
+    """What is known of a configuration's data and network.
+
+    counts: training pictures, test pictures and classes, where they are stated. Raises InputError
+    where neither they nor the data say how many there are, and for what cannot be made.
+    """
+    import_plugins(config)
+    # Counts that are stated are of data that is not here, or of other data than is.
+    dataset = None if all(counts[:2]) else dataset_here(config)
+    sizes = sizes_of(config, dataset, *counts)
+    model = given_network(config) or made_network(config, sizes.classes)
+    by_table = config.gate.method == "table" and len(routes(model)) <= MAX_PATHS
+    return Subject(dataset, sizes, model, by_table)
+
+
+def made_network(config: Config, classes: int) -> DSNet:
+    """The configuration's network at its resolution. Raises InputError for what cannot be made."""
+    model = create_model(
+        config.model.arch,
+        config.model.num_classes or classes,
+        routes=config.model.routes,
+        dropout=config.model.dropout,
+        metadata=Metadata(resolution=config.data.resolution),
+    )
+    if config.gate.target is not None:
+        config.gate.target.madds([model.madds(route) for route in model.space.routes])
+    return model
 
 
 def document(

@@ -28,8 +28,7 @@ class GradientReducer:
 
     def __init__(self, parameters: Iterable[nn.Parameter], bucket_bytes: int = BUCKET_BYTES):
         learning = [p for p in parameters if p.requires_grad]
-        # Backward passes complete the last parameters first.
-        members = _split(learning[::-1], bucket_bytes) if _several_workers() else ()
+        members = buckets_of(learning, bucket_bytes) if _several_workers() else ()
         self._buckets = [_Bucket(bucket) for bucket in members]
         self._armed = False
         self._sent = 0
@@ -101,11 +100,15 @@ class _Bucket:
         del self._gradients, self._work
 
 
-def _split(parameters: list[nn.Parameter], bucket_bytes: int) -> Iterator[list[nn.Parameter]]:
-    """In order, as many at a time as have `bucket_bytes`, or one that has more."""
+def buckets_of(
+    learning: Sequence[nn.Parameter], bucket_bytes: int = BUCKET_BYTES
+) -> Iterator[list[nn.Parameter]]:
+    """What travels together, in the order of leaving: as much as `bucket_bytes`, or one that has
+    more. Backward passes complete the last parameters first.
+    """
     bucket: list[nn.Parameter] = []
     size = 0
-    for parameter in parameters:
+    for parameter in reversed(learning):
         if bucket and size + parameter.nbytes > bucket_bytes:
             yield bucket
             bucket, size = [], 0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from jobs.bench.scaling.assumptions import GPUS, Assumptions
 from pipeline.config import Config
 
 
@@ -17,6 +18,7 @@ class Options:
     config: the chain, where a benchmark is of one.
     images: of the training images, where a benchmark trains; None for all.
     seeds: how many trainings with another seed a figure of accuracy is over.
+    test_images, gpus, assumptions: of a chain on paper; its `images` are the training pictures.
     """
 
     runs: int = 5
@@ -26,3 +28,6 @@ class Options:
     config: Config = field(default_factory=Config)
     images: int | None = None
     seeds: int = 3
+    test_images: int | None = None
+    gpus: tuple[int, ...] = GPUS
+    assumptions: Assumptions = field(default_factory=Assumptions)

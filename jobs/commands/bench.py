@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from jobs.bench.scaling.assumptions import NAMES, assumption_flags, assumptions
 from jobs.config_flags import ConfigCommand, configuration, field_flags, given
 from jobs.output import print_table, working
 
@@ -21,10 +22,14 @@ class Benchmark:
     """A module of jobs.bench, imported when it is asked for.
 
     text: what it is of. reads: the options that mean something to it, beside those of all.
+    config: the configuration that it is of where none is given, and pictures: how many for training
+    and for testing that has, where they are not here.
     """
 
     text: str
     reads: tuple[str, ...] = ()
+    config: str = "digits.yaml"
+    pictures: tuple[int, int] | None = None
 
 
 BENCHMARKS = {
@@ -52,9 +57,15 @@ BENCHMARKS = {
         "pictures into batches: this loader, FFCV's own, torchvision's", ("source",)
     ),
     "serving": Benchmark("serving over HTTP under load: a fixed budget, and one that can fall"),
+    "scale": Benchmark(
+        "a chain on many GPUs, on paper: time, cost, and where more of them stop paying",
+        ("config", "images", "test-images", "source", *NAMES),
+        "imagenet_mbnet.yaml",
+        (1_281_167, 50_000),  # of ILSVRC 2012
+    ),
     "overhead": Benchmark("what surrounds a training: starts, imports, reports, ends"),
 }
-CONFIG = Path(__file__).parents[1] / "configs" / "digits.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def contents() -> str:
@@ -94,14 +105,20 @@ def contents() -> str:
     "--config",
     "config_file",
     metavar="FILE",
-    help="The chain that bench gate, frontier or denoise is of, as YAML, its fields flags here "
-    "too; left out: the demo's.",
+    help="The chain that bench gate, frontier, denoise or scale is of, as YAML, its fields flags "
+    "here too; left out: the demo's, and for scale the paper's on ImageNet.",
 )
 @click.option(
     "--images",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Training images of bench gate; left out: all of the config's.",
+    help="Training images of bench gate or scale; left out: all of the config's.",
+)
+@click.option(
+    "--test-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Test images of bench scale; left out: all of the config's.",
 )
 @click.option(
     "--seeds",
@@ -110,6 +127,7 @@ def contents() -> str:
     show_default=True,
     help="Trainings behind each accuracy of bench gate or frontier.",
 )
+@assumption_flags
 @field_flags
 def command(
     benchmark: str,
@@ -121,6 +139,8 @@ def command(
     config_file: str | None,
     images: int | None,
     seeds: int,
+    test_images: int | None,
+    gpus: tuple[int, ...],
     **flags: str | None,
 ) -> None:
     """Measure in turns, A B A B, and print medians, smallest to largest, and ratios.
@@ -135,14 +155,26 @@ def command(
       dsnet bench frontier --config jobs/configs/fashion_mnist.yaml --json fashion.json
       dsnet bench denoise --config jobs/configs/denoise.yaml
       dsnet bench gate --config jobs/configs/cifar10.yaml --images 2000 --gate.epochs 5
+      dsnet bench scale --gpus 8,64,512 --step-ms 40 --price 2
     """
     from dsnet.io.files import atomic_file
     from jobs.bench.options import Options
 
+    about = BENCHMARKS[benchmark]
     options = Options(runs, quick, source, threads, images=images, seeds=seeds)
     _refuse_unread(benchmark, [f"--{name}" for name in given(flags)])
-    if "config" in BENCHMARKS[benchmark].reads:
-        options = replace(options, config=configuration(config_file or str(CONFIG), flags))
+    if "config" in about.reads:
+        file = config_file or str(CONFIGS / about.config)
+        options = replace(options, config=configuration(file, flags))
+    if "gpus" in about.reads:
+        known = (None, None) if config_file else about.pictures or (None, None)
+        options = replace(
+            options,
+            images=images or known[0],
+            test_images=test_images or known[1],
+            gpus=gpus,
+            assumptions=assumptions(flags),
+        )
     with working():
         module = importlib.import_module(f"jobs.bench.{benchmark}")
         records = module.bench(options)
@@ -177,7 +209,7 @@ def _refuse_unread(benchmark: str, fields: list[str]) -> None:
     context = click.get_current_context()
     reads = BENCHMARKS[benchmark].reads
     for option in sorted({name for each in BENCHMARKS.values() for name in each.reads}):
-        parameter = {"config": "config_file"}.get(option, option)
+        parameter = {"config": "config_file"}.get(option, option.replace("-", "_"))
         asked = context.get_parameter_source(parameter) is not ParameterSource.DEFAULT
         flags = [f"--{option}"] * asked + fields * (option == "config")
         if flags and option not in reads:

@@ -10,7 +10,6 @@ from jobs.output import print_json, print_table, working
 from pipeline.cluster.progress import clock
 
 if TYPE_CHECKING:
-    from dsnet import DSNet
     from pipeline.cluster.resources import Resources
     from pipeline.config import Config
 
@@ -89,45 +88,23 @@ def _document(
     measure: bool,
     address: str | None,
 ) -> dict[str, Any]:
-    from dsnet.routing import MAX_PATHS
-    from jobs.plan import document
-    from pipeline.config import import_plugins
-    from pipeline.runner.estimate.reuse import dataset_here, given_network, planned
-    from pipeline.runner.estimate.sizes import sizes_of
+    from jobs.plan import document, made_network, subject
+    from pipeline.runner.estimate.reuse import planned
     from pipeline.runner.estimate.speed import stated
-    from pipeline.runner.estimate.work import of_bootstrap, routes
+    from pipeline.runner.estimate.work import of_bootstrap
 
-    import_plugins(config)
-    # Counts that are stated are of data that is not here, or of other data than is.
-    dataset = None if all(counts[:2]) else dataset_here(config)
-    sizes = sizes_of(config, dataset, *counts)
-    model = given_network(config) or _made(config, sizes.classes)
-    by_table = config.gate.method == "table" and len(routes(model)) <= MAX_PATHS
-    stages = planned(config, dataset, by_table)
+    about = subject(config, counts)
+    stages = planned(config, about.dataset, about.by_table)
     speed = None
     if images_per_second is not None:
-        speed = stated(images_per_second, of_bootstrap(config, model))
+        speed = stated(images_per_second, of_bootstrap(config, about.model))
     elif measure:
         from pipeline.runner.estimate.calibration import calibrated
 
-        speed = calibrated(config, _made(config, sizes.classes))
-    return document(config, model, sizes, dataset, stages, _resources(address), speed)
-
-
-def _made(config: "Config", classes: int) -> "DSNet":
-    """The configuration's network at its resolution. Raises InputError for what cannot be made."""
-    from dsnet import Metadata, create_model
-
-    model = create_model(
-        config.model.arch,
-        config.model.num_classes or classes,
-        routes=config.model.routes,
-        dropout=config.model.dropout,
-        metadata=Metadata(resolution=config.data.resolution),
+        speed = calibrated(config, made_network(config, about.sizes.classes))
+    return document(
+        config, about.model, about.sizes, about.dataset, stages, _resources(address), speed
     )
-    if config.gate.target is not None:
-        config.gate.target.madds([model.madds(route) for route in model.space.routes])
-    return model
 
 
 def _resources(address: str | None) -> "Resources":

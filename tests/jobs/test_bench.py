@@ -350,7 +350,7 @@ def test_a_benchmark_of_no_chain_refuses_what_it_would_not_read(
     assert cli.run(["bench", "loader", flag, "5"]) == 2
     refusal = capsys.readouterr().err
     assert len(refusal.splitlines()) == 1
-    assert flag in refusal and "loader" in refusal and "(gate, frontier, denoise)" in refusal
+    assert flag in refusal and "loader" in refusal and "(gate, frontier, denoise, scale)" in refusal
 
 
 @pytest.mark.slow

@@ -33,10 +33,9 @@ class Storage:
 
 def storage(config: Config, model: DSNet, sizes: Sizes, by_table: bool) -> Storage:
     """What the chain of a configuration takes."""
-    parameters = sum(p.numel() for p in model.parameters()) * _FLOAT
-    state = parameters + sum(b.numel() for b in model.buffers()) * _FLOAT
-    moments = {"sgd": 1 if config.supernet.momentum else 0, "adamw": 2}[config.supernet.optimizer]
-    checkpoint = 2 * state + moments * parameters
+    parameters, state = _sizes(model)
+    moments = _moments(config)
+    checkpoint = checkpoint_bytes(config, model)
     kept = KEPT if config.supernet.patience else KEPT - 1
     memory = (
         WORKER_BYTES
@@ -51,6 +50,23 @@ def storage(config: Config, model: DSNet, sizes: Sizes, by_table: bool) -> Stora
         models=4 * state,
         memory_per_worker=memory,
     )
+
+
+def checkpoint_bytes(config: Config, model: DSNet) -> int:
+    """Of one checkpoint of stage I: student, teacher, and what the optimizer keeps."""
+    parameters, state = _sizes(model)
+    return 2 * state + _moments(config) * parameters
+
+
+def _sizes(model: DSNet) -> tuple[int, int]:
+    """Bytes of the parameters, and of parameters and statistics together."""
+    parameters = sum(p.numel() for p in model.parameters()) * _FLOAT
+    return parameters, parameters + sum(b.numel() for b in model.buffers()) * _FLOAT
+
+
+def _moments(config: Config) -> int:
+    """Numbers that the optimizer keeps for each parameter."""
+    return {"sgd": 1 if config.supernet.momentum else 0, "adamw": 2}[config.supernet.optimizer]
 
 
 def row_bytes(model: DSNet) -> int:
