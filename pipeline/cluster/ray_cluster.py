@@ -63,14 +63,10 @@ def join(address: str) -> None:
                 f"that answers at {address} ({reason}); start it, or unset RAY_ADDRESS for a "
                 "cluster on this machine"
             ) from None
-    token.offer()
-    variables = {"RAY_ADDRESS": address}
-    try:
-        ray.init(address, runtime_env={"env_vars": variables}, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        if "AuthenticationError" in str(error.__cause__):
-            raise token.refused(f"RAY_ADDRESS {address}") from None
-        raise
+        token.offer(address)
+    ray.init(
+        address, runtime_env={"env_vars": {"RAY_ADDRESS": address}}, logging_level=logging.WARNING
+    )
 
 
 def start(cpus: int | None = None) -> str:

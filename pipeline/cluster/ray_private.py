@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ray.train.v2.api.callback import RayTrainCallback
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+_ANSWERS_S = 10.0
 SECONDS_TO_SAVE = 30.0
 """That workers have before they are replaced by more or fewer: Ray Train's controller waits."""
 
@@ -32,6 +33,27 @@ def read_environment_again() -> None:
     from ray._raylet import Config  # type: ignore[attr-defined]  # it is compiled
 
     Config.initialize("")
+
+
+def admits(address: str, token: str) -> bool:
+    """Whether the head of a cluster, at HOST:PORT, answers one who offers that token, or "" none.
+
+    True too where it does not answer at all. Ray's own client asks for twenty seconds, and then
+    says that it cannot connect.
+    """
+    import grpc
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    messages: Any = gcs_service_pb2  # made when they are imported
+    request = messages.GetClusterIdRequest()
+    with grpc.insecure_channel(address) as channel:
+        head = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        try:
+            head.GetClusterId(request, timeout=_ANSWERS_S, metadata=metadata)
+        except grpc.RpcError as error:
+            return error.code() is not grpc.StatusCode.UNAUTHENTICATED
+    return True
 
 
 def packaging_logger() -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from dsnet.errors import InputError
-from pipeline.cluster.ray_private import read_environment_again
+from pipeline.cluster.ray_private import admits, read_environment_again
 
 _MODE = "RAY_AUTH_MODE"
 
@@ -28,15 +28,19 @@ def find() -> str:
         return ""
 
 
-def offer() -> None:
-    """Have Ray send the token from here on, where there is one and nobody has said otherwise.
+def offer(address: str) -> None:
+    """Have Ray send the token from here on, where the head at HOST:PORT asks for one.
 
-    `ray start` makes a cluster that asks for one; a process that joins it offers none by itself. A
-    cluster that asks for none takes no notice of it.
+    `ray start` makes a cluster that does, and a process that joins it offers none by itself. Not to
+    one that does not: who sends tokens wants them from others, and that cluster's processes have
+    none. Raises InputError if there is none here, or another one is asked for.
     """
-    if find() and _MODE not in os.environ:
-        os.environ[_MODE] = "token"
-        read_environment_again()
+    if admits(address, ""):
+        return
+    if not admits(address, find()):
+        raise refused(f"RAY_ADDRESS {address}")
+    os.environ[_MODE] = "token"
+    read_environment_again()
 
 
 def refused(where: str) -> InputError:

@@ -84,7 +84,7 @@ def run_trials(config: Config, targets: Sequence[Target], tables: Tables, key: s
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
         with handlers_kept():
             found = tuner.fit()
-        ended = [found[i] for i in range(len(found)) if found[i].error or _done(found[i])]
+        ended = [found[i] for i in range(len(found)) if _ended(found[i], gates)]
         if len(ended) < total:  # Tune catches Ctrl-C, and gives what there is by then
             raise KeyboardInterrupt
         figures = figures_of(train["task"])
@@ -178,17 +178,31 @@ def _tuner(
     )
 
 
-def _done(result: tune.Result) -> bool:
-    return bool((result.metrics or {}).get("done"))
+def _ended(result: tune.Result, gates: Path) -> bool:
+    """Whether a trial has failed, or told its last; or left its gate and then heard a kill.
+
+    Tune may have written down that it ended, and not yet its last report: it runs no more.
+    """
+    if result.error or (result.metrics or {}).get("done"):
+        return True
+    began = bool(result.metrics) or Path(result.path, "params.json").is_file()
+    return began and trial.place_of(gates, _point(result)).is_dir()
+
+
+def _point(result: tune.Result) -> dict[str, Any]:
+    metrics = result.metrics or {}
+    # A process that died in its first seconds has told nothing, not even what it was.
+    config = metrics.get("config") or json.loads(Path(result.path, "params.json").read_text())
+    point: dict[str, Any] = config["point"]
+    return point
 
 
 def _read(result: tune.Result, gates: Path, figures: Sequence[str]) -> Trial:
     """What became of one trial."""
     metrics = result.metrics or {}
-    # A process that died in its first seconds has told nothing, not even what it was.
-    config = metrics.get("config") or json.loads(Path(result.path, "params.json").read_text())
-    place = trial.place_of(gates, config["point"])
-    point = dict(config["point"])
+    point = _point(result)
+    place = trial.place_of(gates, point)
+    point = dict(point)
     target = point.pop("target")
     reached = {name: metrics[name] for name in figures if name in metrics}
     if place.is_dir():

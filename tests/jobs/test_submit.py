@@ -241,9 +241,10 @@ def test_the_upload_is_the_code_and_the_resolved_configuration(
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 2_000_000
     # Code, configurations, pages and what starts clusters: no data, no environment, no secret.
-    kinds = {".py", ".yaml", ".html", ".css", ".js", ".sbatch", ".typed", ""}
+    kinds = {".py", ".yaml", ".html", ".css", ".js", ".json", ".sbatch", ".typed", ""}
     assert {path.suffix for path in files} == kinds
     assert [path.name for path in files if not path.suffix] == ["Containerfile"]
+    assert [path.name for path in files if path.suffix == ".json"] == ["grafana.json"]
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".", "__pycache"))]
 
 

@@ -1,5 +1,6 @@
 """Searches on a real Ray cluster: no target goes without, and what fails or lags is told apart."""
 
+import json
 import os
 import pickle
 import signal
@@ -141,17 +142,29 @@ def test_a_search_whose_driver_was_killed_knows_what_it_has_drawn(
     assert sorted(drawn().values()) == sorted([*NAMES] * 3)
 
 
-def test_a_sweep_whose_state_was_cut_short_finds_its_gates(
+def not_done(state: Path) -> None:
+    """In what Tune wrote of its trials, one that ended has not told that it was its last report."""
+    written = json.loads(state.read_text())
+    rows = [tuple(map(json.loads, row)) for row in written["trial_data"]]
+    (of_first,) = [part for part in rows[0] if "last_result" in part]
+    assert of_first["last_result"]["done"]
+    of_first["last_result"]["done"] = False
+    written["trial_data"] = [tuple(map(json.dumps, row)) for row in rows]
+    state.write_text(json.dumps(written))
+
+
+def test_a_sweep_whose_state_was_torn_or_cut_short_finds_its_gates(
     ray_cluster: str, tables: Tables, home: Path
 ) -> None:
     config = searched("cut", 60, **ONE_AT_A_TIME)
     first = run_trials(config, TARGETS, tables, "key")
     folder = home / "train" / "sweeps" / "cut-key" / "trials"
-    for state in folder.glob("experiment_state-*.json"):
-        state.write_bytes(state.read_bytes()[:-100])
-    again = run_trials(config, TARGETS, tables, "key")
-    # A gate that is trained anew takes another time.
-    assert [trial.gate.seconds for trial in again if trial.gate] == [
-        trial.gate.seconds for trial in first if trial.gate
-    ]
-    assert len(again) == len(NAMES)
+    # Killed between a trial's end and its last report; and while the state was being written.
+    for harm in (not_done, lambda state: state.write_bytes(state.read_bytes()[:-100])):
+        harm(max(folder.glob("experiment_state-*.json")))
+        again = run_trials(config, TARGETS, tables, "key")
+        # A gate that is trained anew takes another time.
+        assert sorted(trial.gate.seconds for trial in again if trial.gate) == sorted(
+            trial.gate.seconds for trial in first if trial.gate
+        )
+        assert len(again) == len(NAMES)
