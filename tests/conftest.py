@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=2, help="random steps to kill a worker at")
     parser.addoption(
-        "--drain", action="store_true", help="take nodes away from a training, and add one"
+        "--long", action="store_true", help="also what takes minutes: nodes and drivers are lost"
     )
     parser.addoption("--away", type=float, default=0, help="seconds of an MLflow server's outage")
 

@@ -31,6 +31,13 @@ SMALL = {
 }
 
 
+@pytest.fixture
+def asked_for(request: pytest.FixtureRequest) -> None:
+    """Several clusters and starts of workers take minutes of a small machine."""
+    if not request.config.getoption("long"):
+        pytest.skip("takes minutes: --long runs it")
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """$DSNET_HOME for the session's chains, with the embedded store."""

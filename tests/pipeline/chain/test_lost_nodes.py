@@ -24,7 +24,7 @@ from tests.pipeline.chain.faults import (
 )
 from tests.pipeline.chain.pauses import Pause
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("asked_for")]
 
 
 @pytest.fixture
@@ -63,13 +63,6 @@ def workers_of(cluster: Cluster) -> list[psutil.Process]:
     ]
     below = [each for node in nodes for each in node.children()]
     return [each for each in below if each.name().startswith("ray::RayTrain")]
-
-
-@pytest.fixture(autouse=True)
-def asked_for(request: pytest.FixtureRequest) -> None:
-    """Several nodes and starts of workers take minutes of a small machine."""
-    if not request.config.getoption("drain"):
-        pytest.skip("takes minutes: --drain runs it")
 
 
 @pytest.mark.parametrize("cluster", [2], indirect=True)
