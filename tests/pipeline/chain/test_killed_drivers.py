@@ -23,7 +23,7 @@ from tests.pipeline.chain.faults import (
 )
 from tests.pipeline.chain.pauses import Pause
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("asked_for")]
 
 
 def dumped(lines: list[str]) -> list[str]:
@@ -56,7 +56,6 @@ def test_one_that_is_killed_leaves_no_process_and_loses_nothing(
     resumed(config, workers, undisturbed("adamw"))
 
 
-@pytest.mark.usefixtures("asked_for")
 def test_one_that_is_told_to_stop_and_one_whose_cluster_is_lost_go_on_too(
     undisturbed: Callable[[str], Version], workers: WorkerGroup, tmp_path: Path
 ) -> None:
