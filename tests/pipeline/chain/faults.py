@@ -36,10 +36,12 @@ INTERVAL = 3
 OPTIMIZERS = ("adamw", "sgd")
 
 
-def short(name: str, optimizer: str = "adamw", **sections: dict[str, object]) -> Config:
+def short(
+    name: str, optimizer: str = "adamw", epochs: int = EPOCHS, **sections: dict[str, object]
+) -> Config:
     """A stage I of few short epochs, checkpoints within each; dropout draws random numbers."""
     supernet = {
-        "epochs": EPOCHS,
+        "epochs": epochs,
         "batch_size": 64,
         "optimizer": optimizer,
         "lr": 0.01,
