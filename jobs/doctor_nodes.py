@@ -1,7 +1,6 @@
 """What each node of a Ray cluster has of what a training on several of them needs, beside the node
 where this runs."""
 
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 from jobs.doctor import DISK_COMFORTABLE, DISK_NEEDED, GIB, Part, State
 from pipeline.cluster.nodes import ANSWERS_S, Node, ask, at_work
+from pipeline.cluster.shared_folders import mark_in
 
 PACKAGES = ("torch", "torchvision", "ray", "ffcv", "mlflow", "numpy", "pyarrow", "safetensors")
 """What a node's part of a training is written for one version of."""
@@ -54,15 +54,10 @@ def examine_nodes() -> Iterator[Part]:
     from pipeline.config import home
 
     nodes = at_work()
-    mark = home() / f".seen-by-all-{secrets.token_hex(8)}"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    try:
+    with mark_in(home()) as mark:
         here = Seen(**question()(str(mark), PACKAGES))
         answers = ask(nodes, question(), str(mark), PACKAGES)
         took = time.time() - here.clock
-    finally:
-        mark.unlink(missing_ok=True)
     several = sum(bool(node["Resources"].get("GPU")) for node in nodes) > 1
     for node, answer in answers:
         yield judged(node, Seen(**answer) if answer else None, Here(here, took, several))

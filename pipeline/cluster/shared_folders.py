@@ -6,6 +6,8 @@ checkpoints where no other finds them; both are seen only hours later.
 
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dsnet.errors import InputError
@@ -26,10 +28,7 @@ def check_shared(storage: Path, betons: Path | None) -> None:
     nodes = at_work()
     if len(nodes) < 2:
         return
-    storage.mkdir(parents=True, exist_ok=True)
-    mark = storage / f".seen-by-all-{secrets.token_hex(8)}"
-    mark.touch()
-    try:
+    with mark_in(storage) as mark:
         sizes = {str(path): path.stat().st_size for path in _betons(betons)}
         for node, wrong in _asked(nodes, str(mark), sizes):
             if wrong is not None:
@@ -40,6 +39,16 @@ def check_shared(storage: Path, betons: Path | None) -> None:
                     f"does not see {escaped(str(path))} as it is here; put it on storage that all "
                     "nodes mount under the same path"
                 )
+
+
+@contextmanager
+def mark_in(folder: Path) -> Iterator[Path]:
+    """Meanwhile there is a file in the folder, which is made, for others to say if they see it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / f".seen-by-all-{secrets.token_hex(8)}"
+    mark.touch()
+    try:
+        yield mark
     finally:
         mark.unlink(missing_ok=True)
 

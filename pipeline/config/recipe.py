@@ -3,7 +3,6 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -14,12 +13,12 @@ from pydantic import (
 )
 
 from pipeline.config import dialect
-from pipeline.config.section import NotNegative, Positive, Section, Share
+from pipeline.config.section import FROM_LIST, NotNegative, Positive, Section, Share
 
 RecipeName = Literal["digits", "light", "cifar", "imagenet", "paper", "evaluation", "patches"]
 Pair = Annotated[
     tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    FROM_LIST,
 ]
 
 

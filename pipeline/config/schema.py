@@ -19,7 +19,7 @@ from pydantic import (
 from dsnet.routing.target import Target, parse_target
 from pipeline.config import dialect
 from pipeline.config.recipe import OwnRecipe, RecipeField
-from pipeline.config.section import NotNegative, Positive, Rate, Section, Span
+from pipeline.config.section import FROM_LIST, NotNegative, Positive, Rate, Section, Span
 from pipeline.config.uri import checked
 
 NATIVE_RESOLUTION = {
@@ -44,21 +44,20 @@ TargetField = Annotated[
     ),
 ]
 Settings = dict[str, Any]
-# Strict tuples refuse lists, and YAML knows only lists.
 T = TypeVar("T")
 Choices = Annotated[
     tuple[T, ...],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    FROM_LIST,
     Field(min_length=1),
 ]
 Routes = Choices[Annotated[int, Field(ge=0)]]
 Modules = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    FROM_LIST,
 ]
 Names = Annotated[
     tuple[Annotated[str, Field(pattern=r"^\w+(\.\w+)*$")], ...],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+    FROM_LIST,
 ]
 
 

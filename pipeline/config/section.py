@@ -8,10 +8,9 @@ Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Span = Annotated[
-    tuple[Positive, Positive],
-    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
-]
+# Strict tuples refuse lists, and YAML knows only lists.
+FROM_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+Span = Annotated[tuple[Positive, Positive], FROM_LIST]
 """The smallest and the largest of what may be either, or anything between."""
 
 

@@ -32,7 +32,7 @@ from pipeline.data.ffcv import Compiler, PipelineSpec, torch_threads_kept
 from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
 from pipeline.data.manifest import Manifest, verify
-from pipeline.data.order import epoch_indices, repeats
+from pipeline.data.order import came_before, epoch_order, share_of
 from pipeline.data.random_bits import random_key, repeated_keys, streams
 from pipeline.data.recipes import Recipe, get_recipe
 from pipeline.data.remote.beton import Beton, at_hand
@@ -127,7 +127,7 @@ class Loader:
             if `train`; by default `not train`.
         pin: page-locked memory, for copies to a GPU that do not block.
         mix: whether batches are to be mixed, where the recipe has mixup or CutMix.
-        balanced: an epoch has as many samples of every class, see `epoch_indices`; for training.
+        balanced: an epoch has as many samples of every class, see `epoch_order`; for training.
         resolution_of: the resolution of the epoch of a number, where it is not that of all.
 
         The beton is held to its manifest first, see `verify`.
@@ -160,7 +160,6 @@ class Loader:
         self._order: dict[str, Any] = {"samples": chosen, "shuffle": not exact, "pad": not exact}
         self._order |= {"seed": seed, "world_size": world_size}
         self._ranks = (rank,) if isinstance(rank, int) else tuple(rank)
-        self._balanced = balanced
         if balanced:
             self._order["labels"] = self._labels[chosen]
         pictures = self._ffcv.reader.metadata["f0"]
@@ -170,7 +169,9 @@ class Loader:
         self._state = file_state(beton)
         if self._state != state:
             raise self._changed()
-        self._batches = [_batches(len(self._share(0, r)), batch_size, exact) for r in self._ranks]
+        order = epoch_order(epoch=0, **self._order)
+        shares = [len(share_of(order, each, world_size)) for each in self._ranks]
+        self._batches = [_batches(share, batch_size, exact) for share in shares]
         self._pool: ThreadPoolExecutor | None = None
         self._scratch = threading.local()
         self._epochs: weakref.WeakSet[_Epoch] = weakref.WeakSet()
@@ -186,9 +187,11 @@ class Loader:
         However the loop over it ends, its thread ends with it. What goes wrong in that thread is
         raised here: InputError if the beton is damaged.
         """
-        key = random_key(self._seed, epoch, view)
+        order = epoch_order(epoch=epoch, **self._order)
+        times = self._times(order)
+        key, ranks = random_key(self._seed, epoch, view), self._order["world_size"]
         of_ranks = [
-            self._parts(epoch, rank, key, count)
+            self._parts(share_of(order, rank, ranks), share_of(times, rank, ranks), key, count)
             for rank, count in zip(self._ranks, self._batches, strict=True)
         ]
         in_turn = [part for step in zip_longest(*of_ranks) for part in step if part is not None]
@@ -215,28 +218,21 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _share(self, epoch: int, rank: int) -> np.ndarray:
-        """The samples of one rank, in order."""
-        # Contiguous: for a strided array numba would compile the decoder once more.
-        return np.ascontiguousarray(epoch_indices(epoch=epoch, rank=rank, **self._order))
-
-    def _parts(self, epoch: int, rank: int, key: np.uint64, batches: int) -> list[_Part]:
-        """The first batches of one rank."""
-        order = self._share(epoch, rank)[: batches * self.batch_size]
-        keys = repeated_keys(key, self._repeats(epoch, rank, len(order)))
-        firsts = range(0, len(order), self.batch_size)
+    def _parts(
+        self, order: np.ndarray, times: np.ndarray, key: np.uint64, batches: int
+    ) -> list[_Part]:
+        """The first batches of one rank, of its samples and how often each came before."""
+        firsts = range(0, min(len(order), batches * self.batch_size), self.batch_size)
         parts = [slice(first, first + self.batch_size) for first in firsts]
-        return [(order[part], keys[part]) for part in parts]
+        return [(order[part], repeated_keys(key, times[part])) for part in parts]
 
-    def _repeats(self, epoch: int, rank: int, count: int) -> np.ndarray:
-        """How often each of a rank's first samples came before in the epoch, over all ranks.
+    def _times(self, order: np.ndarray) -> np.ndarray:
+        """How often each sample of an epoch's order came before in it, over all ranks.
 
         So that one that is drawn several times is transformed anew each time. 0 where nothing is
         drawn: what fills up the last round of the ranks is as it was before.
         """
-        if not self._balanced:
-            return np.zeros(count, np.int64)
-        return repeats(epoch=epoch, rank=rank, **self._order)[:count]
+        return came_before(order) if "labels" in self._order else np.zeros_like(order)
 
     def _read(self, indices: np.ndarray, keys: np.ndarray, side: int, storage: Any) -> Batch:
         """Decode one batch, in parts that the threads share."""

@@ -193,8 +193,7 @@ def _point(result: tune.Result) -> dict[str, Any]:
     metrics = result.metrics or {}
     # A process that died in its first seconds has told nothing, not even what it was.
     config = metrics.get("config") or json.loads(Path(result.path, "params.json").read_text())
-    point: dict[str, Any] = config["point"]
-    return point
+    return dict(config["point"])
 
 
 def _read(result: tune.Result, gates: Path, figures: Sequence[str]) -> Trial:
@@ -202,7 +201,6 @@ def _read(result: tune.Result, gates: Path, figures: Sequence[str]) -> Trial:
     metrics = result.metrics or {}
     point = _point(result)
     place = trial.place_of(gates, point)
-    point = dict(point)
     target = point.pop("target")
     reached = {name: metrics[name] for name in figures if name in metrics}
     if place.is_dir():

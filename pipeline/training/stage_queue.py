@@ -60,7 +60,6 @@ class _State:
     preempted: bool = False
     left: bool = False
     save: bool = False
-    saved: bool = False
 
 
 class StageQueue:
@@ -154,12 +153,12 @@ class StageQueue:
         """
 
         def is_safe() -> bool:
-            return self._state.saved or not self._is_open()
+            return not self._state.save or not self._is_open()
 
         async with self._change:
             if not self._is_open():
                 return
-            self._state.save, self._state.saved = True, False
+            self._state.save = True
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._change.wait_for(is_safe), within_s)
             # The next to take it have not failed.
@@ -235,7 +234,7 @@ class StageQueue:
         """There is a checkpoint of where the task is."""
         async with self._change:
             if self._is_at(number):
-                self._state.saved = True
+                self._state.save = False
                 self._change.notify_all()
 
     async def leave(self, number: int) -> None:

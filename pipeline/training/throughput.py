@@ -53,12 +53,12 @@ class Throughput:
     @property
     def images_per_second(self) -> float:
         """So far, on this worker."""
-        return self._images / max(time.perf_counter() - self._start, 1e-9)
+        return self._images / self._seconds
 
     @property
     def share_waiting_for_data(self) -> float:
         """Of the time so far, on this worker."""
-        return self._data / max(time.perf_counter() - self._start, 1e-9)
+        return self._data / self._seconds
 
     def figures(self, workers: float) -> dict[str, float]:
         """Images per second of all workers, shares of this one's time, and its memory's peak.
@@ -69,7 +69,7 @@ class Throughput:
             torch.cuda.synchronize(self._cuda)
             self._averaging += sum(a.elapsed_time(b) for a, b in self._events) / 1000
             self._events = []
-        seconds = max(time.perf_counter() - self._start, 1e-9)
+        seconds = self._seconds
         found = {
             "images_per_second": workers * self._images / seconds,
             "share_waiting_for_data": self._data / seconds,
@@ -78,3 +78,7 @@ class Throughput:
         if self._cuda is not None:
             found["peak_device_gib"] = torch.cuda.max_memory_allocated(self._cuda) / 2**30
         return found
+
+    @property
+    def _seconds(self) -> float:
+        return max(time.perf_counter() - self._start, 1e-9)

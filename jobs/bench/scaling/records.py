@@ -8,7 +8,7 @@ from jobs.bench.interleaved import Figure, summary
 from jobs.bench.record import Record
 from jobs.bench.scaling.all_reduce import rounds, sent_by_all, tree
 from jobs.bench.scaling.assumptions import Assumptions
-from jobs.bench.scaling.chain import Chain, OnGpus
+from jobs.bench.scaling.chain import HOUR, Chain, OnGpus
 from jobs.bench.scaling.workers import (
     ALONE,
     AS_IT_GOES,
@@ -135,12 +135,12 @@ def of_gpus(chain: Chain, way: str, on: OnGpus) -> Iterator[Record]:
     yield computed("images of a GPU", "images/s", images)
     yield computed("cores for that", "a GPU", images * chain.measured.picture_s)
     for name, seconds in on.parts.items():
-        yield computed(name, "h", seconds / 3600)
+        yield computed(name, "h", seconds / HOUR)
     yield computed(
         "spent on passes of stage I", "%", 100 * next(iter(on.parts.values())) / on.seconds
     )
     yield from of_curve(chain, way, on)
-    apart = by_trees.without_driver / 3600
+    apart = by_trees.without_driver / HOUR
     yield computed("all by trees, gate apart", "h", apart)
     yield computed("cost by trees, gate apart", "$", on.gpus * apart * chain.assumed.price)
 
@@ -149,7 +149,7 @@ def of_curve(chain: Chain, way: str, on: OnGpus) -> Iterator[Record]:
     """What is drawn."""
     name = f"{COMPUTED} {way}, {on.gpus} GPUs: "
     for what, unit, value in (
-        ("all", "h", on.seconds / 3600),
+        ("all", "h", on.seconds / HOUR),
         ("held", "GPU-hours", on.gpu_hours),
         ("cost", "$", on.gpu_hours * chain.assumed.price),
     ):

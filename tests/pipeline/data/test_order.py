@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.order import epoch_indices, repeats
+from pipeline.data.order import came_before, epoch_order, share_of
 
 COUNTS = st.integers(1, 300)
 WORLDS = st.integers(1, 9)
@@ -17,7 +17,8 @@ NUMBERS = st.integers(-(2**63), 2**63 - 1)
 def ranks(samples: int | np.ndarray, world_size: int, **how: Any) -> list[np.ndarray]:
     """What every rank reads."""
     how = {"shuffle": True, "seed": 0, "epoch": 0, "pad": False} | how
-    return [epoch_indices(samples, rank=r, world_size=world_size, **how) for r in range(world_size)]
+    order = epoch_order(samples, world_size=world_size, **how)
+    return [share_of(order, rank, world_size) for rank in range(world_size)]
 
 
 @given(COUNTS, WORLDS, st.booleans(), NUMBERS, NUMBERS)
@@ -44,7 +45,7 @@ def test_training_gives_every_rank_as_much_and_repeats_as_little_as_it_can(
 def test_the_samples_of_a_step_do_not_depend_on_how_many_ranks_share_it(
     count: int, world_size: int, seed: int
 ) -> None:
-    alone = epoch_indices(count, shuffle=True, seed=seed, epoch=1, rank=0, world_size=1, pad=False)
+    alone = epoch_order(count, shuffle=True, seed=seed, epoch=1, world_size=1, pad=False)
     parts = ranks(count, world_size, seed=seed, epoch=1, pad=True)
     assert np.stack(parts, axis=1).reshape(-1)[:count].tolist() == alone.tolist()
 
@@ -94,14 +95,13 @@ def test_a_balanced_epoch_draws_others_each_time_and_counts_repeats_over_ranks()
     how = {"seed": 0, "shuffle": True, "pad": True, "labels": labels, "samples": 100}
     frequent = set()
     for epoch in range(4):
-        order = epoch_indices(**how, epoch=epoch, rank=0, world_size=1)
+        order = epoch_order(**how, epoch=epoch, world_size=1)
         frequent.add(tuple(np.unique(order[order < 90])))
+        of_both = epoch_order(**how, epoch=epoch, world_size=2)
         pairs = zip(
             *(
-                np.concatenate(
-                    [of(**how, epoch=epoch, rank=r, world_size=2) for r in range(2)]
-                ).tolist()
-                for of in (epoch_indices, repeats)
+                np.concatenate([share_of(of, rank, 2) for rank in range(2)]).tolist()
+                for of in (of_both, came_before(of_both))
             ),
             strict=True,
         )
@@ -111,5 +111,6 @@ def test_a_balanced_epoch_draws_others_each_time_and_counts_repeats_over_ranks()
 
 @pytest.mark.parametrize(("count", "rank", "words"), [(0, 0, "sample"), (3, 2, "rank")])
 def test_nonsense_is_refused(count: int, rank: int, words: str) -> None:
+    how = {"shuffle": True, "seed": 0, "epoch": 0, "world_size": 2, "pad": True}
     with pytest.raises(ValueError, match=words):
-        epoch_indices(count, shuffle=True, seed=0, epoch=0, rank=rank, world_size=2, pad=True)
+        share_of(epoch_order(count, **how), rank, 2)
