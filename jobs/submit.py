@@ -1,17 +1,10 @@
-"""A chain as a Ray job: upload the code and the configuration, start, follow the logs to the end.
-
-Uploaded are the packages dsnet, pipeline and jobs as they are here, and the configuration with its
-flags applied: not data, and not the environment. The cluster's nodes need the locked dependencies
-of the same Python version. Paths in the configuration are those of the cluster.
-"""
+"""A command as a Ray job: connect to the cluster, start, follow the logs to the end."""
 
 import asyncio
 import json
 import logging
 import os
 import shlex
-import shutil
-import sys
 import tempfile
 import time
 import urllib.error
@@ -27,7 +20,8 @@ import requests
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from dsnet.errors import InputError
-from pipeline.cluster import events, token
+from jobs.runtime_env import CONFIG, entrypoint, runtime_env
+from pipeline.cluster import token
 from pipeline.cluster.ray_private import packaging_logger
 from pipeline.config import Config
 from pipeline.store.code_version import code_version
@@ -37,12 +31,6 @@ for _name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
     logging.getLogger(f"ray.{_name}").setLevel(logging.WARNING)  # each step of the upload
 logging.getLogger(packaging_logger()).setLevel(logging.WARNING)  # what it leaves out
 
-PACKAGES = ("dsnet", "pipeline", "jobs")
-CONFIG = "submitted.yaml"
-LARGEST_FILE = 10 * 2**20  # bytes: sources are smaller, and an upload goes through the head node
-# Variables that the job gets. None is secret: everyone who reaches the dashboard can read them.
-# Tokens and passwords belong into the environment of the cluster's nodes.
-PASSED_ON = ("DSNET_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME")
 ANSWER_SECONDS = 10.0
 AGENT_SECONDS = 60.0  # that a cluster which has just started may need to take a job
 PATIENCE_SECONDS = 120.0  # without a word from the dashboard, before following ends
@@ -98,23 +86,25 @@ def _version(address: str, headers: dict[str, str]) -> str:
     )
 
 
-def submit(client: JobSubmissionClient, words: Sequence[str], config: Config | None = None) -> str:
+def submit(
+    client: JobSubmissionClient,
+    words: Sequence[str],
+    config: Config | None = None,
+    *,
+    pip: bool = False,
+) -> str:
     """Upload the project, and `config` if the command takes one, start `dsnet WORDS` there.
 
-    Returns the job's id.
+    With `pip` in an environment that each node makes first. Returns the job's id. Raises
+    InputError for what `runtime_env` refuses, and where no agent of the cluster answers.
     """
     name = words[0] if config is None else config.name
     given = [] if config is None else ["--config", CONFIG]
     with tempfile.TemporaryDirectory(prefix="dsnet-submit-") as folder:
-        package(Path(folder), config)
         return start(
             client,
-            entrypoint=entrypoint([*words, *given]),
-            runtime_env={
-                "working_dir": folder,
-                # So that `dsnet jobs status` can be told how far it is, by its log.
-                "env_vars": {**environment(), events.VARIABLE: "1"},
-            },
+            entrypoint=entrypoint([*words, *given], pip=pip),
+            runtime_env=runtime_env(Path(folder), config, pip=pip),
             metadata={"name": name, "command": shlex.join(words), "code": code_version()},
         )
 
@@ -138,45 +128,6 @@ def start(client: JobSubmissionClient, **job: Any) -> str:
                     "machine, start each with its own ray start --dashboard-agent-listen-port"
                 ) from None
         time.sleep(1)
-
-
-def package(folder: Path, config: Config | None) -> None:
-    """Copy what a job needs into `folder`: the three packages and the resolved configuration."""
-    root = Path(__file__).resolve().parent.parent
-    for name in PACKAGES:
-        shutil.copytree(root / name, folder / name, ignore=_left_out)
-    if config is not None:
-        (folder / CONFIG).write_text(config.yaml(), encoding="utf-8")
-
-
-def _left_out(folder: str, names: list[str]) -> set[str]:
-    left_out = {name for name in names if name == "__pycache__" or name.startswith(".")}
-    for name in set(names) - left_out:
-        path = Path(folder, name)
-        if path.is_file() and path.stat().st_size > LARGEST_FILE:
-            logger.warning("not uploaded, as larger than 10 MiB: %s", path)
-            left_out.add(name)
-    return left_out
-
-
-def entrypoint(words: Sequence[str]) -> str:
-    """The shell command of the job.
-
-    Where the environment of this process exists on the cluster too (one machine, a shared disk,
-    one image) it is the one that runs; elsewhere the `python` on the PATH of the cluster's node.
-    """
-    folder = shlex.quote(str(Path(sys.executable).parent))
-    return f'PATH={folder}:"$PATH" exec python -m jobs.cli {shlex.join(words)}'
-
-
-def environment() -> dict[str, str]:
-    """The variables that the job gets. Raises InputError for a password in the tracking URI."""
-    passed = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
-    if "MLFLOW_TRACKING_URI" in passed:
-        from pipeline.store import tracking  # imports MLflow
-
-        passed["MLFLOW_TRACKING_URI"] = tracking.uri()
-    return passed
 
 
 def follow(client: JobSubmissionClient, job: str, write: Callable[[str], object]) -> JobDetails:

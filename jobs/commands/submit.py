@@ -27,10 +27,17 @@ def command() -> None:
 
 
 def job_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of every job: --address and --follow."""
+    """Give a command the options of every job: --address, --follow and --pip."""
     click.option("--follow", is_flag=True, help="Print the job's logs, and end with its status.")(
         function
     )
+    click.option(
+        "--pip",
+        is_flag=True,
+        help="On a cluster that lacks the packages: Ray installs what requirements.lock pins on "
+        "each node, 7 GB, before the job's first process there. docs/cluster.md says what the "
+        "nodes need for it.",
+    )(function)
     return address_flag(required=True)(function)
 
 
@@ -45,14 +52,15 @@ def run(
     config_file: str,
     address: str,
     follow: bool,
+    pip: bool,
     forced: tuple[str, ...],
     **flags: str | None,
 ) -> None:
     """Run the whole chain of a configuration on a cluster.
 
-    The code here and the configuration travel with the job; data and Python environment do not:
-    paths in the configuration are the cluster's, and its nodes need the packages of
-    requirements.lock. DSNET_HOME, MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME are passed on
+    The code here and the configuration travel with the job, data do not: paths in the
+    configuration are the cluster's. Its nodes have the packages of requirements.lock, or install
+    them with --pip. DSNET_HOME, MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME are passed on
     where they are set; tokens and passwords are not, since everyone who sees the job could read
     them: set those on the nodes. The cluster's own token is read from RAY_AUTH_TOKEN, the file in
     RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token.
@@ -63,7 +71,7 @@ def run(
       dsnet submit run --config mine.yaml --address https://ray.example.org --cluster.workers 8
     """
     words = ["run", *(word for stage in Force.of(forced).stages for word in ("--force", stage))]
-    ctx.exit(_submit(address, follow, words, configuration(config_file, flags)))
+    ctx.exit(_submit(address, follow, pip, words, configuration(config_file, flags)))
 
 
 @command.command("sweep", cls=ConfigCommand)
@@ -77,6 +85,7 @@ def sweep(
     config_file: str,
     address: str,
     follow: bool,
+    pip: bool,
     targets: str,
     **flags: str | None,
 ) -> None:
@@ -88,17 +97,17 @@ def sweep(
     """
     parse_targets(targets)
     words = ["sweep", "--targets", targets]
-    ctx.exit(_submit(address, follow, words, configuration(config_file, flags)))
+    ctx.exit(_submit(address, follow, pip, words, configuration(config_file, flags)))
 
 
-def _submit(address: str, follow: bool, words: list[str], config: "Config") -> int:
+def _submit(address: str, follow: bool, pip: bool, words: list[str], config: "Config") -> int:
     """Submit `dsnet WORDS` with the configuration; the exit status of this command."""
     with working():
         from jobs import submit
         from jobs.ray_jobs import for_people
 
         client = submit.connect(address)
-        job = submit.submit(client, words, config)
+        job = submit.submit(client, words, config, pip=pip)
     jobs = f"{program('dsnet')} jobs {{}} {job} --address {client.get_address()}"
     click.echo(
         f"submitted {job}\n"

@@ -11,16 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import dsnet
-from dsnet import Metadata
 from dsnet.models.registry import ARCHITECTURES
-from dsnet.routing.budget import calibrate_prices
 from jobs import cli
 from jobs.config_flags import FIELDS, configuration
-from pipeline.store import registry, tracking
+from tests.jobs.registry import digits_registry
 
 # The numbers of the paper's architecture at 224 pixels and 1000 classes.
 DS_MBNET = [
@@ -67,33 +64,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A DSNET_HOME whose registry holds digits version 1, the champion, and digits-supernet."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        tracking.configure()
-        torch.manual_seed(0)
-        metadata = Metadata(resolution=8, classes=tuple("0123456789"))
-        model = dsnet.create_model("ds_mbnet_digits", metadata=metadata).eval()
-        dsnet.save(model, folder / "supernet")
-        with torch.no_grad():
-            model.slimming_parameters()[0].normal_()
-        prices = calibrate_prices(model, [torch.randn(16, 3, 8, 8)])
-        model.metadata = Metadata(resolution=8, classes=metadata.classes, prices=prices)
-        dsnet.save(model, folder / "model")
-        for name, stage, source, aliases in (
-            ("digits-supernet", "supernet", "supernet", ()),
-            ("digits", "gate", "model", ("champion", "target-50pct")),
-        ):
-            tags = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
-            registry.register(
-                name,
-                folder / source,
-                stage=stage,
-                run_id=None,
-                tags=tags,
-                metrics={"top1": 0.975, "average_madds": 150000.0},
-                aliases=aliases,
-            )
+    digits_registry(folder)
     return folder
 
 

@@ -27,7 +27,7 @@ from ray.job_submission import JobSubmissionClient
 from dsnet.errors import InputError
 from jobs import cli, submit
 from pipeline.cluster import run_state
-from pipeline.config import Config, config_from_dict, load_config
+from pipeline.config import Config
 
 RAY = Path(sys.executable).with_name("ray")
 
@@ -221,57 +221,6 @@ def test_the_address_given_wins_over_rays_variables(
     monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:9")
     assert submit.connect(cluster.url).get_address() == cluster.url
-
-
-# ---------------------------------------------------------------------------------- what is sent
-
-
-def test_the_upload_is_the_code_and_the_resolved_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = config_from_dict({"name": "mine", "gate": {"target": "200M"}})
-    submit.package(tmp_path, config)
-    assert {path.name for path in tmp_path.iterdir()} == {*submit.PACKAGES, submit.CONFIG}
-    assert load_config(tmp_path / submit.CONFIG) == config
-    root = Path(submit.__file__).parents[1]
-    for name in submit.PACKAGES:
-        sources = {path.relative_to(root) for path in (root / name).rglob("*.py")}
-        copied = {path.relative_to(tmp_path) for path in (tmp_path / name).rglob("*.py")}
-        assert copied == sources
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 2_000_000
-    # Code, configurations, pages and what starts clusters: no data, no environment, no secret.
-    kinds = {".py", ".yaml", ".html", ".css", ".js", ".json", ".sbatch", ".typed", ""}
-    assert {path.suffix for path in files} == kinds
-    assert [path.name for path in files if not path.suffix] == ["Containerfile"]
-    assert [path.name for path in files if path.suffix == ".json"] == ["grafana.json"]
-    assert not [path for path in tmp_path.rglob("*") if path.name.startswith((".", "__pycache"))]
-
-
-def test_large_files_stay_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with (tmp_path / "large.bin").open("wb") as file:
-        file.truncate(submit.LARGEST_FILE + 1)
-    (tmp_path / "small.py").write_text("")
-    (tmp_path / ".secret").write_text("")
-    names = ["large.bin", "small.py", ".secret", "__pycache__"]
-    assert submit._left_out(str(tmp_path), names) == {"large.bin", ".secret", "__pycache__"}
-    assert "large.bin" in caplog.text
-
-
-def test_a_job_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert submit.environment() == {}
-    for name in ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "RAY_AUTH_TOKEN"):
-        monkeypatch.setenv(name, "secret")
-    monkeypatch.setenv("DSNET_HOME", "/data/dsnet")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    assert submit.environment() == {
-        "DSNET_HOME": "/data/dsnet",
-        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
-    }
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow:5000")
-    with pytest.raises(InputError, match="MLFLOW_TRACKING_PASSWORD") as error:
-        submit.environment()
-    assert "secret" not in str(error.value)
 
 
 # ------------------------------------------------------------------------------------- following
