@@ -13,14 +13,16 @@ import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import llvmlite.binding as llvm
 import numba as nb
 import numpy as np
 
 from dsnet.runtime.pixels import middle_square
+from pipeline.data.area import is_by_area, shrink
 from pipeline.data.beton_format import JPEG
+from pipeline.data.compiled import jit
 from pipeline.data.ffcv import LIBRARY, AllocationQuery, Operation, State
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
@@ -41,21 +43,9 @@ _imdecode: Any = nb.types.ExternalFunction(
     nb.int32(nb.uintp, nb.uint64, nb.uint32, nb.uint32, nb.uintp, *(8 * [nb.uint32])),
 )
 # void resize(unused, source, its height and width, first and end row, first and end column,
-# destination, its height and width): OpenCV, by area; bilinear when it enlarges.
+# destination, its height and width): OpenCV, by area; bilinear when it enlarges. What `shrink`
+# computes as well is left to that.
 _resize: Any = nb.types.ExternalFunction("ffcv_resize", nb.void(*(11 * [nb.int64])))
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _jit(function: _Function) -> _Function:
-    """Compile, and keep the result on disk where numba finds a folder that it may write to."""
-    how: Any = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled: _Function = nb.njit(cache=True, **how)(function)
-    except RuntimeError:  # "no locator available": a read-only installation without a home
-        compiled = nb.njit(**how)(function)
-    return compiled
-
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -64,7 +54,7 @@ _S27, _S30, _S31, _S11 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(
 _UNIT = 2.0**-53
 
 
-@_jit
+@jit
 def hash64(counter: np.uint64) -> np.uint64:
     """splitmix64, as in random_bits."""
     z = counter + _GOLDEN
@@ -73,19 +63,19 @@ def hash64(counter: np.uint64) -> np.uint64:
     return z ^ (z >> _S31)
 
 
-@_jit
+@jit
 def stream(key: np.uint64, sample: int) -> np.uint64:
     """The key of one sample's random numbers; hashed twice, so that neighbours are not alike."""
     return hash64(key ^ hash64(np.uint64(sample)))
 
 
-@_jit
+@jit
 def uniform(key: np.uint64, place: int) -> np.float64:
     """A float64 in [0, 1): random number `place` of the stream `key`."""
     return np.float64(hash64(key + np.uint64(place) * _GOLDEN) >> _S11) * _UNIT
 
 
-@_jit
+@jit
 def random_crop(height: int, width: int, recipe: np.ndarray, key: np.uint64) -> Crop:
     """Inception's crop as torchvision draws it: ten tries, then the middle."""
     narrowest, widest = recipe[2], recipe[3]
@@ -107,10 +97,10 @@ def random_crop(height: int, width: int, recipe: np.ndarray, key: np.uint64) -> 
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-_middle_square = _jit(middle_square)
+_middle_square = jit(middle_square)
 
 
-@_jit
+@jit
 def _shift(image: np.ndarray, down: int, right: int) -> None:
     """Move a picture in place; black where it came from."""
     height, width, _ = image.shape
@@ -125,7 +115,7 @@ def _shift(image: np.ndarray, down: int, right: int) -> None:
                 )
 
 
-@_jit
+@jit
 def _swap(row: np.ndarray, column: int, other_row: np.ndarray, other_column: int) -> None:
     """Two pixels, in place. Not channel by channel: that takes nearly twice as long."""
     red, green, blue = row[column, 0], row[column, 1], row[column, 2]
@@ -137,7 +127,7 @@ def _swap(row: np.ndarray, column: int, other_row: np.ndarray, other_column: int
     other_row[other_column, 2] = blue
 
 
-@_jit
+@jit
 def _mirror(image: np.ndarray) -> None:
     height, width, _ = image.shape
     for number in range(height):
@@ -146,7 +136,7 @@ def _mirror(image: np.ndarray) -> None:
             _swap(row, left, row, width - 1 - left)
 
 
-@_jit
+@jit
 def _flip(image: np.ndarray) -> None:
     """Upside down."""
     height, width, _ = image.shape
@@ -156,7 +146,7 @@ def _flip(image: np.ndarray) -> None:
             _swap(row, column, other_row, column)
 
 
-@_jit
+@jit
 def _transpose(image: np.ndarray) -> None:
     """Rows for columns, of a square."""
     for row in range(image.shape[0]):
@@ -164,7 +154,7 @@ def _transpose(image: np.ndarray) -> None:
             _swap(image[row], column, image[column], row)
 
 
-@_jit
+@jit
 def _permute_channels(image: np.ndarray, order: int) -> None:
     """One of the six orders of red, green and blue, by its number; 0 leaves them."""
     first = order // 2
@@ -181,7 +171,7 @@ def _permute_channels(image: np.ndarray, order: int) -> None:
                 image[row, column, channel] = pixel[channel]
 
 
-@_jit
+@jit
 def jpeg_size(data: np.ndarray) -> tuple[int, int]:
     """Height and width that a JPEG, uint8 (n,), gives itself; (0, 0) where it does not say.
 
@@ -202,7 +192,7 @@ def jpeg_size(data: np.ndarray) -> tuple[int, int]:
     return 0, 0
 
 
-@_jit
+@jit
 def _place(
     data: np.ndarray,
     is_jpeg: bool,
@@ -267,19 +257,26 @@ def _place(
         h, w = bottom - top, right - left
     if min(top, left) < 0 or min(h, w) < 1 or top + h > height or left + w > width:
         return OUTSIDE
-    _resize(
-        0,
-        np.int64(pixels),
-        height,
-        width,
-        top,
-        top + h,
-        left,
-        left + w,
-        np.int64(image.ctypes.data),
-        resolution,
-        resolution,
-    )
+    if is_by_area(h, w, resolution, resolution):
+        # Two calls, for what is decoded and what lies in the file are of two types to numba.
+        if is_jpeg:
+            shrink(scratch, 3 * width, top, left, h, w, image)
+        else:
+            shrink(data, 3 * width, top, left, h, w, image)
+    else:
+        _resize(
+            0,
+            np.int64(pixels),
+            height,
+            width,
+            top,
+            top + h,
+            left,
+            left + w,
+            np.int64(image.ctypes.data),
+            resolution,
+            resolution,
+        )
     most = round(recipe[4] * resolution)
     if most > 0:
         down = int(uniform(key, 41) * (2 * most + 1)) - most
@@ -297,7 +294,7 @@ def _place(
     return DECODED
 
 
-@_jit
+@jit
 def decode(
     indices: np.ndarray,
     memory: Memory,
