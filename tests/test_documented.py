@@ -16,7 +16,15 @@ from tests.jobs.registry import digits_registry
 
 CONFIG = ROOT / "jobs" / "configs" / "digits.yaml"
 # What takes minutes, or what another of these must have made first.
-LONG = ("run", "sweep", "report", "register", "bench denoise", "predict models:/denoise")
+LONG = (
+    "run",
+    "sweep",
+    "report",
+    "register",
+    "bench",
+    "plan --config jobs/configs/digits.yaml",
+    "predict models:/denoise",
+)
 
 
 def test_every_command_shown_takes_the_words_shown() -> None:
