@@ -139,17 +139,19 @@ class Residue(Head):
         return [Conv(weight, bias, 1, 1, "none"), PixelShuffle(FACTOR)]
 
 
-ARCHITECTURES = (
-    # The gate comes after the stem and one block, which is what every picture pays.
-    Architecture(
-        name="ds_denoiser",
+def _architecture(name: str, channels: tuple[int, ...], blocks: int) -> Architecture:
+    """The gate comes after the stem and one block, which is what every picture pays."""
+    return Architecture(
+        name=name,
         family="denoiser",
         stem=Stage((16,), stride=FACTOR, kernel=5),
-        stages=(
-            Stage((16,)),
-            Stage((12, 20, 32, 48), blocks=3, gated=True),
-        ),
+        stages=(Stage((16,)), Stage(channels, blocks=blocks, gated=True)),
         num_classes=1,
         resolution=96,
-    ),
+    )
+
+
+ARCHITECTURES = (
+    _architecture("ds_denoiser", (12, 20, 32, 48), blocks=3),
+    _architecture("ds_denoiser_large", (16, 26, 42, 64), blocks=6),
 )

@@ -98,7 +98,8 @@ def test_it_is_trained_routed_recalibrated_and_written_down(toy: DSNet, tmp_path
     assert len(widths.unique()) > 1
     for width in widths.unique().tolist():
         rows = widths == width
-        torch.testing.assert_close(outputs[rows], toy(images[rows], width=width))
+        alone = toy(images[rows], width=width)
+        torch.testing.assert_close(outputs[rows], alone, rtol=1e-5, atol=1e-4)
     assert toy(images[:0]).shape == (0, *outputs.shape[1:])
     table = build_rows(toy, images, targets)
     for index in range(len(toy.space)):
