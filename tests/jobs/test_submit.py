@@ -374,7 +374,7 @@ def test_an_interrupt_leaves_the_job_running_and_says_so(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
-    monkeypatch.setattr(submit, "entrypoint", lambda command: "echo started; sleep 600")
+    monkeypatch.setattr(submit, "entrypoint", lambda words, pip: "echo started; sleep 600")
     config = tmp_path / "config.yaml"
     config.write_text(Config().yaml())
 
