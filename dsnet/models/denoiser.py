@@ -31,7 +31,7 @@ class DenoiserStem(Stem):
 
     def forward(self, images: Tensor, channels: int) -> Tensor:
         """images: (N, 3, H, W) -> (N, channels, H / 2, W / 2)."""
-        return F.relu(self.bias(self.conv(images, channels)), inplace=True)
+        return F.relu(self.conv(images, channels, self.bias.first(channels)), inplace=True)
 
     def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
         """(multiply-adds for one image of this height and width, size of what comes out)."""
@@ -75,10 +75,12 @@ class DenoiserBlock(Block):
 
     def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: (N, i, H, W) -> (N, channels, H / stride, W / stride)."""
-        y = F.relu(self.bias1(self.conv1(x, channels), mixture), inplace=True)
+        y = self.conv1(x, channels, self.bias1.first(channels))
+        y = F.relu(self.bias1.masked(y, mixture), inplace=True)
         if self.projection is not None:
             x = self.projection(x, channels)
-        return F.relu(self.bias2(self.conv2(y, channels) + x, mixture), inplace=True)
+        y = self.conv2(y, channels, self.bias2.first(channels)) + x
+        return F.relu(self.bias2.masked(y, mixture), inplace=True)
 
     def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
         """(multiply-adds for one image with an input of this size, size of what comes out)."""
