@@ -18,8 +18,11 @@ _TAPS = 3  # the most source pixels under one at scales of up to two, where near
 
 @jit
 def is_by_area(height: int, width: int, rows: int, columns: int) -> bool:
-    """Whether `shrink` computes what OpenCV does: no side larger, nor both by whole numbers."""
-    smaller = rows <= height and columns <= width
+    """Whether `shrink` computes what OpenCV does: no side larger, nor both by whole numbers.
+
+    And none too short for the pixels that are read together.
+    """
+    smaller = rows <= height and columns <= width and min(height, width) >= _TAPS
     return smaller and not (height % rows == 0 and width % columns == 0)
 
 

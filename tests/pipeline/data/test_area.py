@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.area import is_by_area, shrink
+from pipeline.data.area import _cover, is_by_area, shrink
 
 SIDES = st.integers(1, 90)
 
@@ -41,3 +41,18 @@ def test_sides_that_grow_and_whole_scales_are_left_to_opencv() -> None:
     assert is_by_area(9, 9, 8, 8) and is_by_area(16, 9, 8, 8) and is_by_area(8, 9, 8, 8)
     assert not is_by_area(8, 8, 8, 8) and not is_by_area(16, 24, 8, 8)
     assert not is_by_area(7, 9, 8, 8) and not is_by_area(9, 7, 8, 8)
+
+
+def test_a_side_shorter_than_what_is_read_at_once_is_left_to_opencv() -> None:
+    """Else pixels before the picture's first would be read, if only to count for nothing."""
+    assert is_by_area(5, 3, 4, 2) and not is_by_area(5, 2, 4, 1) and not is_by_area(2, 5, 1, 4)
+
+
+@given(st.integers(3, 90), st.integers(1, 40))
+def test_no_pixel_outside_is_read(length: int, count: int) -> None:
+    if count > length:
+        return
+    firsts, shares = np.empty(count, np.int32), np.empty((length // count + 3, count), np.float32)
+    taps = _cover(length, firsts, shares)
+    assert firsts.min() >= 0 and firsts.max() + taps <= length
+    assert np.allclose(shares[:taps].sum(0), 1)
