@@ -11,11 +11,11 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from dsnet.errors import InputError
+from dsnet.io.files import sha256
 from pipeline.cluster import events
 from pipeline.config import Config
 
@@ -74,9 +74,8 @@ def _add_lock(folder: Path) -> str:
             f"--pip: expected {lock}, which pins what is installed on the nodes; submit from a "
             "checkout of the project"
         )
-    content = lock.read_bytes()
-    name = f"requirements-{sha256(content).hexdigest()[:16]}.lock"
-    (folder / name).write_bytes(content)
+    name = f"requirements-{sha256(lock)[:16]}.lock"
+    shutil.copyfile(lock, folder / name)
     return name
 
 

@@ -25,7 +25,8 @@ def jit(function: _Function) -> _Function:
     """
     assert isinstance(function, FunctionType)
     path = inspect.getfile(function)
-    _texts[path] = Path(path).read_bytes()
+    if path not in _texts:
+        _texts[path] = Path(path).read_bytes()
     digest = hashlib.sha256(b"\0".join(_texts[path] for path in sorted(_texts))).hexdigest()
     named = FunctionType(
         function.__code__,
