@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """A Ray cluster on this machine with a dashboard and token authentication; its address.
+    """A Ray cluster on this machine with token authentication; its address.
 
     Four CPUs whatever the machine has: the tests' workers are small, and wait for each other.
     """

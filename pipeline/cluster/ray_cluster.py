@@ -48,7 +48,7 @@ def join_or_start() -> None:
 
 
 def join(address: str) -> None:
-    """Connect to a running cluster, and let its workers know which one it is (see `start`).
+    """Connect to a running cluster.
 
     Raises InputError where nothing answers at a head's address, HOST:PORT, or its token is wanted.
     """
@@ -64,36 +64,23 @@ def join(address: str) -> None:
                 "cluster on this machine"
             ) from None
         token.offer(address)
-    ray.init(
-        address, runtime_env={"env_vars": {"RAY_ADDRESS": address}}, logging_level=logging.WARNING
-    )
+    ray.init(address, logging_level=logging.WARNING)
 
 
 def start(cpus: int | None = None) -> str:
-    """Start a cluster on this machine, its dashboard on loopback; return its address.
+    """Start a cluster on this machine, without a dashboard; return its address.
 
     cpus: by default as many as the machine has.
 
-    Ray Train has an actor that asks the dashboard whether the training is still alive, and removes
-    its workers if not. On a machine with several clusters it would find any one's dashboard, and
-    kill a training that the other knows nothing of; so the address is in the environment that
-    every process of this cluster inherits.
+    Nobody is told the address of a dashboard that ends with its command; its processes take two
+    seconds to start, and then of the cores that the workers are on. Whoever wants one starts a
+    cluster with it (`ray start --head`) and names that in RAY_ADDRESS.
     """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    os.environ["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{port}"
     # Nobody preempts this machine, and the watcher's start is logged as an error.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-    # Ray Train takes one report of each worker at a look, and sees the end of a training at one:
-    # at its 2 s, no epoch is shorter. Ten times as many looks take 1.3 % of a core for two workers.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    ray.init(
-        "local",
-        num_cpus=cpus,
-        dashboard_host="127.0.0.1",
-        dashboard_port=port,
-        logging_level=logging.WARNING,
-    )
+    # Ray Train looks this often whether the workers have ended: every 2 s by itself.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
+    ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING)
     end_agents_with_this_process()
     return ray.get_runtime_context().gcs_address
 

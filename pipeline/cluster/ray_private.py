@@ -91,17 +91,24 @@ def announcing(queue: Any) -> "RayTrainCallback":
 
 
 def trainer(*args: Any, **settings: Any) -> "DataParallelTrainer":
-    """A `DataParallelTrainer` for workers that read their own data, as FFCV does.
+    """A `DataParallelTrainer` without two processes that Ray Train starts beside the workers.
 
-    Ray Train starts a process for the data sets of Ray Data that a trainer was given, also where it
-    was given none: two seconds of imports beside the workers'. There is no switch for it.
+    One is for the data sets of Ray Data that a trainer was given, also where it was given none, as
+    FFCV reads ours. The other asks the dashboard again and again whether the controller is alive,
+    to give back what it held of the cluster: that goes with the driver here, which ends where its
+    controller has. Each takes seconds of imports; there is no switch for either.
     """
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import (
+        PlacementGroupCleanerCallback,
+    )
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    class WithoutDatasets(DataParallelTrainer):
+    without = DatasetsCallback, PlacementGroupCleanerCallback
+
+    class Alone(DataParallelTrainer):
         def _create_default_callbacks(self) -> list[Any]:
             callbacks = super()._create_default_callbacks()
-            return [each for each in callbacks if not isinstance(each, DatasetsCallback)]
+            return [each for each in callbacks if not isinstance(each, without)]
 
-    return WithoutDatasets(*args, **settings)
+    return Alone(*args, **settings)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-_NEWS_S = 0.5
+_NEWS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class StageQueue:
             self._change.notify_all()
 
     async def news(self, reports: int, said: int) -> News:
-        """What is new after so many reports and lines; at once, or after half a second."""
+        """What is new after so many reports and lines; at once, or after a second."""
 
         def is_new() -> bool:
             state = self._state
@@ -111,7 +111,7 @@ class StageQueue:
             )
 
     async def present(self) -> int:
-        """How many workers there are, when all have asked for a task; 0 after half a second."""
+        """How many workers there are, when all have asked for a task; 0 after a second."""
         async with self._change:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._change.wait_for(self._is_whole), _NEWS_S)

@@ -33,7 +33,7 @@ from pipeline.training.usage import Usage
 
 T = TypeVar("T")
 
-SECONDS_BETWEEN_MESSAGES = 0.2
+SECONDS_BETWEEN_MESSAGES = 0.5
 SECONDS_BETWEEN_USAGES = 10.0
 
 

@@ -48,6 +48,29 @@ def test_a_finished_chain_does_without_ray_ffcv_and_numba_and_makes_no_mlflow_ru
     assert len(client.search_runs(experiments)) == before
 
 
+def test_beside_the_workers_ray_train_has_no_process_that_a_chain_has_no_use_for(
+    result: ChainResult,
+) -> None:
+    """Of Ray Data, or to ask a dashboard whether the controller is alive; nor is there a dashboard.
+
+    What is named here is what an upgrade of Ray may add to.
+    """
+    names = {name for name in map(_name, psutil.Process().children(recursive=True)) if name}
+    train = {"ray::TrainController", "ray::RayTrainWorker", "ray::SynchronizationActor"}
+    assert names & {"ray::DatasetManager", "ray::PlacementGroupCleaner"} == set()
+    assert train <= names
+    assert not {name for name in names if name.startswith("ray-dashboard")}
+
+
+def _name(process: psutil.Process) -> str:
+    """The first word of a Ray process's title, without its method; "" of others and of dead ones."""
+    try:
+        title = " ".join(process.cmdline()[:1])
+    except psutil.Error:
+        return ""
+    return title.split(".")[0].split()[0] if title.startswith("ray") else ""
+
+
 def test_the_controller_of_the_workers_has_not_imported_pytorch(result: ChainResult) -> None:
     ours = [
         process
