@@ -63,7 +63,7 @@ def test_beside_the_workers_ray_train_has_no_process_that_a_chain_has_no_use_for
 
 
 def _name(process: psutil.Process) -> str:
-    """The first word of a Ray process's title, without its method; "" of others and of dead ones."""
+    """The first word of the title of a process of Ray, without its method; "" of all others."""
     try:
         title = " ".join(process.cmdline()[:1])
     except psutil.Error:
