@@ -1,12 +1,15 @@
 """The time of an exported dynamic network beside its own static widths, on test images."""
 
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 import dsnet
-from dsnet import Predictor
+from dsnet import DSNet, Predictor
+from dsnet.models.second_look import Routed
+from dsnet.routing.looks import MOST_ROUTES
 from dsnet.routing.target import Target
 from jobs.bench.interleaved import Figure, Measure, summary, take_turns, throughput
 from jobs.bench.options import Options
@@ -25,7 +28,8 @@ def times(
 ) -> list[Record]:
     """CPU milliseconds per image of every width and target at batch 64 and 1, one thread.
 
-    A target's ratio is to what its static widths take for as many multiply-adds.
+    A target's ratio is to what its static widths take for as many multiply-adds; that of what ran
+    of them, each by its own time, says what it costs to choose.
     """
     model = dsnet.load(directory)
     routes = model.space.routes
@@ -52,15 +56,42 @@ def times(
         taken = {name: [_cpu(figures[name]) for figures in rounds] for name in measures}
         records += [summary(f"{of} {name}", "CPU ms/image", taken[name]) for name in names]
         for name, predictor in dynamic.items():
-            spent = np.concatenate([predictor.routed(each).madds.numpy() for each in batches])
-            as_dear = [
-                float(np.interp(spent.mean(), madds, each))
-                for each in zip(*(taken[other] for other in names), strict=True)
-            ]
+            routed = [predictor.routed(each) for each in batches]
+            spent = np.concatenate([each.madds.numpy() for each in routed]).mean()
+            ran = np.concatenate([shares_run(model, each) for each in routed]).mean(0)
+            by_round = list(zip(*(taken[other] for other in names), strict=True))
+            as_dear = [float(np.interp(spent, madds, each)) for each in by_round]
+            as_run = [float(ran @ each) for each in by_round]
             widths = f"{of} {name}, static widths for as many multiply-adds"
+            parts = f"{of} {name}, static widths as far as they ran"
             records.append(summary(widths, "CPU ms/image", as_dear))
+            records.append(summary(parts, "CPU ms/image", as_run))
             records.append(summary(f"{of} {name}", "CPU ms/image", taken[name], widths, as_dear))
+            beside = f"{of} {name}, beside what ran"
+            records.append(summary(beside, "CPU ms/image", taken[name], parts, as_run))
     return records
+
+
+def shares_run(model: DSNet, routed: Routed) -> np.ndarray:
+    """Of each route's multiply-adds, the share that ran for each image: float64 (N, routes).
+
+    What lies before the gate is of the route that ran first, the slimmest, and of no other. Which
+    routes ran follows from the one that answered and from all that was spent. Raises KeyError for
+    what no routes spend.
+    """
+    routes, prefix = model.space.routes, model.prefix_madds()
+    madds = [model.madds(route) for route in routes]
+    most = MOST_ROUTES if len(model.architecture.gates) == 1 else 1
+    known = {}
+    for count in range(1, 1 + min(len(routes), most)):
+        for first, *others in combinations(range(len(routes)), count):
+            shares = np.zeros(len(routes))
+            shares[first] = 1
+            shares[others] = [1 - prefix / madds[other] for other in others]
+            spent = madds[first] + sum(madds[other] - prefix for other in others)
+            known[routes[[first, *others][-1]], spent] = shares
+    answers = zip(routed.widths.tolist(), routed.madds.tolist(), strict=True)
+    return np.stack([known[answer] for answer in answers])
 
 
 def test_images(config: Config, count: int) -> np.ndarray:

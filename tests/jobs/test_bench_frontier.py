@@ -1,6 +1,7 @@
 """What a frontier's benchmark records: gains over seeds, and times beside static widths."""
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ import torch
 
 import dsnet
 from dsnet import Metadata
+from dsnet.models.second_look import Routed
 from dsnet.routing.budget import calibrate_prices
 from dsnet.routing.target import parse_target
 from jobs.bench import frontier
-from jobs.bench.frontier_time import times
+from jobs.bench.frontier_time import shares_run, times
 from jobs.bench.options import Options
 from pipeline.config import config_from_dict
 from pipeline.report import About, Images, Results, Row
@@ -89,6 +91,18 @@ def test_gates_trained_straight_through_are_refused_before_any_work() -> None:
         frontier.bench(Options(config=config))
 
 
+def test_what_ran_of_each_width_adds_up_to_what_was_spent() -> None:
+    model = dsnet.create_model("ds_mbnet_digits", num_classes=10, metadata=Metadata(resolution=8))
+    madds, prefix = [model.madds(route) for route in model.space.routes], model.prefix_madds()
+    paths = [path for n in range(1, 5) for path in combinations(range(4), n)]
+    spent = [madds[first] + sum(madds[o] - prefix for o in others) for first, *others in paths]
+    answers = torch.tensor([path[-1] for path in paths])
+    shares = shares_run(model, Routed(torch.empty(len(paths), 10), answers, torch.tensor(spent)))
+    assert shares @ madds == pytest.approx(spent)
+    assert [tuple(row.nonzero()[0]) for row in shares] == paths
+    assert (shares[range(len(paths)), [path[0] for path in paths]] == 1).all()
+
+
 def test_a_network_s_time_is_told_beside_its_static_widths_and_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,12 +118,15 @@ def test_a_network_s_time_is_told_beside_its_static_widths_and_drawn(
     config, options = config_from_dict({}), Options(runs=2, quick=True)
     records = times("x", folder, config, [parse_target(0.75)], options)
     found = {record.name: record for record in records}
-    assert len(found) == len(records) == 2 * (len(model.space.routes) + 2)
+    assert len(found) == len(records) == 2 * (len(model.space.routes) + 4)
     for batch in (64, 1):
         dynamic = found[f"x: batch {batch} target 0.75"]
         widths = found[dynamic.against]
         between = [found[f"x: batch {batch} width {i}"].spread for i in range(4)]
         assert dynamic.ratio is not None and dynamic.ratio > 0
+        beside = found[f"x: batch {batch} target 0.75, beside what ran"]
+        assert beside.value == dynamic.value
+        assert beside.ratio is not None and beside.ratio > 0
         assert min(low for low, _ in between) <= widths.value <= max(high for _, high in between)
     static = [
         point("static", f"width {i}", float(model.madds(route)), 0.9 + i / 100)
