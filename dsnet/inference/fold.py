@@ -59,7 +59,7 @@ class Looks:
 class Fork:
     """A gate: attention on what comes in, then each image to the branch its slimming head picks.
 
-    attention: None where what comes in goes on as it is, and its pooled channels are the feature.
+    attention: None where what comes in goes on as it is, and its `moments` are the feature.
     features: size of the feature, at the gate's widest; zeros fill up what a slim input lacks.
     head: over the reduced feature. cost: (branches,), see `DSNet.gate_costs`. looks: whether an
     image may go on to a wider branch, with what came in; None: each runs one.

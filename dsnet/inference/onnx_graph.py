@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from dsnet.inference.fold import End, Folded, Fork, Looks, Onto, Scorer, Trunk
+from dsnet.nn.gate import TINY
 from dsnet.nn.look import NEVER
 from dsnet.nn.plan import (
     Activation,
@@ -251,7 +252,8 @@ def _layers(graph: _Graph, layers: Sequence[Layer], x: str) -> str:
                 x = graph.op("DepthToSpace", x, blocksize=layer.factor, mode="CRD")
             case Residual():
                 body = _layers(graph, layer.body, x)
-                x = graph.op("Relu", graph.op("Add", body, _layers(graph, layer.shortcut, x)))
+                x = graph.op("Add", body, _layers(graph, layer.shortcut, x))
+                x = _activation(graph, layer.activation, x)
             case GlobalAverage():
                 x = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
             case Linear():
@@ -286,11 +288,20 @@ def _seen(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
     if fork.attention is not None:
         x, feature = _attend(graph, fork.attention, x)
         return x, graph.op("Flatten", feature, axis=1)
-    pooled = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
-    channels = graph.op("Shape", pooled, start=1, end=2)
-    lacking = graph.op("Sub", graph.constant(np.array([fork.features])), channels)
+    return x, _moments(graph, fork.features, x)
+
+
+def _moments(graph: _Graph, features: int, x: str) -> str:
+    """As `dsnet.nn.gate.moments`."""
+    squares = graph.op("GlobalAveragePool", graph.op("Mul", x, x))
+    tiny = graph.constant(np.array(TINY, np.float32))
+    root = graph.op("Sqrt", graph.op("Add", squares, tiny))
+    both = graph.op("Concat", graph.op("GlobalAveragePool", x), root, axis=2)
+    flat = graph.op("Flatten", both, axis=1)
+    there = graph.op("Shape", flat, start=1, end=2)
+    lacking = graph.op("Sub", graph.constant(np.array([features])), there)
     pads = graph.op("Concat", graph.constant(np.zeros(3, np.int64)), lacking, axis=0)
-    return x, graph.op("Pad", pooled, pads)
+    return graph.op("Pad", flat, pads)
 
 
 def _attend(graph: _Graph, attention: Attention, x: str) -> tuple[str, str]:

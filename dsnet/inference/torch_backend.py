@@ -8,7 +8,7 @@ from dsnet.inference import fold
 from dsnet.inference.fold import Folded
 from dsnet.models.second_look import Routed
 from dsnet.nn import plan
-from dsnet.nn.gate import pick
+from dsnet.nn.gate import moments, pick
 from dsnet.nn.look import forbid
 
 
@@ -94,7 +94,7 @@ class _Fork(nn.Module):
         if self.attention is not None:
             x, reduced = self.attention.weigh(x)
         else:
-            reduced = F.pad(x.mean((2, 3)), (0, self.features - x.shape[1]))
+            reduced = moments(x, self.features)
         return x, pick(self.head(reduced) - price * self.cost)
 
     def forward(self, x: Tensor, price: float) -> tuple[Tensor, ...]:
@@ -187,9 +187,14 @@ class _Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
-        if self.activation == "silu":
-            return F.silu(x, inplace=True)
-        return F.relu_(x) if self.activation == "relu" else x
+        return _activated(x, self.activation)
+
+
+def _activated(x: Tensor, activation: plan.Activation) -> Tensor:
+    """In place."""
+    if activation == "silu":
+        return F.silu(x, inplace=True)
+    return F.relu_(x) if activation == "relu" else x
 
 
 class _Linear(nn.Module):
@@ -229,11 +234,12 @@ class _Residual(nn.Module):
         super().__init__()
         self.body = nn.Sequential(*(_layer(layer) for layer in residual.body))
         self.shortcut = nn.Sequential(*(_layer(layer) for layer in residual.shortcut))
+        self.activation = residual.activation
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = self.shortcut(x)
         body: Tensor = self.body(x)
-        return F.relu_(body.add_(shortcut))
+        return _activated(body.add_(shortcut), self.activation)
 
 
 def _layer(layer: plan.Layer) -> nn.Module:

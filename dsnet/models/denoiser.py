@@ -22,7 +22,7 @@ QUIET = 0.1  # of a block's last weights, for what is not normalised not to grow
 
 
 class DenoiserStem(Stem):
-    """A convolution to half the resolution, bias, ReLU."""
+    """A convolution to half the resolution, and bias. Linear: no sign of the noise is lost."""
 
     def __init__(self, stage: Stage, pool: bool):
         super().__init__(stage, pool)
@@ -31,7 +31,7 @@ class DenoiserStem(Stem):
 
     def forward(self, images: Tensor, channels: int) -> Tensor:
         """images: (N, 3, H, W) -> (N, channels, H / 2, W / 2)."""
-        return F.relu(self.conv(images, channels, self.bias.first(channels)), inplace=True)
+        return self.conv(images, channels, self.bias.first(channels))
 
     def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
         """(multiply-adds for one image of this height and width, size of what comes out)."""
@@ -40,13 +40,14 @@ class DenoiserStem(Stem):
 
     def plan(self, channels: int) -> list[Layer]:
         """What `forward` computes, as plain layers."""
-        return [plain_conv(self.conv, self.bias, 3, channels, "relu")]
+        return [plain_conv(self.conv, self.bias, 3, channels, "none")]
 
 
 class DenoiserBlock(Block):
     """Two 3x3 convolutions with biases beside a shortcut; a gate, where there is one, before both.
 
-    The shortcut is a projection where the channels change or a gate chooses them.
+    The shortcut is a projection where the channels change or a gate chooses them. No activation
+    follows the sum (as in EDSR, arXiv 1707.02921): what the stem saw comes to the head whole.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class DenoiserBlock(Block):
         self.bias2 = SlimBias2d(outputs)
         with torch.no_grad():
             self.conv2.weight.mul_(QUIET)
-        self.projection = None
+        self.shortcut = None
         if routes or stride != 1 or inputs != outputs:
-            self.projection = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
+            self.shortcut = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
 
     def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
         """The gate's input is the block's."""
@@ -77,10 +78,10 @@ class DenoiserBlock(Block):
         """x: (N, i, H, W) -> (N, channels, H / stride, W / stride)."""
         y = self.conv1(x, channels, self.bias1.first(channels))
         y = F.relu(self.bias1.masked(y, mixture), inplace=True)
-        if self.projection is not None:
-            x = self.projection(x, channels)
+        if self.shortcut is not None:
+            x = self.shortcut(x, channels)
         y = self.conv2(y, channels, self.bias2.first(channels)) + x
-        return F.relu(self.bias2.masked(y, mixture), inplace=True)
+        return self.bias2.masked(y, mixture)
 
     def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
         """(multiply-adds for one image with an input of this size, size of what comes out)."""
@@ -88,8 +89,8 @@ class DenoiserBlock(Block):
         size = strided(size, self.conv1.stride)
         count += self.conv1.madds(in_channels, out_channels, size)
         count += self.conv2.madds(out_channels, out_channels, size)
-        if self.projection is not None:
-            count += self.projection.madds(in_channels, out_channels, size)
+        if self.shortcut is not None:
+            count += self.shortcut.madds(in_channels, out_channels, size)
         return count, size
 
     def plan_before(self, inputs: int) -> list[Layer]:
@@ -103,11 +104,11 @@ class DenoiserBlock(Block):
             plain_conv(self.conv2, self.bias2, outputs, outputs, "none"),
         )
         shortcut: tuple[Layer, ...] = ()
-        if self.projection is not None:
-            weight = Weight(self.projection.weight.detach(), (outputs, inputs, 1, 1))
-            none = self.projection.weight.new_zeros(outputs).detach()
-            shortcut = (Conv(weight, none, self.projection.stride, 1, "none"),)
-        return [Residual(body, shortcut)]
+        if self.shortcut is not None:
+            weight = Weight(self.shortcut.weight.detach(), (outputs, inputs, 1, 1))
+            none = self.shortcut.weight.new_zeros(outputs).detach()
+            shortcut = (Conv(weight, none, self.shortcut.stride, 1, "none"),)
+        return [Residual(body, shortcut, "none")]
 
 
 class Residue(Head):
@@ -154,6 +155,6 @@ def _architecture(name: str, channels: tuple[int, ...], blocks: int) -> Architec
 
 
 ARCHITECTURES = (
-    _architecture("ds_denoiser", (12, 20, 32, 48), blocks=3),
-    _architecture("ds_denoiser_large", (16, 26, 42, 64), blocks=6),
+    _architecture("ds_denoiser_48", (12, 20, 32, 48), blocks=3),
+    _architecture("ds_denoiser_64", (16, 26, 42, 64), blocks=6),
 )

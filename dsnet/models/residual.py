@@ -53,4 +53,4 @@ class ResidualBlock(Block):
         if self.projection is not None:
             projection = plain_conv(self.projection, self.projection_bn, inputs, outputs, "none")
             shortcut = (projection,)
-        return [Residual(body, shortcut)]
+        return [Residual(body, shortcut, "relu")]

@@ -10,29 +10,31 @@ from dsnet.nn.layers import Shape, area, global_average
 from dsnet.nn.look import NEVER
 
 REDUCTION = 0.25  # of the widest input, as in squeeze-and-excitation
+MOMENTS = 2  # of each channel, that a gate without attention sees
+TINY = 1e-8  # added to a mean square: its root has a slope where a channel is nothing
 
 
 class Gate(nn.Module):
     """Attention head and slimming head over a shared, pooled and reduced feature.
 
     channels: the widest input. routes: logits of the slimming head; 0 leaves attention alone.
-    attends: without, there is a slimming head alone, over what was pooled, and x goes on as it
-        came: what a pixel becomes depends on none that is far from it.
+    attends: without, there is a slimming head alone, over `moments`, and x goes on as it came: what
+        a pixel becomes depends on none that is far from it.
     """
 
     def __init__(self, channels: int, routes: int = 0, attends: bool = True):
         super().__init__()
-        self.features = _reduced(channels) if attends else channels
+        self.features = _reduced(channels) if attends else MOMENTS * channels
         self.reduce = nn.Linear(channels, self.features) if attends else None
         self.expand = nn.Linear(self.features, channels) if attends else None
         self.slimming = make_head(self.features, routes) if routes else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x: (N, c, H, W) -> x weighted by its attention, and the reduced feature (N, r)."""
+        if self.reduce is None or self.expand is None:
+            return x, moments(x, self.features)
         channels = x.shape[1]
         pooled = global_average(x)
-        if self.reduce is None or self.expand is None:
-            return x, F.pad(pooled, (0, self.features - channels))
         reduced = F.relu(F.linear(pooled, self.reduce.weight[:, :channels], self.reduce.bias))
         attention = torch.sigmoid(
             F.linear(reduced, self.expand.weight[:channels], self.expand.bias[:channels])
@@ -48,10 +50,22 @@ class Gate(nn.Module):
     def madds(self, channels: int, size: Shape) -> int:
         """Multiply-adds for one image: the pooling's input, then the attention head's two products.
 
-        The slimming head is left out, as in the published counts.
+        Without attention the pooling's input counts once for each moment. The slimming head is left
+        out, as in the published counts.
         """
-        attention = 2 * channels * self.features if self.reduce is not None else 0
-        return channels * area(size) + attention
+        pooled = channels * area(size)
+        return MOMENTS * pooled if self.reduce is None else pooled + 2 * channels * self.features
+
+
+def moments(x: Tensor, features: int) -> Tensor:
+    """Mean and root mean square of each channel, side by side: (N, c, H, W) -> (N, features).
+
+    Zeros fill up what a slim x lacks. Where channels have a sign, noise is nothing on average: what
+    tells it from a smooth picture is how far they are from nothing.
+    """
+    squares = (global_average(x * x) + TINY).sqrt()
+    both = torch.stack([global_average(x), squares], 2).flatten(1)
+    return F.pad(both, (0, features - both.shape[1]))
 
 
 def pick(scores: Tensor) -> Tensor:

@@ -95,10 +95,11 @@ class PixelShuffle:
 
 @dataclass(frozen=True)
 class Residual:
-    """ReLU(body(x) + shortcut(x)); no shortcut is the identity."""
+    """activation(body(x) + shortcut(x)); no shortcut is the identity."""
 
     body: tuple["Layer", ...]
     shortcut: tuple["Layer", ...]
+    activation: Activation
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def denoiser() -> DSNet:
     """One that picks different widths for different pictures, and changes every pixel."""
     torch.manual_seed(0)
     metadata = Metadata(resolution=24, mean=(0.0,) * 3, std=(1.0,) * 3, task={"noise": [5, 50]})
-    model = randomize(dsnet.create_model("ds_denoiser", metadata=metadata)).float()
+    model = randomize(dsnet.create_model("ds_denoiser_48", metadata=metadata)).float()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name.endswith("conv2.weight"):
@@ -98,6 +98,21 @@ def test_its_settings_are_part_of_the_model(model: DSNet, tmp_path: Path) -> Non
     assert loaded.task.settings() == {"noise": [5.0, 50.0]}
     assert loaded.metadata.to_dict()["task"] == {"noise": [5, 50]}
     assert "task" not in Metadata().to_dict()
+
+
+def test_what_the_stem_saw_comes_to_the_head_whole() -> None:
+    """Where no block adds anything, every width is linear in the picture: no sign is lost."""
+    network = randomize(dsnet.create_model("ds_denoiser_48")).float().eval()
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name.endswith("conv2.weight") or "bias" in name:
+                weight.zero_()
+        one, other = torch.randn(2, 1, 3, 24, 24)
+        for width in network.space:
+            parts = network(one, width=width) - 2 * network(other, width=width)
+            whole = network(one - 2 * other, width=width)
+            assert (whole - one + 2 * other).abs().max() > 0.1  # the residue, not the picture alone
+            torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-4)
 
 
 def test_a_pixel_depends_on_those_within_reach_and_no_others(model: DSNet) -> None:

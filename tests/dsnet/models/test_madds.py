@@ -78,13 +78,14 @@ def independent_count(model: DSNet, width: Width, resolution: int) -> int:
 
     It counts convolutions and matrix products, two operations to each multiply-add. It leaves out
     pooling: the gates' averages, the last average and the stem's maximum, each of which counts for
-    as many as its input has values. Those are read off the tensors that pass.
+    as many as its input has values; a gate without attention averages squares too. Those are read
+    off the tensors that pass.
     """
     pooled = 0
 
-    def gate_input(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def gate_input(gate: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         nonlocal pooled
-        pooled += inputs[0].numel()
+        pooled += inputs[0].numel() * (2 if gate.reduce is None else 1)
 
     def pooled_output(_: nn.Module, __: object, output: torch.Tensor) -> None:
         nonlocal pooled

@@ -43,7 +43,7 @@ def config(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
                 "holdout": 0.25,
                 "test_share": 0.34,
             },
-            "model": {"arch": "ds_denoiser"},
+            "model": {"arch": "ds_denoiser_48"},
             "cluster": {"workers": 2},
             "supernet": {
                 "epochs": 3,
