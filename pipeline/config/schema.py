@@ -71,11 +71,11 @@ class Data(Section):
 
     source: Annotated[str, Field(min_length=1)] = DIGITS
     """`digits` (scikit-learn's handwritten digits), `fashion-mnist` (Debian's package
-    dataset-fashion-mnist), `photographs` (those in scikit-image, without labels), a folder with one
-    folder per class, a folder of pictures for networks that learn no labels, a list of paths and
-    labels (CSV or Parquet), Parquet files as Hugging Face publishes them, tar shards in
-    WebDataset's layout, or a folder of IDX files or of CIFAR as torchvision has it; or the URI of
-    one (s3://, gs://, hf://); docs/data.md has the layouts. Any but the digits asks for
+    dataset-fashion-mnist), `photographs` (some that come with Python packages, without labels), a
+    folder with one folder per class, a folder of pictures for networks that learn no labels, a list
+    of paths and labels (CSV or Parquet), Parquet files as Hugging Face publishes them, tar shards
+    in WebDataset's layout, or a folder of IDX files or of CIFAR as torchvision has it; or the URI
+    of one (s3://, gs://, hf://); docs/data.md has the layouts. Any but the digits asks for
     data.recipe and model.arch."""
     train_split: Annotated[str, Field(min_length=1)] = "train"
     """Name of the split to train on."""

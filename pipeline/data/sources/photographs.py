@@ -1,4 +1,4 @@
-"""The photographs in scikit-image, for demonstrations: real pictures without labels."""
+"""The photographs in scikit-image and scikit-learn, for demonstrations: pictures without labels."""
 
 import importlib.util
 from importlib.metadata import version
@@ -13,23 +13,27 @@ from pipeline.data.sources.unlabelled import CLASSES
 PHOTOGRAPHS = "photographs"
 EXPECTED = f"the word {PHOTOGRAPHS}"
 
-# What lies in the package itself: the rest its own loaders would fetch. Drawings, pages of text and
-# charts are left out, and of stereo pairs one.
+# What lies in the packages themselves: the rest their own loaders would fetch. Drawings, pages of
+# text and charts are left out, and of stereo pairs one.
+_SKIMAGE, _SKLEARN = "skimage/data", "sklearn/datasets/images"
+_PROJECTS = {_SKIMAGE: "scikit-image", _SKLEARN: "scikit-learn"}
 _FILES = {
     "train": (
-        "astronaut.png",
-        "brick.png",
-        "coins.png",
-        "grass.png",
-        "gravel.png",
-        "hubble_deep_field.jpg",
-        "moon.png",
-        "motorcycle_left.png",
-        "retina.jpg",
-        "rocket.jpg",
+        (_SKIMAGE, "astronaut.png"),
+        (_SKIMAGE, "brick.png"),
+        (_SKLEARN, "china.jpg"),
+        (_SKIMAGE, "coins.png"),
+        (_SKLEARN, "flower.jpg"),
+        (_SKIMAGE, "grass.png"),
+        (_SKIMAGE, "gravel.png"),
+        (_SKIMAGE, "hubble_deep_field.jpg"),
+        (_SKIMAGE, "moon.png"),
+        (_SKIMAGE, "motorcycle_left.png"),
+        (_SKIMAGE, "retina.jpg"),
+        (_SKIMAGE, "rocket.jpg"),
     ),
     # A man on a lawn in grey, fur, and smooth china: unlike those above, and unlike each other.
-    "test": ("camera.png", "chelsea.png", "coffee.png"),
+    "test": ((_SKIMAGE, "camera.png"), (_SKIMAGE, "chelsea.png"), (_SKIMAGE, "coffee.png")),
 }
 
 
@@ -39,7 +43,7 @@ def opened(spec: str, split: str) -> Source | None:
 
 
 class Photographs(Files):
-    """Ten photographs to train on and three to test on, of 300 to 1,411 pixels a side."""
+    """Twelve photographs to train on and three to test on, of 300 to 1,411 pixels a side."""
 
     name = PHOTOGRAPHS
     classes = CLASSES
@@ -49,21 +53,23 @@ class Photographs(Files):
         if split not in _FILES:
             raise unknown_split(PHOTOGRAPHS, sorted(_FILES), split)
         self.split = split
-        folder = _folder()
-        self._paths = [str(folder / name) for name in _FILES[split]]
+        self._paths = [str(_folder(place) / name) for place, name in _FILES[split]]
         self._labels = np.zeros(len(self._paths), np.int64)
 
     def fingerprint(self) -> str:
-        """A digest of which they are: they come with scikit-image, and change with it alone."""
-        return digest([self.name, self.split, version("scikit-image"), *_FILES[self.split]])
+        """A digest of which they are: they come with their packages, and change with them alone."""
+        files = _FILES[self.split]
+        versions = [version(_PROJECTS[place]) for place in sorted({place for place, _ in files})]
+        return digest([self.name, self.split, *versions, *(f"{a}/{b}" for a, b in files)])
 
 
-def _folder() -> Path:
-    """Where scikit-image keeps its pictures; the package itself, which is large, is not loaded."""
-    found = importlib.util.find_spec("skimage")
+def _folder(place: str) -> Path:
+    """Where a package keeps its pictures; the package itself, which is large, is not loaded."""
+    package, _, inside = place.partition("/")
+    found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise InputError(
-            f"source {PHOTOGRAPHS}: expected the package scikit-image, whose pictures they are, "
-            "found it not installed: pip install 'dsnet[pipeline]'"
+            f"source {PHOTOGRAPHS}: expected the package {_PROJECTS[place]}, of which are some of "
+            "its pictures, found it not installed: pip install 'dsnet[pipeline]'"
         )
-    return Path(found.origin).parent / "data"
+    return Path(found.origin).parent / inside

@@ -244,11 +244,11 @@ def test_splits_of_ones_own_are_taken(tmp_path: Path) -> None:
     assert (len(train), len(test), test.split) == (2, 1, "val")
 
 
-def test_the_photographs_come_with_a_package_and_are_stored_without_loss(tmp_path: Path) -> None:
+def test_the_photographs_come_with_packages_and_are_stored_without_loss(tmp_path: Path) -> None:
     train, test = (open_source("photographs", split) for split in ("train", "test"))
     names = [{Path(s[i].path).name for i in range(len(s))} for s in (train, test)]
     assert names[1] == {"camera.png", "chelsea.png", "coffee.png"}
-    assert len(names[0]) == 10 and not names[0] & names[1]
+    assert len(names[0]) == 12 and not names[0] & names[1]
     for source in (train, test):
         for index in range(len(source)):
             sample = source[index]
@@ -261,11 +261,14 @@ def test_the_photographs_come_with_a_package_and_are_stored_without_loss(tmp_pat
     assert set(made.records()["f0"]["mode"]) == {RAW}
 
 
-def test_without_the_package_it_is_said_how_to_come_by_the_photographs(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("package", "project"), [("skimage", "scikit-image"), ("sklearn", "scikit-learn")]
+)
+def test_without_a_package_it_is_said_how_to_come_by_the_photographs(
+    package: str, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "skimage", None)  # as Python has what is not to be found
-    with pytest.raises(InputError, match=r"scikit-image.*pip install 'dsnet\[pipeline\]'"):
+    monkeypatch.setitem(sys.modules, package, None)  # as Python has what is not to be found
+    with pytest.raises(InputError, match=rf"{project}.*pip install 'dsnet\[pipeline\]'"):
         open_source("photographs", "train")
 
 
