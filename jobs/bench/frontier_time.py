@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import dsnet
 from dsnet import DSNet, Predictor
@@ -56,19 +57,19 @@ def times(
         taken = {name: [_cpu(figures[name]) for figures in rounds] for name in measures}
         records += [summary(f"{of} {name}", "CPU ms/image", taken[name]) for name in names]
         for name, predictor in dynamic.items():
-            routed = [predictor.routed(each) for each in batches]
-            spent = np.concatenate([each.madds.numpy() for each in routed]).mean()
-            ran = np.concatenate([shares_run(model, each) for each in routed]).mean(0)
+            parts = [predictor.routed(rows) for rows in batches]
+            routed = Routed(*(torch.cat(each) for each in zip(*parts, strict=True)))
+            spent, ran = routed.madds.numpy().mean(), shares_run(model, routed).mean(0)
             by_round = list(zip(*(taken[other] for other in names), strict=True))
             as_dear = [float(np.interp(spent, madds, each)) for each in by_round]
             as_run = [float(ran @ each) for each in by_round]
             widths = f"{of} {name}, static widths for as many multiply-adds"
-            parts = f"{of} {name}, static widths as far as they ran"
+            as_far = f"{of} {name}, static widths as far as they ran"
             records.append(summary(widths, "CPU ms/image", as_dear))
-            records.append(summary(parts, "CPU ms/image", as_run))
+            records.append(summary(as_far, "CPU ms/image", as_run))
             records.append(summary(f"{of} {name}", "CPU ms/image", taken[name], widths, as_dear))
             beside = f"{of} {name}, beside what ran"
-            records.append(summary(beside, "CPU ms/image", taken[name], parts, as_run))
+            records.append(summary(beside, "CPU ms/image", taken[name], as_far, as_run))
     return records
 
 
