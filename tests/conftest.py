@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 from xdist.remote import Producer
 
@@ -40,6 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--long", action="store_true", help="also what takes minutes: nodes and drivers are lost"
     )
     parser.addoption("--away", type=float, default=0, help="seconds of an MLflow server's outage")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Commands set PyTorch's threads for their process, and here others come after them."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

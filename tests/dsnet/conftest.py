@@ -71,7 +71,6 @@ GATED = [name for name, architecture in ARCHITECTURES.items() if architecture.ga
 
 @pytest.fixture(autouse=True)
 def _repeatable() -> None:
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

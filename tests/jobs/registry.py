@@ -2,20 +2,18 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
 import dsnet
 from dsnet import Metadata
 from dsnet.routing.budget import calibrate_prices
 from pipeline.store import registry, tracking
+from tests.embedded_store import embedded_store
 
 
 def digits_registry(home: Path) -> None:
     """In the DSNET_HOME `home`: digits version 1, which is the champion, and digits-supernet."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(home))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(home):
         tracking.configure()
         torch.manual_seed(0)
         metadata = Metadata(resolution=8, classes=tuple("0123456789"))

@@ -13,6 +13,7 @@ from pipeline.config import Config, config_from_dict
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.training.worker_group import WorkerGroup
+from tests.embedded_store import embedded_store
 
 SMALL = {
     "name": "small",
@@ -42,9 +43,7 @@ def asked_for(request: pytest.FixtureRequest) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """$DSNET_HOME for the session's chains, with the embedded store."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(folder):
         yield folder
 
 

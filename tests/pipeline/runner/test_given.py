@@ -21,6 +21,7 @@ from pipeline.store import registry
 from pipeline.store.fingerprint import place_of
 from pipeline.store.registry import Version
 from pipeline.store.version import GIVEN, IN_PLACE_OF
+from tests.embedded_store import embedded_store
 
 SPECS = [stage.spec for stage in chain.SUPERNET]
 EIGHT = Metadata(resolution=8)
@@ -32,9 +33,7 @@ def configured(**sections: dict[str, object] | str) -> Config:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(tmp_path_factory.mktemp("given")))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(tmp_path_factory.mktemp("given")):
         yield ingest(configured())
 
 

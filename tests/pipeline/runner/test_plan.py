@@ -18,6 +18,7 @@ from pipeline.runner.force import STAGES, Force
 from pipeline.runner.plan import Step, announce_plan, begin_forced, plan
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
+from tests.embedded_store import embedded_store
 
 SPECS = [stage.spec for stage in chain.SUPERNET]
 CONFIG = {"name": "planned", "gate": {"target": 0.5}}
@@ -29,9 +30,7 @@ def configured(**sections: dict[str, object] | str) -> Config:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(tmp_path_factory.mktemp("planned")))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(tmp_path_factory.mktemp("planned")):
         yield ingest(configured())
 
 

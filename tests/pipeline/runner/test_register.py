@@ -17,14 +17,13 @@ from pipeline.runner.register import register_model
 from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.training.worker_group import WorkerGroup
+from tests.embedded_store import embedded_store
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
     """A chain on the digits with an embedded store."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(tmp_path_factory.mktemp("home")))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(tmp_path_factory.mktemp("home")):
         tracking.configure()
         config = config_from_dict({"name": "kept", "data": {"source": "digits"}})
         with tracking.chain_run(config) as run:

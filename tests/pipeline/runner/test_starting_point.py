@@ -14,13 +14,12 @@ from pipeline.config import Config, config_from_dict, storage_dir
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.starting_point import starting_point
 from pipeline.store import registry
+from tests.embedded_store import embedded_store
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dataset]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(tmp_path_factory.mktemp("started")))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(tmp_path_factory.mktemp("started")):
         yield ingest(configured())
 
 

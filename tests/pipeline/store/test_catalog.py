@@ -13,6 +13,7 @@ import pytest
 from dsnet import InputError
 from jobs import cli
 from pipeline.store import catalog, registry, tracking
+from tests.embedded_store import embedded_store
 
 TAGS = {
     "stage": "gate",
@@ -27,9 +28,7 @@ TAGS = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store with three versions of ours, one that was deleted, and entries of all kinds."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(folder):
         tracking.configure()
         client = tracking.client()
         links = folder / "links"

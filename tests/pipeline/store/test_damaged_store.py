@@ -8,6 +8,7 @@ import pytest
 
 from jobs import cli
 from pipeline.store import tracking
+from tests.embedded_store import embedded_store
 
 
 def truncated(file: Path) -> None:
@@ -38,9 +39,7 @@ def of_another_mlflow(file: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(folder):
         tracking.configure()
     return (folder / "mlflow.db").read_bytes()
 

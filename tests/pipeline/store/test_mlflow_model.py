@@ -30,6 +30,7 @@ from pipeline.predict.stream import Row, predict
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.bare_python import BarePython
+from tests.embedded_store import embedded_store
 from tests.pipeline.store.test_pull import pictures, tuned_gates
 
 URI = "models:/digits@champion"
@@ -43,9 +44,7 @@ BUDGETS = [None, 0.3, 0.5, 0.62, 1.0, 200_000]
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store with one version: gates for three targets, an ONNX file, a crop."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(folder):
         mlflow.set_tracking_uri(tracking.configure())
         yield folder
         mlflow.set_tracking_uri(None)

@@ -23,6 +23,7 @@ from dsnet.routing.tuned import TunedGate, fitted, put_heads
 from jobs import cli
 from pipeline.predict.model import open_model
 from pipeline.store import registry, tracking
+from tests.embedded_store import embedded_store
 
 SHARES = {"target-30pct": 0.3, "target-50pct": 0.5, "target-80pct": 0.8}
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
@@ -45,9 +46,7 @@ def widest(model: DSNet) -> int:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A store with one version that has a gate for each of SHARES, tuned to the middle one."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSNET_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with embedded_store(folder):
         tracking.configure()
         torch.manual_seed(0)
         metadata = Metadata(resolution=8, classes=tuple("0123456789"))

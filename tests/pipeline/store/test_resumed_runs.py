@@ -12,6 +12,7 @@ import pytest
 from pipeline.config import Config
 from pipeline.store import tracking
 from pipeline.store.metric_log import MetricLog
+from tests.embedded_store import embedded_store
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,9 +34,7 @@ with tracking.chain_run(Config(name="resumed")) as chain:
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.setenv("DSNET_HOME", str(folder))
+    with embedded_store(folder):
         tracking.configure()
         yield folder
 
