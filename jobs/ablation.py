@@ -10,6 +10,9 @@ from typing import Any
 import ray
 
 import dsnet
+from dsnet.models.create import architecture, of_one_width
+from dsnet.models.registry import ARCHITECTURES
+from dsnet.models.width import RoutingSpace
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import Dataset
@@ -19,6 +22,8 @@ from pipeline.training.evaluation import Evaluation
 from pipeline.training.worker import LocalWorker, alone
 
 BOOTSTRAPS = ("labels", "distill", "plain", "ensemble")
+ALONE = "alone"
+"""In place of a bootstrap: a network of one width, trained by itself."""
 STRATEGIES = ("off", "give_up", "try_best")
 
 
@@ -27,6 +32,7 @@ class Ablation:
     """One training of the table: what was changed, and what the test images say."""
 
     bootstrap: str
+    """Way of stage I, or ALONE."""
     sgs: str | None
     """Strategy of stage II; None where only the supernet is looked at."""
     seed: int
@@ -39,16 +45,21 @@ class Ablation:
 def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Ablation]:
     """Every way of stage I and, on ensemble bootstrapping, every strategy of stage II.
 
-    One Ray task a supernet, in parallel. The config's own seed is the first of `seeds`.
+    Beside them the slimmest and the widest sub-network, each trained by itself for as long.
+    One Ray task a training, in parallel. The config's own seed is the first of `seeds`.
     """
-    task = ray.remote(num_cpus=1)(_trials)
-    pending = [
-        task.remote(_changed(config, seed, bootstrap), dataset, bootstrap, seed)
-        for seed in range(config.seed, config.seed + seeds)
-        for bootstrap in BOOTSTRAPS
-    ]
+    train, train_alone = (ray.remote(num_cpus=1)(each) for each in (_trials, _alone))
+    routes = RoutingSpace(architecture(config.model.arch).with_routes(config.model.routes)).routes
+    pending = []
+    for seed in range(config.seed, config.seed + seeds):
+        for bootstrap in BOOTSTRAPS:
+            values = _changed(config, seed, bootstrap)
+            pending.append(train.remote(values, dataset, bootstrap, seed))
+        for width in (routes[0], routes[-1]):
+            values = _changed(config, seed, "labels")
+            pending.append(train_alone.remote(values, dataset, width, seed))
     trials: list[Ablation] = []
-    with Progress("ablation", total=len(pending), unit="supernets") as progress:
+    with Progress("ablation", total=len(pending), unit="trainings") as progress:
         total = len(pending)
         while pending:
             done, pending = ray.wait(pending)
@@ -59,7 +70,7 @@ def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Ablation]:
 
 def _order(trial: Ablation) -> tuple[int, int, int]:
     strategy = -1 if trial.sgs is None else STRATEGIES.index(trial.sgs)
-    return strategy, BOOTSTRAPS.index(trial.bootstrap), trial.seed
+    return strategy, (*BOOTSTRAPS, ALONE).index(trial.bootstrap), trial.seed
 
 
 def _changed(config: Config, seed: int, bootstrap: str) -> dict[str, Any]:
@@ -83,6 +94,19 @@ def _trials(values: dict[str, Any], dataset: Dataset, bootstrap: str, seed: int)
                 measured = bench.measure(f"gate-{strategy}", routed=True)
                 trials.append(Ablation(bootstrap, strategy, seed, *measured))
         return trials
+
+
+def _alone(values: dict[str, Any], dataset: Dataset, width: int, seed: int) -> list[Ablation]:
+    """One sub-network, by itself, at the place of its width in a supernet."""
+    one = of_one_width(architecture(values["model"]["arch"]), width)
+    ARCHITECTURES[one.name] = one  # in this process, where its loops run
+    values["model"] |= {"arch": one.name, "routes": None}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _Bench(Path(folder), values, dataset)
+        bench.run("supernet", supernet.STAGE)
+        bench.run("calibrate", calibrate.STAGE, model="supernet")
+        (value,) = bench.measure("calibrate", routed=False)[0].values()
+    return [Ablation(ALONE, None, seed, {f"width {width}": value}, None)]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ SHARED = {
     ),
     # Of another one beside it: these would make the first process's the longest by far.
     "ray beside": (
+        "tests/jobs/test_ablation.py",
         "tests/pipeline/predict/serve/test_server.py",
         "tests/pipeline/sweep/test_search.py",
     ),

@@ -9,6 +9,7 @@ from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 from dsnet.models.network import DSNet
 from dsnet.models.registry import ARCHITECTURES, family
+from dsnet.models.width import RoutingSpace
 from dsnet.tasks.base import Task
 
 
@@ -59,6 +60,25 @@ def create_model(
             dropout=base.dropout if dropout is None else dropout,
         ),
         metadata,
+    )
+
+
+def of_one_width(base: Architecture, width: int) -> Architecture:
+    """The sub-network `width` of a supernet as an architecture of its own, to train by itself.
+
+    It has the supernet's gates, each with one route, and in their attention units for its own
+    channels. Raises InputError for a width that is not there.
+    """
+    channels = RoutingSpace(base).resolve(width).channels
+    return replace(
+        base,
+        name=f"{base.name}_width_{width}",
+        stem=replace(base.stem, channels=channels[:1]),
+        stages=tuple(
+            replace(stage, channels=(count,))
+            for stage, count in zip(base.stages, channels[1:], strict=True)
+        ),
+        routes=None,
     )
 
 

@@ -42,7 +42,10 @@ def bootstrap_step(
     passes: how `model` and `teacher` run; where they are compiled, the same ones at each call.
     Returns the detached losses {"largest", "random_0", …, "smallest"}, scalars. The largest comes
     last in time, so that the gradients of every parameter are complete when its backward ends.
+    A network of one width learns from the labels, and has but the loss "largest".
     """
+    if _has_one_width(model):
+        return labels_step(model, images, labels, (), label_smoothing, reducer, passes)
     widths = _inner_widths(model, random_widths)
     run, teach = passes(model), passes(teacher)
     with torch.no_grad():
@@ -70,6 +73,8 @@ def distill_step(
 
     As `bootstrap_step`, with the largest width's detached output as the only soft target.
     """
+    if _has_one_width(model):
+        return labels_step(model, images, labels, (), label_smoothing, reducer, passes)
     widths = _inner_widths(model, random_widths)
     run = passes(model)
     outputs = run.whole(images, model.space.largest)
@@ -95,7 +100,7 @@ def labels_step(
         return model.task.loss(outputs, labels, label_smoothing).mean()
 
     run = passes(model)
-    losses = _slim_terms(run, images, widths, hard, hard)
+    losses = {} if _has_one_width(model) else _slim_terms(run, images, widths, hard, hard)
     largest = _largest_term(run, images, labels, label_smoothing, reducer)
     return {"largest": largest, **losses}
 
@@ -108,8 +113,13 @@ def random_widths(model: DSNet, count: int, generator: torch.Generator) -> list[
     """
     # Without gates the last sub-network is the largest itself.
     inner = len(model.space) - 1 - (model.space[-1] == model.space.largest)
-    order = torch.randperm(inner, generator=generator)
+    order = torch.randperm(max(inner, 0), generator=generator)
     return sorted((order[:count] + 1).tolist())
+
+
+def _has_one_width(model: DSNet) -> bool:
+    """Whether the smallest is the largest, to be trained once in a step."""
+    return model.space[0] == model.space.largest
 
 
 def _soft(model: DSNet, soft: Tensor) -> Criterion:

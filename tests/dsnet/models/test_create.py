@@ -4,9 +4,11 @@ import pytest
 import torch
 
 import dsnet
-from dsnet import InputError, Metadata
+from dsnet import DSNet, InputError, Metadata
 from dsnet.models.architecture import Architecture, Stage
+from dsnet.models.create import of_one_width
 from dsnet.models.registry import ARCHITECTURES
+from dsnet.training import start_from
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,28 @@ def test_a_network_can_be_described_in_a_few_lines() -> None:
     table = Architecture("mine", "resnet", Stage((8,)), (Stage((16, 32), blocks=2, gated=True),))
     model = dsnet.DSNet(table).eval()
     assert model(torch.randn(2, 3, 8, 8)).shape == (2, 1000)
+
+
+def test_a_sub_network_by_itself_is_what_it_is_within_the_supernet(
+    network: DSNet, images: torch.Tensor
+) -> None:
+    def features(model: DSNet) -> list[int]:
+        return [gate.slimming.in_features for gate in model.gates if gate.slimming is not None]
+
+    for index, width in enumerate(network.space):
+        alone = DSNet(of_one_width(network.architecture, index), network.metadata).double().eval()
+        assert [width] == list(alone.space) == [alone.space.largest]
+        assert not start_from(alone, network).anew
+        if features(alone) != features(network):
+            continue  # attention over fewer channels
+        others = sum(
+            count * (len(choice) - 1)
+            for count, choice in zip(features(network), network.space.choices, strict=True)
+        )
+        assert alone.madds(0) == network.madds(index) - others  # its gates have a route each
+        torch.testing.assert_close(alone(images, width=0), network(images, width=index))
+    with pytest.raises(InputError, match=f"width must be 0 to {index}"):
+        of_one_width(network.architecture, index + 1)
 
 
 @pytest.mark.parametrize(

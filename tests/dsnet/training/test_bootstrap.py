@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet import DSNet, InputError, Width
+from dsnet.models.create import of_one_width
 from dsnet.nn.layers import BATCHNORM_MOMENTUM, SlimBatchNorm2d
 from dsnet.training import (
     bootstrap_step,
@@ -122,6 +123,25 @@ def test_plain_labels_teach_every_width_alike(
     )
     model = student_of(network)
     assert_same(model, labels_step(model, images, labels, [1], label_smoothing=0.2), expected)
+
+
+def test_a_network_of_one_width_learns_from_the_labels_once(
+    network: DSNet, images: Tensor, labels: Tensor
+) -> None:
+    architecture = of_one_width(network.architecture, 1)
+    alone = DSNet(architecture, network.metadata).double().train()
+    teacher = teacher_of(alone)
+    target = smoothed(labels, 5, 0.1)
+    expected = naive_step(student_of(alone), images, ("largest", 0, target))
+    given = {"label_smoothing": 0.1}
+    for step in (
+        lambda model: labels_step(model, images, labels, [], **given),
+        lambda model: distill_step(model, images, labels, [], **given),
+        lambda model: bootstrap_step(model, teacher, images, labels, [], **given),
+    ):
+        model = student_of(alone)
+        assert_same(model, step(model), expected)
+    assert random_widths(alone, 2, torch.Generator()) == []
 
 
 def test_every_parameter_but_the_slimming_heads_learns_in_each_step(
