@@ -59,6 +59,9 @@ class OwnRecipe(Section):
     """Mirror half of the pictures."""
     crop: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Side of the middle square in evaluation, as a fraction of the picture's shorter side."""
+    shuffle_channels: bool = False
+    """Red, green and blue of each picture in any order, as patches have them: for few pictures,
+    which have few colours."""
     color_jitter: Share = 0.0
     """Brightness, contrast and saturation, each by a factor from 1 - this to 1 + this; 0: none."""
     randaugment: RandAugment | None = None

@@ -290,6 +290,7 @@ def _place(
             _flip(image)
         if uniform(key, 46) < 0.5:
             _transpose(image)
+    if recipe[9] > 0:
         _permute_channels(image, int(6 * uniform(key, 47)))
     return DECODED
 

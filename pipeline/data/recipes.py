@@ -18,10 +18,9 @@ class Recipe:
     evaluation, then shifted by up to `shift` of the side, black where nothing is, in whole pixels
     of the network's input. Then flipped left to right every other time if `flip`. With `native`: a
     square of as many of the picture's own pixels as the network sees, at a random place, turned and
-    mirrored at random (one of eight ways), its channels in any order, for a few pictures have few
-    colours; in evaluation the one in the middle, as it is. That is the
-    decoder's; what follows is computed on the device that trains (`pipeline/data/augment`), in the
-    order of the fields.
+    mirrored at random (one of eight ways); in evaluation the one in the middle, as it is. Then its
+    channels in any order if `shuffle_channels`. That is the decoder's; what follows is computed on
+    the device that trains (`pipeline/data/augment`), in the order of the fields.
     Evaluating: the middle square, `crop` of the shorter side, resized. Nothing random.
     """
 
@@ -38,6 +37,8 @@ class Recipe:
     """Side of the middle square in evaluation, as a fraction of the picture's shorter side."""
     native: bool = False
     """The picture's own pixels: nothing is resized."""
+    shuffle_channels: bool = False
+    """Red, green and blue in any order."""
     color_jitter: float = 0.0
     """How far from 1 the factors of brightness, contrast and saturation go."""
     randaugment: RandAugment | None = None
@@ -50,14 +51,16 @@ class Recipe:
     """Alpha of CutMix, where a stage mixes; 0: none."""
 
     def numbers(self, train: bool) -> np.ndarray:
-        """The recipe as the decoder reads it, float64 (9,).
+        """The recipe as the decoder reads it, float64 (10,).
 
-        Scale, ratio, shift, flip, crop, native, and whether a native square is anywhere.
+        Scale, ratio, shift, flip, crop, native, whether a native square is anywhere, and whether
+        channels are shuffled.
         """
         scale = self.scale if train and self.scale is not None else (0.0, 0.0)
         shift, flip = (self.shift, float(self.flip)) if train else (0.0, 0.0)
         native = (float(self.native), float(self.native and train))
-        return np.array([*scale, *self.ratio, shift, flip, self.crop, *native])
+        shuffled = float(self.shuffle_channels and train)
+        return np.array([*scale, *self.ratio, shift, flip, self.crop, *native, shuffled])
 
     @property
     def augments(self) -> bool:
@@ -87,7 +90,7 @@ RECIPES = {
             random_erasing=0.2,
         ),
         Recipe("evaluation", crop=0.875),
-        Recipe("patches", flip=True, native=True),
+        Recipe("patches", flip=True, native=True, shuffle_channels=True),
     )
 }
 

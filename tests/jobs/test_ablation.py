@@ -15,7 +15,8 @@ CONFIG = {
     "name": "ablated",
     "data": {"source": "digits", "recipe": "digits"},
     "model": {"arch": "ds_mbnet_digits", "routes": [0, 2]},
-    "supernet": {"epochs": 2, "lr": 0.3, "warmup_epochs": 1, "ema": 0.9},
+    "cluster": {"workers": 1},
+    "supernet": {"epochs": 3, "batch_size": 32, "lr": 0.3, "warmup_epochs": 1, "ema": 0.9},
     "gate": {"method": "straight_through", "epochs": 1, "target": 0.5},
 }
 

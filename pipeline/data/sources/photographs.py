@@ -1,4 +1,4 @@
-"""The photographs in scikit-image and scikit-learn, for demonstrations: pictures without labels."""
+"""The photographs that come with Python packages, for demonstrations: pictures without labels."""
 
 import importlib.util
 from importlib.metadata import version
@@ -15,8 +15,10 @@ EXPECTED = f"the word {PHOTOGRAPHS}"
 
 # What lies in the packages themselves: the rest their own loaders would fetch. Drawings, pages of
 # text and charts are left out, and of stereo pairs one.
-_SKIMAGE, _SKLEARN = "skimage/data", "sklearn/datasets/images"
-_PROJECTS = {_SKIMAGE: "scikit-image", _SKLEARN: "scikit-learn"}
+_MATPLOTLIB = "matplotlib/mpl-data/sample_data"
+_SKIMAGE = "skimage/data"
+_SKLEARN = "sklearn/datasets/images"
+_PROJECTS = {_MATPLOTLIB: "matplotlib", _SKIMAGE: "scikit-image", _SKLEARN: "scikit-learn"}
 _FILES = {
     "train": (
         (_SKIMAGE, "astronaut.png"),
@@ -24,6 +26,7 @@ _FILES = {
         (_SKLEARN, "china.jpg"),
         (_SKIMAGE, "coins.png"),
         (_SKLEARN, "flower.jpg"),
+        (_MATPLOTLIB, "grace_hopper.jpg"),
         (_SKIMAGE, "grass.png"),
         (_SKIMAGE, "gravel.png"),
         (_SKIMAGE, "hubble_deep_field.jpg"),
@@ -43,7 +46,7 @@ def opened(spec: str, split: str) -> Source | None:
 
 
 class Photographs(Files):
-    """Twelve photographs to train on and three to test on, of 300 to 1,411 pixels a side."""
+    """Thirteen photographs to train on and three to test on, of 300 to 1,411 pixels a side."""
 
     name = PHOTOGRAPHS
     classes = CLASSES

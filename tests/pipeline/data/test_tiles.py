@@ -248,7 +248,7 @@ def test_the_photographs_come_with_packages_and_are_stored_without_loss(tmp_path
     train, test = (open_source("photographs", split) for split in ("train", "test"))
     names = [{Path(s[i].path).name for i in range(len(s))} for s in (train, test)]
     assert names[1] == {"camera.png", "chelsea.png", "coffee.png"}
-    assert len(names[0]) == 12 and not names[0] & names[1]
+    assert len(names[0]) == 13 and not names[0] & names[1]
     for source in (train, test):
         for index in range(len(source)):
             sample = source[index]
@@ -262,7 +262,8 @@ def test_the_photographs_come_with_packages_and_are_stored_without_loss(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("package", "project"), [("skimage", "scikit-image"), ("sklearn", "scikit-learn")]
+    ("package", "project"),
+    [("matplotlib", "matplotlib"), ("skimage", "scikit-image"), ("sklearn", "scikit-learn")],
 )
 def test_without_a_package_it_is_said_how_to_come_by_the_photographs(
     package: str, project: str, monkeypatch: pytest.MonkeyPatch
@@ -282,13 +283,15 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, list[np.
     return ingest(Arrays(*pictures), dest, write_mode="raw"), pictures
 
 
+@pytest.mark.parametrize("shuffled", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_patch_is_cut_turned_and_mirrored_by_its_counters(
-    stored: tuple[Manifest, list[np.ndarray]], seed: int
+    stored: tuple[Manifest, list[np.ndarray]], seed: int, shuffled: bool
 ) -> None:
     """Against NumPy's slices, from the same random numbers."""
     manifest, pictures = stored
-    how = {"recipe": "patches", "resolution": 24, "batch_size": 3, "seed": seed, "exact": True}
+    recipe = "patches" if shuffled else {"base": "patches", "shuffle_channels": False}
+    how = {"recipe": recipe, "resolution": 24, "batch_size": 3, "seed": seed, "exact": True}
     with Loader(manifest.beton, train=True, **how) as loader:
         (batch,) = loader.epoch(5, view=2)
     keys = np.repeat(random_key(seed, 5, 2), 3)
@@ -303,7 +306,8 @@ def test_a_patch_is_cut_turned_and_mirrored_by_its_counters(
         patch = patch[::-1] if flipped < 0.5 else patch
         patch = patch.transpose(1, 0, 2) if transposed < 0.5 else patch
         channels = [(0, 1, 2), (0, 2, 1), (1, 2, 0), (1, 0, 2), (2, 0, 1), (2, 1, 0)]
-        assert np.array_equal(found, patch[..., channels[int(6 * order)]])
+        patch = patch[..., channels[int(6 * order)]] if shuffled else patch
+        assert np.array_equal(found, patch)
 
 
 def test_an_evaluation_sees_the_middle_and_keys_without_the_seed(
