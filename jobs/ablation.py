@@ -48,7 +48,8 @@ def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Ablation]:
     Beside them the slimmest and the widest sub-network, each trained by itself for as long.
     One Ray task a training, in parallel. The config's own seed is the first of `seeds`.
     """
-    train, train_alone = (ray.remote(num_cpus=1)(each) for each in (_trials, _alone))
+    train = ray.remote(num_cpus=1)(_trials)
+    train_alone = ray.remote(num_cpus=1)(_alone)
     routes = RoutingSpace(architecture(config.model.arch).with_routes(config.model.routes)).routes
     pending = []
     for seed in range(config.seed, config.seed + seeds):
