@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=2, help="random steps to kill a worker at")
+    parser.addoption("--kills", type=int, default=3, help="random steps to kill a worker at")
     parser.addoption(
         "--long", action="store_true", help="also what takes minutes: nodes and drivers are lost"
     )
