@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 import dsnet
+from dsnet.models.architecture import Architecture
 from dsnet.models.create import architecture, of_one_width
 from dsnet.models.registry import ARCHITECTURES
 from dsnet.models.width import RoutingSpace
@@ -50,15 +51,16 @@ def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Ablation]:
     """
     train = ray.remote(num_cpus=1)(_trials)
     train_alone = ray.remote(num_cpus=1)(_alone)
-    routes = RoutingSpace(architecture(config.model.arch).with_routes(config.model.routes)).routes
+    base = architecture(config.model.arch).with_routes(config.model.routes)
+    routes = RoutingSpace(base).routes
     pending = []
     for seed in range(config.seed, config.seed + seeds):
         for bootstrap in BOOTSTRAPS:
             values = _changed(config, seed, bootstrap)
             pending.append(train.remote(values, dataset, bootstrap, seed))
         for width in (routes[0], routes[-1]):
-            values = _changed(config, seed, "labels")
-            pending.append(train_alone.remote(values, dataset, width, seed))
+            values, one = _changed(config, seed, "labels"), of_one_width(base, width)
+            pending.append(train_alone.remote(values, dataset, one, f"width {width}", seed))
     trials: list[Ablation] = []
     with Progress("ablation", total=len(pending), unit="trainings") as progress:
         total = len(pending)
@@ -85,9 +87,7 @@ def _trials(values: dict[str, Any], dataset: Dataset, bootstrap: str, seed: int)
     """One supernet, and for ensemble bootstrapping the gates on it."""
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(Path(folder), values, dataset)
-        bench.run("supernet", supernet.STAGE)
-        bench.run("calibrate", calibrate.STAGE, model="supernet")
-        trials = [Ablation(bootstrap, None, seed, *bench.measure("calibrate", routed=False))]
+        trials = [Ablation(bootstrap, None, seed, bench.train_supernet(), None)]
         if bootstrap == "ensemble":
             for strategy in STRATEGIES:
                 values["gate"]["sgs"] = strategy
@@ -97,17 +97,15 @@ def _trials(values: dict[str, Any], dataset: Dataset, bootstrap: str, seed: int)
         return trials
 
 
-def _alone(values: dict[str, Any], dataset: Dataset, width: int, seed: int) -> list[Ablation]:
-    """One sub-network, by itself, at the place of its width in a supernet."""
-    one = of_one_width(architecture(values["model"]["arch"]), width)
+def _alone(
+    values: dict[str, Any], dataset: Dataset, one: Architecture, row: str, seed: int
+) -> list[Ablation]:
+    """A network of one width, by itself, in the row of its width in a supernet."""
     ARCHITECTURES[one.name] = one  # in this process, where its loops run
     values["model"] |= {"arch": one.name, "routes": None}
     with tempfile.TemporaryDirectory() as folder:
-        bench = _Bench(Path(folder), values, dataset)
-        bench.run("supernet", supernet.STAGE)
-        bench.run("calibrate", calibrate.STAGE, model="supernet")
-        (value,) = bench.measure("calibrate", routed=False)[0].values()
-    return [Ablation(ALONE, None, seed, {f"width {width}": value}, None)]
+        (value,) = _Bench(Path(folder), values, dataset).train_supernet().values()
+    return [Ablation(ALONE, None, seed, {row: value}, None)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +115,12 @@ class _Bench:
     folder: Path
     values: dict[str, Any]
     dataset: Dataset
+
+    def train_supernet(self) -> dict[str, float]:
+        """Train and calibrate one, `calibrate` by name; the headline of each of its widths."""
+        self.run("supernet", supernet.STAGE)
+        self.run("calibrate", calibrate.STAGE, model="supernet")
+        return self.measure("calibrate", routed=False)[0]
 
     def run(self, name: str, stage: Stage[Inputs], model: str = "") -> LocalWorker:
         """A stage's loop from its beginning; `model`: which one it goes on from."""
