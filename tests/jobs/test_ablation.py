@@ -16,7 +16,7 @@ CONFIG = {
     "data": {"source": "digits", "recipe": "digits"},
     "model": {"arch": "ds_mbnet_digits", "routes": [0, 2]},
     "cluster": {"workers": 1},
-    "supernet": {"epochs": 3, "batch_size": 32, "lr": 0.3, "warmup_epochs": 1, "ema": 0.9},
+    "supernet": {"epochs": 5, "batch_size": 32, "lr": 0.3, "warmup_epochs": 1, "ema": 0.9},
     "gate": {"method": "straight_through", "epochs": 1, "target": 0.5},
 }
 

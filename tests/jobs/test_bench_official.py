@@ -1,7 +1,5 @@
 """The official procedure that stage I's steps are timed against trains the same network."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -17,15 +15,6 @@ def assert_close(found: Losses, expected: Losses, tolerance: float) -> None:
         assert ours.keys() == theirs.keys()
         for name, loss in theirs.items():
             assert float(ours[name]) == pytest.approx(float(loss), rel=tolerance), (step, name)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a network is no faster on more, and slower where cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_over_twenty_steps_the_losses_are_those_of_the_official_procedure() -> None:

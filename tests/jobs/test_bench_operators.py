@@ -146,9 +146,7 @@ def test_what_disturbs_a_run_does_not_count() -> None:
 
 @pytest.mark.slow
 def test_rates_have_ceilings_and_shares_make_up_the_whole() -> None:
-    threads = torch.get_num_threads()
     records = {record.name: record for record in operators.bench(Options(1, True, None, 1))}
-    torch.set_num_threads(threads)
     assert all(record.against in {None, *records} for record in records.values())
     rates = [record for name, record in records.items() if name.endswith(operators.RATE)]
     assert len(rates) == 4
