@@ -95,7 +95,12 @@ def values(title: str, swept: Sequence[Results]) -> list[Record]:
         records.append(summary(f"{name} {headline.title}", unit(headline), reached))
         records.append(summary(f"{name} MAdds", MADDS, [row.madds or 0.0 for row in rows]))
         gains = [gain(results, row) for results, row in zip(swept, rows, strict=True)]
+        widest = [results.of_kind(STATIC)[-1] for results in swept]
         over = {
+            "the widest": [
+                (row.value or 0.0) - (other.value or 0.0)
+                for row, other in zip(rows, widest, strict=True)
+            ],
             "static widths": [each.static for each in gains],
             "random routing": [each.lot for each in gains],
             "a cascade": [each.cascade for each in gains if each.cascade is not None],

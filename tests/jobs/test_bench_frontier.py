@@ -72,6 +72,7 @@ def test_gains_are_medians_over_seeds_with_the_smallest_and_the_largest() -> Non
     gate = found["x: target 0.75 top-1"]
     assert (gate.value, gate.spread, gate.runs) == (88.0, (87.0, 91.0), 3)
     over = {
+        "the widest": -2.0,
         "static widths": 3.0,  # 85% is half way between the two
         "random routing": 3.0,
         "a cascade": 5.0,

@@ -1,6 +1,6 @@
 """A worker that is killed at any step costs nothing: the result is the undisturbed one's.
 
-Two seeds; more of them by `--kills 20`.
+Three seeds; more of them by `--kills 20`.
 """
 
 import random
