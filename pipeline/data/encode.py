@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,7 +101,9 @@ def shrink(image: np.ndarray, max_resolution: int | None) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def by_threads(encoder: Encoder, threads: int | None) -> Iterator[Encoded | InputError]:
+def by_threads(
+    encoder: Encoder, threads: int | None
+) -> Generator[Encoded | InputError, None, None]:
     """Every picture, encoded, in order, or why one cannot be used.
 
     threads: by default one per core. They suffice: Pillow and OpenCV release the GIL.
@@ -117,4 +119,6 @@ def by_threads(encoder: Encoder, threads: int | None) -> Iterator[Encoded | Inpu
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Without waiting: who was given up is closed by the garbage collector, in any thread and
+        # under any lock, and to join a thread wants one that another thread's start holds.
+        pool.shutdown(wait=False, cancel_futures=True)

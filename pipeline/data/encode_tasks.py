@@ -1,7 +1,7 @@
 """Pictures encoded on every CPU of a Ray cluster, for the one process that writes them."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import cv2
@@ -34,7 +34,7 @@ class _Encoding:
         return [self._encoder(index) for index in range(start, stop)]
 
 
-def by_tasks(encoder: Encoder) -> Iterator[Encoded | InputError]:
+def by_tasks(encoder: Encoder) -> Generator[Encoded | InputError, None, None]:
     """Every picture, encoded, in order, or why one cannot be used.
 
     Every node must see the source's files, and is held to their names, sizes and times. Raises

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def ingest(
     cut = cut_into(source)
     pictures = cut.get("pictures", len(source))
     bad = BadPictures(source.name, pictures, max_bad)
-    with atomic_file(dest) as temporary:
+    with closing(encoded), atomic_file(dest) as temporary:
         statistics = write(source, encoded, encoder.field, temporary, dest.parent, bad)
         manifest = Manifest(
             beton=dest,

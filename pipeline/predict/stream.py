@@ -96,7 +96,8 @@ def _batches(
                     yield answer(names, np.stack(pixels))
                 progress.update(done)
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Without waiting: see `pipeline.data.encode.by_threads`.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _text(path: str) -> str:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from dsnet.errors import InputError
 from dsnet.io.files import sha256
 from dsnet.runtime.pictures import read_picture
-from pipeline.data.encode import shrink
+from pipeline.data.encode import Encoder, by_threads, shrink
 from pipeline.data.ffcv import Compiler, IntField, Reader, torch_threads_kept
 from pipeline.data.ingest import ingest
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
@@ -228,6 +229,33 @@ def test_smart_keeps_small_pictures_to_the_bit_and_compresses_large_ones(tmp_pat
     manifest = ingest(Pictures(*images), tmp_path / "x.beton")
     modes = Reader(str(manifest.beton)).metadata["f0"]["mode"]
     assert modes.tolist() == [1, 0]  # FFCV's numbers for raw and jpg
+
+
+class Unready(Pictures):
+    """Whose second picture is not there yet."""
+
+    def __init__(self) -> None:
+        super().__init__(*[smooth_picture(16, 16, seed=0)] * 2)
+        self.ready = threading.Event()
+
+    def __getitem__(self, index: int) -> Sample:
+        if index:
+            self.ready.wait()
+        return super().__getitem__(index)
+
+
+def test_encoding_that_is_given_up_waits_for_no_thread() -> None:
+    """The garbage collector ends it, and does that under any lock that a thread might wait for."""
+    source = Unready()
+    encoding = by_threads(Encoder(source, None, 90, "raw"), 1)
+    next(encoding)
+    end = threading.Thread(target=encoding.close, daemon=True)
+    end.start()
+    end.join(10)
+    try:
+        assert not end.is_alive()
+    finally:
+        source.ready.set()
 
 
 def test_quality_is_that_of_the_jpeg(tmp_path: Path) -> None:

@@ -245,7 +245,9 @@ def test_what_decodes_ahead_ends_when_nobody_asks_for_more(
         threads = [t for t in threading.enumerate() if t.name.startswith("decode")]
         assert threads
         batches.close()
-        assert not [t for t in threads if t.is_alive()]
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(("options", "said"), [({"top_k": 11}, "top_k"), ({"budget": "2"}, "2")])
