@@ -71,9 +71,9 @@ def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Ablation]:
     return sorted(trials, key=_order)
 
 
-def _order(trial: Ablation) -> tuple[int, int, int]:
+def _order(trial: Ablation) -> tuple[int, int, int, list[str]]:
     strategy = -1 if trial.sgs is None else STRATEGIES.index(trial.sgs)
-    return strategy, (*BOOTSTRAPS, ALONE).index(trial.bootstrap), trial.seed
+    return strategy, (*BOOTSTRAPS, ALONE).index(trial.bootstrap), trial.seed, [*trial.reached]
 
 
 def _changed(config: Config, seed: int, bootstrap: str) -> dict[str, Any]:
