@@ -45,7 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Commands set PyTorch's threads for their process, and here others come after them."""
+    """Commands set PyTorch's threads for their process, and here others come after them.
+
+    One, as in the workers: how a convolution is split among threads changes its last bit.
+    """
     torch.set_num_threads(1)
 
 

@@ -119,6 +119,6 @@ def by_threads(
         while pending:
             yield pending.popleft().result()
     finally:
-        # Without waiting: who was given up is closed by the garbage collector, in any thread and
+        # Without waiting: what was given up is closed by the garbage collector, in any thread and
         # under any lock, and to join a thread wants one that another thread's start holds.
         pool.shutdown(wait=False, cancel_futures=True)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -32,15 +31,6 @@ from pipeline.training.worker import LocalWorker
 from tests.pipeline.chain.conftest import configured
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in the workers: how a convolution is split among threads changes its last bit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_every_stage_registers_its_version_with_its_lineage(result: ChainResult) -> None:
