@@ -18,8 +18,14 @@ from tests.scheduler import Scheduler, scope
 # small to be worth a second thread, and threads of several processes that wait for each other spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The one block that a test compiles needs no pool of processes that each import PyTorch.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
 # Ray's workers step back by 15 otherwise, and wait for the tests of the other processes.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Ray Tune's trials in one process, which is started once: one takes all CPUs of `ray_cluster`.
+ONE_AT_A_TIME = {"cpus_per_trial": 4.0}
 
 # Machines are shared: how long one example takes says nothing.
 settings.register_profile("patient", deadline=None)

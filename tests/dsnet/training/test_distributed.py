@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,6 +20,7 @@ from dsnet.training import (
     make_teacher,
 )
 from dsnet.training.distributed import total_each
+from tests import forked
 from tests.dsnet.conftest import ARCHITECTURES
 
 WORKERS = 2
@@ -142,7 +142,6 @@ CHECKS = (as_one_call, once_a_step, without_arming, armed_too_early, summed_by_d
 
 
 def worker(rank: int, rendezvous: str) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=WORKERS
     )
@@ -158,7 +157,7 @@ def test_two_workers_average_each_gradient_once_a_step_while_the_last_backward_r
     reduction of the learning parameters' bytes for two micro-batches, under way before the last
     backward pass ends; and a reducer that is armed too early says so. Counts are summed exactly,
     in one call for each dtype."""
-    multiprocessing.spawn(worker, (str(tmp_path / "rendezvous"),), nprocs=WORKERS)
+    forked.run(worker, str(tmp_path / "rendezvous"), processes=WORKERS)
 
 
 def test_one_worker_reduces_nothing() -> None:

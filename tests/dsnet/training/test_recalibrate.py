@@ -1,14 +1,12 @@
 """Recalibration: the statistics of every width are those of the images, whoever saw which."""
 
 import copy
-import os
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -16,6 +14,7 @@ import dsnet
 from dsnet import DSNet
 from dsnet.nn.layers import SlimBatchNorm2d
 from dsnet.training import recalibrate
+from tests import forked
 
 Build = Callable[..., DSNet]
 
@@ -110,6 +109,15 @@ def test_the_shared_prefix_runs_once_for_each_batch(build: Build, images: Tensor
     assert sorted(widths) == [8, 8, 12, 12]
 
 
+def recalibrated(rank: int, folder: Path) -> None:
+    """One of two workers: the model that is in the folder, by its share of the images."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    model = dsnet.load(folder / "model")
+    assert recalibrate(model, load_file(folder / f"in{rank}").values()) == 24
+    save_file(model.state_dict(), folder / f"out{rank}")
+    dist.destroy_process_group()
+
+
 def test_two_workers_agree_with_one_that_saw_all_the_images(
     build: Build, images: Tensor, tmp_path: Path
 ) -> None:
@@ -121,33 +129,8 @@ def test_two_workers_agree_with_one_that_saw_all_the_images(
         save_file(
             {str(i): batch.contiguous() for i, batch in enumerate(share)}, tmp_path / f"in{rank}"
         )
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path), str(rank)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        )
-        for rank in range(2)
-    ]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    forked.run(recalibrated, tmp_path, processes=2)
     expected = direct_statistics(model, batches)
     for rank in range(2):
         model.load_state_dict(load_file(tmp_path / f"out{rank}"))
         assert_statistics(model, expected)
-
-
-WORKER = """
-import sys
-import torch
-import torch.distributed as dist
-from safetensors.torch import load_file, save_file
-import dsnet
-
-folder, rank = sys.argv[1], int(sys.argv[2])
-torch.set_num_threads(1)
-dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-model = dsnet.load(f"{folder}/model")
-images = dsnet.training.recalibrate(model, load_file(f"{folder}/in{rank}").values())
-assert images == 24, images
-save_file(model.state_dict(), f"{folder}/out{rank}")
-dist.destroy_process_group()
-"""

@@ -13,6 +13,7 @@ from pipeline.config import Config, config_from_dict
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.training.worker_group import WorkerGroup
+from tests.conftest import ONE_AT_A_TIME
 from tests.embedded_store import embedded_store
 
 SMALL = {
@@ -29,6 +30,7 @@ SMALL = {
         "checkpoint_every": 1,
     },
     "gate": {"method": "straight_through", "epochs": 1, "batch_size": 64, "target": 0.5},
+    "sweep": ONE_AT_A_TIME,
 }
 
 

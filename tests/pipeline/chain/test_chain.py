@@ -28,6 +28,7 @@ from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
 from pipeline.training.evaluation import BY_CLASS, Evaluation
 from pipeline.training.worker import LocalWorker
+from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -214,7 +215,7 @@ def test_the_gate_alone_learned_in_stage_two(result: ChainResult, tmp_path: Path
 
 
 def test_a_supernet_of_another_number_of_classes_is_refused(
-    result: ChainResult, tmp_path: Path
+    result: ChainResult, workers: WorkerGroup, tmp_path: Path
 ) -> None:
     other = dsnet.save(dsnet.create_model("ds_mbnet_digits", 7), tmp_path / "other")
     version = registry.register(
@@ -226,7 +227,7 @@ def test_a_supernet_of_another_number_of_classes_is_refused(
         metrics={"top1": 0.1, "average_madds": 1.0},
     )
     with pytest.raises(InputError, match=r"gate\.supernet models:/seven-supernet/1.*10.*7"):
-        chain.run(configured(gate={"supernet": version.uri}))
+        chain.run(configured(gate={"supernet": version.uri}), workers=workers)
 
 
 def test_more_workers_than_the_cluster_will_ever_have_are_refused_before_any_work(

@@ -18,6 +18,7 @@ from pipeline.report import render
 from pipeline.store import registry
 from pipeline.sweep.run import SweepResult, sweep
 from pipeline.training.worker_group import WorkerGroup
+from tests.conftest import ONE_AT_A_TIME
 
 NOISE = {"noise": [10, 40], "shot": 5}
 
@@ -54,6 +55,7 @@ def config(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
                 "bootstrap": "labels",
             },
             "table": {"views": 1, "steps": 40},
+            "sweep": ONE_AT_A_TIME,
         }
     )
 

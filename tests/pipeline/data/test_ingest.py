@@ -16,12 +16,14 @@ import pytest
 from dsnet.errors import InputError
 from dsnet.io.files import sha256
 from dsnet.runtime.pictures import read_picture
+from pipeline.data import ingest as ingesting
 from pipeline.data.encode import Encoder, by_threads, shrink
 from pipeline.data.ffcv import Compiler, IntField, Reader, torch_threads_kept
 from pipeline.data.ingest import ingest
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source
+from tests import forked
 
 from .conftest import encoded, smooth_picture
 
@@ -152,33 +154,28 @@ def test_a_failed_ingest_leaves_what_was_there(tmp_path: Path) -> None:
     assert verify(tmp_path / "x.beton") == before
 
 
-KILLED = """
-import os, signal, sys
-from pipeline.data import ingest as module
-from pipeline.data.sources import open_source
-if sys.argv[2] == "manifest":
-    def kill(manifest):
+def killed(_: int, dest: Path, moment: str) -> None:
+    """An ingest of digits that is killed at its 1000th picture, or before its manifest."""
+
+    def kill(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
-    module.write_manifest = kill
-source = open_source("digits", "train")
-if sys.argv[2] == "picture":
-    read = type(source).__getitem__
-    def kill(self, index):
-        if index == 1000:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return read(self, index)
-    type(source).__getitem__ = kill
-module.ingest(source, sys.argv[1])
-"""
+
+    source = open_source("digits", "train")
+    if moment == "picture":
+        read = type(source).__getitem__
+        type(source).__getitem__ = lambda self, i: kill() if i == 1000 else read(self, i)  # type: ignore[assignment,method-assign]
+    else:
+        ingesting.write_manifest = kill  # type: ignore[assignment]
+    ingest(source, dest)
 
 
 @pytest.mark.parametrize("moment", ["picture", "manifest"])
 def test_an_ingest_that_is_killed_is_never_taken_for_whole(tmp_path: Path, moment: str) -> None:
     dest = tmp_path / "x.beton"
     ingest(open_source("digits", "test"), dest)
-    command = [sys.executable, "-c", KILLED, str(dest), moment]
-    killed = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=60)
-    assert killed.returncode == -signal.SIGKILL
+    (process,) = forked.start(killed, dest, moment).processes
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     if moment == "picture":
         assert verify(dest).split == "test"  # what was there before
     else:

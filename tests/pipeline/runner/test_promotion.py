@@ -2,8 +2,6 @@
 
 import itertools
 import logging
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +21,7 @@ from pipeline.store.aliases import target_alias
 from pipeline.store.fingerprint import fingerprint
 from pipeline.store.registry import Version
 from pipeline.training.sanity import Labels
+from tests import forked
 from tests.pipeline.stages.tiny import STAGES
 from tests.toy import SMOOTHING
 
@@ -344,26 +343,20 @@ def test_a_target_has_an_alias_without_dots(target: str, alias: str) -> None:
     assert target_alias(parse_target(target)) == alias
 
 
-AT_ONCE = """
-import sys, time
-from pathlib import Path
-from dsnet.routing.target import parse_target
-from pipeline.runner.promotion import settle
-from pipeline.store import registry
-
-name, model, begin = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-tags = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
-metrics = {"top1": 0.9, "average_madds": 100.0}
-made = [
-    registry.register(name, model, stage="gate", run_id=None, tags=tags, metrics=metrics)
-    for _ in range(2)
-]
-begin.with_name(f"{begin.name}-{sys.argv[4]}").touch()
-while not begin.exists():
-    time.sleep(0.001)
-for version in reversed(made):
-    settle(version, [parse_target("0.5")], 400, None)
-"""
+def at_once(number: int, name: str, model: Path, begin: Path) -> None:
+    """Registers two versions, and settles them, the newer first, when all may begin."""
+    tags = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
+    metrics = {"top1": 0.9, "average_madds": 100.0}
+    tracking.configure()
+    made = [
+        registry.register(name, model, stage="gate", run_id=None, tags=tags, metrics=metrics)
+        for _ in range(2)
+    ]
+    begin.with_name(f"{begin.name}-{number}").touch()
+    while not begin.exists():
+        time.sleep(0.001)
+    for version in reversed(made):
+        settle(version, [HALF], 400, None)
 
 
 @pytest.mark.slow
@@ -373,13 +366,12 @@ def test_of_versions_settled_by_three_processes_at_once_the_newest_is_champion(
     """Each is as good as the others: of two that came to it together the older gives way."""
     settle(make(0.9), [HALF], 400, None)
     begin = tmp_path / "begin"
-    command = [sys.executable, "-c", AT_ONCE, name, str(home / "model"), str(begin)]
-    processes = [subprocess.Popen([*command, str(each)]) for each in range(3)]
+    processes = forked.start(at_once, name, home / "model", begin, processes=3)
     while len(list(tmp_path.iterdir())) < 3:
-        assert not any(process.poll() for process in processes)
-        time.sleep(0.01)
+        assert not processes.join(0.01)
     begin.touch()
-    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    while not processes.join():
+        pass
     versions = registry.versions(name)
     assert [version.version for version in versions] == list(range(1, 8))
     found = aliases(name)

@@ -1,8 +1,7 @@
 """dsnet pull by a target's alias: a folder that runs at the target, says so, and stays as it is."""
 
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from dsnet.routing.tuned import TunedGate, fitted, put_heads
 from jobs import cli
 from pipeline.predict.model import open_model
 from pipeline.store import registry, tracking
+from tests import forked
 from tests.embedded_store import embedded_store
 
 SHARES = {"target-30pct": 0.3, "target-50pct": 0.5, "target-80pct": 0.8}
@@ -214,35 +214,30 @@ def test_an_exported_target_runs_at_it(
         assert np.array_equal(widths, Predictor(open_model(uri))(images)[1].numpy())
 
 
-MODES = """
-import os, sys
-from pathlib import Path
-
-os.umask(0o027)
-from pipeline.store import registry, tracking
-
-tracking.configure()
-registry.register("modes", Path(sys.argv[1]), stage="gate", run_id=None,
-    tags={"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"},
-    metrics={"top1": 0.9, "average_madds": 1.0}, aliases=["target-30pct"])
-registry.pull("models:/modes/1", Path(sys.argv[2]))
-registry.pull("models:/modes@target-30pct", Path(sys.argv[3]))
-print(registry.resolve("models:/modes/1").source)
-"""
+def pulled(_: int, model: Path, plain: Path, target: Path) -> None:
+    """Registered and pulled by one whose files its group alone may read."""
+    os.umask(0o027)
+    tracking.configure()
+    registry.register(
+        "modes",
+        model,
+        stage="gate",
+        run_id=None,
+        tags=TAGS,
+        metrics={"top1": 0.9, "average_madds": 1.0},
+        aliases=["target-30pct"],
+    )
+    registry.pull("models:/modes/1", plain)
+    registry.pull("models:/modes@target-30pct", target)
 
 
 def test_pulled_and_stored_files_are_as_readable_as_the_umask_allows(
     home: Path, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", MODES, home / "model", tmp_path / "plain", tmp_path / "target"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    forked.run(pulled, home / "model", tmp_path / "plain", tmp_path / "target")
     for folder in (tmp_path / "plain", tmp_path / "target"):
         assert folder.stat().st_mode & 0o777 == 0o750
         modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
         assert len(modes) == 5 and set(modes.values()) == {0o640}, modes
-    stored = Path(done.stdout.split()[-1].removeprefix("file://"))
+    stored = Path(registry.resolve("models:/modes/1").source.removeprefix("file://"))
     assert all(path.stat().st_mode & 0o040 for path in stored.iterdir())

@@ -16,12 +16,11 @@ import torch
 from pipeline.runner.tables import Tables
 from pipeline.sweep.search import TargetSearch
 from pipeline.sweep.tuner import Trial, run_trials
+from tests.conftest import ONE_AT_A_TIME
 
 from .conftest import NAMES, TARGETS, searched
 from .made import make_tables
 
-# In one process, which is started once: of the cluster's four CPUs a trial takes all.
-ONE_AT_A_TIME = {"cpus_per_trial": 4.0}
 IMPOSSIBLE = 10**15  # units of a hidden layer: more than any memory holds
 
 

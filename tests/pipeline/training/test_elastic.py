@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 
 from pipeline.config import Config, config_from_dict
 from pipeline.training.worker import LocalWorker
+from tests import forked
 from tests.pipeline.training.made import (
     BATCHES,
     Made,
@@ -92,7 +92,7 @@ def test_two_workers_for_three_shares_and_one_take_the_same_step(tmp_path: Path)
     expected = expected_step(tmp_path / "expected")
     one = made(tmp_path / "one", elastic(checkpoint_steps=1), dropout=0.0)
     torch.testing.assert_close(after_one_step(one), expected, rtol=1e-5, atol=1e-7)
-    torch.multiprocessing.spawn(on_two, (tmp_path,), nprocs=2)
+    forked.run(on_two, tmp_path, processes=2)
     two = load_file(tmp_path / "two.safetensors")
     torch.testing.assert_close(two, expected, rtol=1e-5, atol=1e-7)
     # From one worker's checkpoint after a step, two went on to the end; and one does from theirs.

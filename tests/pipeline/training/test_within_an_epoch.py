@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from pipeline.data.ingest import ingest
 from pipeline.data.sources import open_source
 from pipeline.stages import supernet
 from pipeline.training.worker import Leaves, LocalWorker
+from tests import forked
 from tests.pipeline.training.made import (
     BATCHES,
     Made,
@@ -128,7 +128,7 @@ def test_it_goes_on_between_steps_of_several_batches(accumulate: int, tmp_path: 
 
 
 def test_two_ranks_each_go_on_with_their_own(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(on_rank, (tmp_path, BATCHES + 2), nprocs=2)
+    forked.run(on_rank, tmp_path, BATCHES + 2, processes=2)
     for rank in range(2):
         told = json.loads((tmp_path / f"{rank}.json").read_text())
         assert told == {"differing": [], "reports": True}
