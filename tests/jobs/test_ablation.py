@@ -18,8 +18,8 @@ CONFIG = {
     "plugins": ["tests.toy_plugin"],
     "model": {"arch": "ds_toy", "routes": [0, 2]},
     "cluster": {"workers": 1},
-    "supernet": {"epochs": 8, "batch_size": 32, "lr": 0.3, "warmup_epochs": 1, "ema": 0.9},
-    "gate": {"method": "straight_through", "epochs": 1, "target": 0.8},
+    "supernet": {"epochs": 8, "batch_size": 64, "lr": 0.3, "warmup_epochs": 1, "ema": 0.9},
+    "gate": {"method": "straight_through", "epochs": 1, "batch_size": 64, "target": 0.8},
 }
 
 
