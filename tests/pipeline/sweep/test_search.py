@@ -108,9 +108,7 @@ def test_a_hopeless_trial_is_stopped_early_and_no_target_is_left_without_a_gate(
 def test_a_search_whose_driver_was_killed_knows_what_it_has_drawn(
     ray_cluster: str, tables: Tables, home: Path, tmp_path: Path
 ) -> None:
-    config = searched(
-        "killed", 400, search="optuna", samples=3, lr=[1e-3, 0.1], **ONE_AT_A_TIME
-    )
+    config = searched("killed", 400, search="optuna", samples=3, lr=[1e-3, 0.1], **ONE_AT_A_TIME)
     file = tmp_path / "config.yaml"
     file.write_text(config.yaml())
     command = [sys.executable, "-m", "tests.pipeline.sweep.driver", str(tables.folder), str(file)]
