@@ -12,7 +12,7 @@ from xdist.remote import Producer
 
 from tests.disk import small_disk
 from tests.mlflow_server import USER, MLflowServer
-from tests.scheduler import Scheduler, scope
+from tests.scheduler import Scheduler, rank
 
 # Read by PyTorch when it is imported, and by every process that a test starts. The networks are too
 # small to be worth a second thread, and threads of several processes that wait for each other spin.
@@ -38,7 +38,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: scope(item.nodeid) != "ray")  # the longest of all
+    items.sort(key=lambda item: rank(item.nodeid))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -23,6 +23,19 @@ SHARED = {
     ),
 }
 
+LONGEST = (
+    "ray",
+    "tests/jobs/test_submit.py",
+    "ray beside",
+    "tests/test_documented.py",
+    "tests/jobs/test_bench.py",
+    "tests/examples/test_examples.py",
+    "tests/pipeline/training/test_compile.py",
+    "mlflow",
+)
+"""Scopes that take a minute or nearly, the longest first: begun last, one would keep its process
+alone at work in the end."""
+
 
 def scope(nodeid: str) -> str:
     """What runs in one process: tests that share a cluster or server, or their file's fixtures."""
@@ -30,6 +43,12 @@ def scope(nodeid: str) -> str:
         if nodeid.startswith(tests):
             return name
     return nodeid.partition("::")[0]
+
+
+def rank(nodeid: str) -> int:
+    """What is to be begun first has the lowest."""
+    found = scope(nodeid)
+    return LONGEST.index(found) if found in LONGEST else len(LONGEST)
 
 
 class Scheduler(LoadScopeScheduling):
