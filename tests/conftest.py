@@ -2,14 +2,18 @@
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 from xdist.remote import Producer
 
+from dsnet.models.registry import ARCHITECTURES, FAMILIES
+from dsnet.tasks.registry import TASKS
 from tests.disk import small_disk
 from tests.mlflow_server import USER, MLflowServer
 from tests.scheduler import Scheduler, rank
@@ -56,6 +60,18 @@ def one_thread() -> None:
     One, as in the workers: how a convolution is split among threads changes its last bit.
     """
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def plugin_forgotten() -> Iterator[None]:
+    """What the toys' plugin makes known is known to the tests of one file, and can be to others."""
+    registries: tuple[dict[str, Any], ...] = (FAMILIES, ARCHITECTURES, TASKS)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, kept in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(kept)
+    sys.modules.pop("tests.toy_plugin", None)
 
 
 @pytest.fixture(scope="session")

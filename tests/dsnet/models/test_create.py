@@ -85,8 +85,7 @@ def test_a_sub_network_by_itself_is_what_it_is_within_the_supernet(
     [
         (
             {"family": "vgg"},
-            # And what plugins that other tests have imported add to them.
-            r"family must be one of \['basic_resnet', 'denoiser', 'mbnet', 'resnet'.*\], found",
+            r"family must be one of \['basic_resnet', 'denoiser', 'mbnet', 'resnet'\], found",
         ),
         ({"stem_pool": True}, "stem_pool must be false for DS-MBNet"),
         ({"colour": "blue"}, r"unknown fields \['colour'\]"),
