@@ -5,18 +5,16 @@ import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 from xdist.remote import Producer
 
-from dsnet.models.registry import ARCHITECTURES, FAMILIES
-from dsnet.tasks.registry import TASKS
 from tests.disk import small_disk
 from tests.mlflow_server import USER, MLflowServer
 from tests.scheduler import Scheduler, rank
+from tests.toy import registries_kept
 
 # Read by PyTorch when it is imported, and by every process that a test starts. The networks are too
 # small to be worth a second thread, and threads of several processes that wait for each other spin.
@@ -65,12 +63,8 @@ def one_thread() -> None:
 @pytest.fixture(autouse=True, scope="module")
 def plugin_forgotten() -> Iterator[None]:
     """What the toys' plugin makes known is known to the tests of one file, and can be to others."""
-    registries: tuple[dict[str, Any], ...] = (FAMILIES, ARCHITECTURES, TASKS)
-    before = [dict(registry) for registry in registries]
-    yield
-    for registry, kept in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(kept)
+    with registries_kept():
+        yield
     sys.modules.pop("tests.toy_plugin", None)
 
 

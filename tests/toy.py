@@ -5,21 +5,22 @@ ds_toy classifies; ds_toy_smoothing answers with the picture smoothed, and knows
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsnet.models import registry
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.models.head import Head
-from dsnet.models.registry import Family
+from dsnet.models.registry import ARCHITECTURES, FAMILIES, Family, register
 from dsnet.nn.gate import Gate
 from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, strided
 from dsnet.nn.plan import Conv, Layer, Weight, plain_conv
 from dsnet.tasks.base import Measured, Task
 from dsnet.tasks.measure import Measure
+from dsnet.tasks.registry import TASKS
 
 
 class ToyStem(Stem):
@@ -154,13 +155,22 @@ TOY_FAMILIES = {
 
 
 @contextmanager
+def registries_kept() -> Iterator[None]:
+    """What is registered meanwhile is forgotten afterwards."""
+    registries: tuple[dict[str, Any], ...] = (FAMILIES, ARCHITECTURES, TASKS)
+    before = [dict(registry) for registry in registries]
+    try:
+        yield
+    finally:
+        for registry, kept in zip(registries, before, strict=True):
+            registry.clear()
+            registry.update(kept)
+
+
+@contextmanager
 def toys_known() -> Iterator[None]:
-    """While their families are registered; what was known before, from a plugin too, stays."""
-    before = dict(registry.FAMILIES), dict(registry.ARCHITECTURES)
-    for name, (family, architecture) in TOY_FAMILIES.items():
-        if name not in registry.FAMILIES:
-            registry.register(name, family, [architecture])
-    yield
-    for known, kept in zip((registry.FAMILIES, registry.ARCHITECTURES), before, strict=True):
-        known.clear()
-        known.update(kept)  # type: ignore[arg-type]
+    """While their families are registered."""
+    with registries_kept():
+        for name, (family, architecture) in TOY_FAMILIES.items():
+            register(name, family, [architecture])
+        yield
