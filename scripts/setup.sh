@@ -120,6 +120,8 @@ install_locked sync requirements.lock requirements-uv.lock ||
     fail "the locked packages did not install (uv's reason is above); run make again"
 uv_pip install --quiet --no-deps --no-build-isolation --editable . ||
     fail "the project itself did not install (uv's reason is above)"
+.venv/bin/python -m compileall -q dsnet jobs pipeline ||
+    say "not all of the project's own files compile (Python's reason is above)"
 
 printf '%s\n' "$wanted" >"$stamp.new"
 mv "$stamp.new" "$stamp"

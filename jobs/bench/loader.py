@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from jobs.bench.interleaved import Figure, Measure, compare, summary, throughput
 from jobs.bench.options import Options
 from jobs.bench.pictures import digits, photographs, small, tar_shards
@@ -21,6 +19,7 @@ from jobs.bench.record import Record
 from pipeline.data.ffcv import Reader as Beton
 from pipeline.data.ingest import ingest
 from pipeline.data.sources.base import Source
+from pipeline.data.threads import torch_threads
 
 SHARDS = 4
 LARGEST = 500  # longer side of most of ImageNet's pictures
@@ -90,12 +89,8 @@ def _epochs(
     measures = {name: _epoch(reader(pictures), options) for name, reader in readers.items()}
     group = f"{group}, {threads}"
     # Augmentation goes by torch's threads, which decode nothing.
-    before = torch.get_num_threads()
-    torch.set_num_threads(pictures.threads)
-    try:
+    with torch_threads(pictures.threads):
         return compare(group, measures, against="torchvision", runs=options.runs)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _epoch(epoch: Epoch, options: Options) -> Measure:

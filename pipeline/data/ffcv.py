@@ -17,21 +17,11 @@ from contextlib import contextmanager
 
 import numba.typed
 import numpy as np
-import torch
 
 from pipeline.data.memory import fits, memory
+from pipeline.data.threads import torch_threads
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def torch_threads_kept() -> Iterator[None]:
-    """Put torch's number of threads back to what it was."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -45,7 +35,7 @@ def _plain_dictionaries() -> Iterator[None]:
         numba.typed.Dict = typed
 
 
-with torch_threads_kept(), _plain_dictionaries():
+with torch_threads(), _plain_dictionaries():
     import ffcv.loader.loader
     from ffcv import _libffcv
     from ffcv.fields import IntField, RGBImageField
@@ -134,5 +124,4 @@ __all__ = [
     "RGBImageField",
     "Reader",
     "State",
-    "torch_threads_kept",
 ]

@@ -28,7 +28,7 @@ from pipeline.data.augment.mixing import Mixing
 from pipeline.data.beton_format import JPEG
 from pipeline.data.decoder import PictureDecoder
 from pipeline.data.digest import file_state
-from pipeline.data.ffcv import Compiler, PipelineSpec, torch_threads_kept
+from pipeline.data.ffcv import Compiler, PipelineSpec
 from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
 from pipeline.data.manifest import Manifest, verify
@@ -36,6 +36,7 @@ from pipeline.data.order import came_before, epoch_order, share_of
 from pipeline.data.random_bits import random_key, repeated_keys, streams
 from pipeline.data.recipes import Recipe, get_recipe
 from pipeline.data.remote.beton import Beton, at_hand
+from pipeline.data.threads import torch_threads
 
 if TYPE_CHECKING:
     from dsnet import DSNet
@@ -343,7 +344,7 @@ def _checked(indices: np.ndarray | None, samples: int) -> np.ndarray:
 
 def _ffcv_loader(beton: Path, batch_size: int, indices: np.ndarray, resolution: int) -> FFCVLoader:
     """FFCV's loader, its code not compiled: the decoder is, and the rest runs once per batch."""
-    with _building, torch_threads_kept():
+    with _building, torch_threads():
         Compiler.set_enabled(False)
         try:
             return FFCVLoader(

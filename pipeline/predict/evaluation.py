@@ -15,6 +15,7 @@ from pipeline.cluster.progress import Progress
 from pipeline.config import Config
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
+from pipeline.data.threads import torch_threads
 from pipeline.training.evaluation import EvaluationRow, evaluate, new_tallies
 
 _SHOWN = 5
@@ -61,8 +62,11 @@ def measure(model: DSNet, data: Manifest, config: Config) -> Measured:
         seed=config.seed,
         threads=config.cluster.threads,
     )
-    torch.set_num_threads(config.cluster.threads)
-    with closing(loader), Progress("evaluate", total=len(loader), unit="batches") as progress:
+    with (
+        closing(loader),
+        torch_threads(config.cluster.threads),
+        Progress("evaluate", total=len(loader), unit="batches") as progress,
+    ):
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
             for done, batch in enumerate(loader.epoch(0), start=1):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import dsnet
 from dsnet import DSNet, InputError, Metadata, create_model
@@ -95,17 +95,11 @@ class Inputs:
 def loop(worker: "Worker", inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
-    if section.compile:
-        prepare_compiler(worker.device)
     student = new_model(worker.config, inputs.metadata)
     if inputs.start is not None:
         start_from(student, dsnet.load(inputs.start))
     student = student.to(worker.device).to(memory_format=torch.channels_last).train()
-    # Stage II trains the slimming heads; here they have no gradient.
-    for parameter in student.slimming_parameters():
-        parameter.requires_grad_(False)
-    freeze(student, section.freeze)
-    learning = [p for p in student.parameters() if p.requires_grad]
+    learning = learners(section, student)
     teacher = make_teacher(student)
     optimizer = make_optimizer(learning, section, student.head)
     state = Training(teacher, optimizer, student, rank=worker.rank, world_size=worker.world_size)
@@ -151,17 +145,12 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
 def training_of(worker: "Worker", student: DSNet, teacher: DSNet) -> Loop:
     """The steps of stage I, and what is looked at between them."""
     section = worker.config.supernet
-    bootstrap = make_step(section, student, teacher)
-    amp = section.amp
-    if amp == "auto":
-        amp = bfloat16_pays(student.architecture, worker.device)
+    bootstrap = make_step(section, student, teacher, worker.device)
 
     def step(
         images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
     ) -> dict[str, Tensor]:
-        with torch.autocast(worker.device.type, torch.bfloat16, enabled=amp):
-            widths = widths_of_step(worker, student, now)
-            return bootstrap(images, labels, widths, reducer=reducer)
+        return bootstrap(images, labels, widths_of_step(worker, student, now), reducer=reducer)
 
     return Loop(
         step,
@@ -274,10 +263,39 @@ def new_model(config: Config, metadata: Metadata) -> DSNet:
     )
 
 
+def learners(section: Supernet, student: DSNet) -> list[nn.Parameter]:
+    """What stage I trains; everything else has no gradient from here on.
+
+    Stage II trains the slimming heads, and what the section freezes nobody.
+    """
+    for parameter in student.slimming_parameters():
+        parameter.requires_grad_(False)
+    freeze(student, section.freeze)
+    return [p for p in student.parameters() if p.requires_grad]
+
+
 def make_step(
-    section: Supernet, student: DSNet, teacher: DSNet
+    section: Supernet, student: DSNet, teacher: DSNet, device: torch.device
 ) -> Callable[..., dict[str, Tensor]]:
-    """One batch of stage I (images, labels, random widths), by the method that the config names."""
+    """One batch of stage I (images, labels, random widths), as the section says.
+
+    Raises InputError where passes are to be compiled and this machine has no compiler.
+    """
+    if section.compile:
+        prepare_compiler(device)
+    bootstrap = _method(section, student, teacher)
+    amp = section.amp
+    if amp == "auto":
+        amp = bfloat16_pays(student.architecture, device)
+
+    def step(*batch: Any, **options: Any) -> dict[str, Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
+            return bootstrap(*batch, **options)
+
+    return step
+
+
+def _method(section: Supernet, student: DSNet, teacher: DSNet) -> Callable[..., dict[str, Tensor]]:
     how: dict[str, Any] = {"label_smoothing": section.label_smoothing}
     if section.compile:
         how["passes"] = compiled_passes(section.batch_size, student, teacher)
@@ -285,10 +303,5 @@ def make_step(
         return partial(labels_step, student, **how)
     if section.bootstrap == "distill":
         return partial(distill_step, student, **how)
-    return partial(
-        bootstrap_step,
-        student,
-        teacher,
-        ensemble=section.bootstrap == "ensemble",
-        **how,
-    )
+    ensemble = section.bootstrap == "ensemble"
+    return partial(bootstrap_step, student, teacher, ensemble=ensemble, **how)

@@ -14,6 +14,7 @@ from torch import Tensor
 from pipeline.data.augment import color_jitter, erasing, randaugment
 from pipeline.data.random_bits import uniforms
 from pipeline.data.recipes import Recipe
+from pipeline.data.threads import torch_threads
 
 # Pictures that a CPU takes at once: with 64 it is a third slower.
 IN_CACHE = 16
@@ -36,14 +37,10 @@ class Augmentation:
         if images.device.type != "cpu":
             return self._of(images, samples, self.keys)
         parts = [slice(first, first + IN_CACHE) for first in range(0, len(images), IN_CACHE)]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # on so small pieces a second one gains nothing and takes a core
-        try:
+        with torch_threads(1):  # on so small pieces a second one gains nothing and takes a core
             return torch.cat(
                 [self._of(images[part], samples[part], self.keys[part]) for part in parts]
             )
-        finally:
-            torch.set_num_threads(threads)
 
     def _of(self, images: Tensor, samples: np.ndarray, keys: np.ndarray) -> Tensor:
         def drawn(first: int, count: int) -> np.ndarray:

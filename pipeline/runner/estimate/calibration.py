@@ -15,9 +15,10 @@ import torch
 from dsnet import DSNet
 from dsnet.training import make_teacher, not_finite, update_teacher
 from pipeline.config import Config
+from pipeline.data.threads import torch_threads
 from pipeline.runner.estimate.speed import IMPORTS_S, Speed
 from pipeline.runner.estimate.work import every_width, of_bootstrap
-from pipeline.stages.supernet import make_step
+from pipeline.stages.supernet import learners, make_step
 from pipeline.training.evaluation import evaluate
 from pipeline.training.optimization import make_optimizer, take_step
 
@@ -29,14 +30,11 @@ def calibrated(config: Config, model: DSNet) -> Speed:
     """The speed of this machine's workers at the configuration's resolution and batch size."""
     gpu = config.cluster.gpus_per_worker > 0 and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    threads, before = config.cluster.threads, torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        train = config.supernet.batch_size / _per_call(_stage_one(config, model, device), device)
+    threads = config.cluster.threads
+    with torch_threads(threads):
+        train = config.supernet.batch_size / _per_call(stage_one(config, model, device), device)
         batch = config.evaluate.batch_size
         forward = batch / _per_call(_evaluation(config, model, device), device)
-    finally:
-        torch.set_num_threads(before)
     at_once = min(config.cluster.max_workers, _room(config, gpu))
     slowness = _imports(at_once) / IMPORTS_S
     where = torch.cuda.get_device_name() if gpu else f"{threads} thread(s) of this machine's CPU"
@@ -68,15 +66,14 @@ def _imports(at_once: int) -> float:
     return time.perf_counter() - began
 
 
-def _stage_one(config: Config, model: DSNet, device: torch.device) -> Callable[[], object]:
+def stage_one(config: Config, model: DSNet, device: torch.device) -> Callable[[], object]:
+    """A step of stage I as its workers take it, on random pixels."""
     section = config.supernet
     student = model.to(device).to(memory_format=torch.channels_last).train()
-    for parameter in student.slimming_parameters():
-        parameter.requires_grad_(False)
-    learning = [p for p in student.parameters() if p.requires_grad]
+    learning = learners(section, student)
     teacher = make_teacher(student)
     optimizer = make_optimizer(learning, section, student.head)
-    bootstrap = make_step(section, student, teacher)
+    bootstrap = make_step(section, student, teacher, device)
     inputs, targets = _batch(config, model, section.batch_size, device)
     widths = [
         i * len(student.space) // (section.random_widths + 1)
@@ -85,8 +82,7 @@ def _stage_one(config: Config, model: DSNet, device: torch.device) -> Callable[[
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=section.amp is True):
-            bootstrap(inputs, targets, widths)
+        bootstrap(inputs, targets, widths)
         skip = not_finite([p.grad for p in learning if p.grad is not None])
         take_step(optimizer, skip)
         update_teacher(teacher, student, section.ema, skip)

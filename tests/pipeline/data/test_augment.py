@@ -26,6 +26,7 @@ from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import random_key
 from pipeline.data.recipes import get_recipe
+from pipeline.data.threads import torch_threads
 
 from .conftest import smooth_picture
 
@@ -154,12 +155,11 @@ def test_a_picture_does_not_depend_on_its_batch_or_on_threads() -> None:
 
     everything = slice(None)
     whole = augmented(everything, 0, 3, 0)
-    threads, drawn = torch.get_num_threads(), torch.get_rng_state()
-    torch.set_num_threads(2)
+    drawn = torch.get_rng_state()
     parts = [slice(0, 1), slice(1, 7), slice(7, 40)]
-    assert torch.equal(whole, torch.cat([augmented(part, 0, 3, 0) for part in parts]))
+    with torch_threads(2):
+        assert torch.equal(whole, torch.cat([augmented(part, 0, 3, 0) for part in parts]))
     assert torch.equal(torch.get_rng_state(), drawn)
-    torch.set_num_threads(threads)
     for other in ((0, 4, 0), (0, 3, 1), (1, 3, 0)):
         again = augmented(everything, *other)
         assert (again != whole).flatten(1).any(1).float().mean() > 0.9

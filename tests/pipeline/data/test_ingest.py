@@ -18,11 +18,12 @@ from dsnet.io.files import sha256
 from dsnet.runtime.pictures import read_picture
 from pipeline.data import ingest as ingesting
 from pipeline.data.encode import Encoder, by_threads, shrink
-from pipeline.data.ffcv import Compiler, IntField, Reader, torch_threads_kept
+from pipeline.data.ffcv import Compiler, IntField, Reader
 from pipeline.data.ingest import ingest
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source
+from pipeline.data.threads import torch_threads
 from tests import forked
 
 from .conftest import encoded, smooth_picture
@@ -57,7 +58,7 @@ def test_ffcv_itself_reads_the_file_and_finds_the_same_pixels_and_labels(digits:
     import ffcv.loader
     from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
 
-    with torch_threads_kept():
+    with torch_threads():
         Compiler.set_enabled(False)  # six seconds of compilation would change no pixel
         try:
             loader = ffcv.loader.Loader(

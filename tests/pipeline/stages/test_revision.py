@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from dsnet.training import update_teacher
+from pipeline.data.threads import torch_threads
 from pipeline.stages import supernet
 from tests.pipeline.stages.tiny import RECORDED, STAGES, Numbers, Tiny
 
@@ -20,10 +20,8 @@ UNDECIDED = 2
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Tiny(tmp_path_factory.mktemp("tiny"))
-    torch.set_num_threads(threads)
+    with torch_threads(1):
+        yield Tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def recorded(stage: str) -> dict[str, Any]:
