@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from dsnet import create_model
+from dsnet import DSNet, create_model
 from dsnet.errors import InputError
+from dsnet.models.create import of_one_width
 from jobs import cli
 from pipeline.cluster.ray_cluster import check_capacity
 from pipeline.cluster.resources import Resources
 from pipeline.config import Cluster, config_from_dict
 from pipeline.data.dataset import ingest
 from pipeline.runner.estimate.sizes import sizes_of
-from pipeline.runner.estimate.work import of_bootstrap
+from pipeline.runner.estimate.work import of_bootstrap, of_supernet
 
 IMAGENET = Path(__file__).parents[2] / "jobs" / "configs" / "imagenet_mbnet.yaml"
 
@@ -94,6 +95,28 @@ def test_a_step_of_stage_one_costs_what_its_passes_do() -> None:
     )
     assert labels == 3 * (largest + widths[0])
     assert plain == ensemble == labels + largest
+    # No more widths are drawn than there are between the two ends.
+    many, all_of_them = (
+        of_bootstrap(config_from_dict({"supernet": {"random_widths": count}}), model)
+        for count in (100, len(widths) - 1 - (model.space[-1] == model.space.largest))
+    )
+    assert many == all_of_them
+
+
+def test_a_network_of_one_width_is_trained_once_a_step() -> None:
+    model = DSNet(of_one_width(create_model("ds_mbnet_digits", 10).architecture, 0))
+    assert of_bootstrap(config_from_dict({}), model) == 3 * model.madds(0)
+
+
+def test_epochs_on_smaller_images_are_counted_at_their_own_resolution() -> None:
+    """An epoch at 8 pixels, one at 16 and the last at 24."""
+    model = create_model("ds_mbnet_digits", 10)
+    section = {"epochs": 3, "resolution_from": 8, "resolution_until": 1.0, "warmup_epochs": 0}
+    config = config_from_dict({"data": {"resolution": 24}, "supernet": section})
+    work = of_supernet(config, model, train=256, holdout=0)
+    each = [of_bootstrap(config, model, side) for side in (8, 16, 24)]
+    assert each == sorted(set(each))
+    assert work.madds == work.images // 3 * sum(each)
 
 
 def test_each_worker_is_placed_on_one_node() -> None:

@@ -6,9 +6,13 @@ Multiply-adds are exact for a forward pass (`DSNet.madds`); a backward pass coun
 import math
 from dataclasses import dataclass, replace
 
+import torch
+
 from dsnet import DSNet
+from dsnet.training import random_widths
 from pipeline.config import Config
 from pipeline.runner.estimate.sizes import Sizes
+from pipeline.stages.supernet import resolution_of_epoch
 
 TRAIN, FORWARD, GATE = "train", "forward", "gate"
 BACKWARD = 2  # forward passes that a backward pass is worth
@@ -63,26 +67,33 @@ def of_supernet(config: Config, model: DSNet, train: int, holdout: int) -> Work:
     section, workers = config.supernet, config.cluster.max_workers
     batches = max(1, train // workers // section.batch_size)
     steps = -(-batches // section.accumulate)
-    images = batches * workers * section.batch_size * section.epochs
+    images = batches * workers * section.batch_size  # of an epoch
+    sides = [resolution_of_epoch(config, epoch) for epoch in range(section.epochs)]
     every = section.evaluate_every or section.checkpoint_every
     looks = -(-section.epochs // every) * holdout
     return Work(
         "supernet",
         TRAIN,
         steps * section.epochs,
-        images,
-        images * of_bootstrap(config, model),
+        images * section.epochs,
+        images * sum(of_bootstrap(config, model, side) for side in sides),
         evaluated=looks,
         evaluated_madds=looks * every_width(model),
     )
 
 
-def of_bootstrap(config: Config, model: DSNet) -> int:
-    """Multiply-adds of one image in a step of stage I; a random width counts as the mean of all."""
-    section = config.supernet
-    widths = [model.madds(width) for width in range(len(model.space))]
-    largest = model.madds(model.space.largest)
-    random = section.random_widths * sum(widths) // len(widths)
+def of_bootstrap(config: Config, model: DSNet, resolution: int | None = None) -> int:
+    """Multiply-adds of one image in a step of stage I; a random width counts as the mean of all.
+
+    resolution: of the image's side, in pixels; by default the model's.
+    """
+    section, space = config.supernet, model.space
+    widths = [model.madds(width, resolution) for width in range(len(space))]
+    largest = model.madds(space.largest, resolution)
+    if space[0] == space.largest:  # a network of one width learns from the targets, once
+        return (1 + BACKWARD) * largest
+    drawn = len(random_widths(model, section.random_widths, torch.Generator()))
+    random = drawn * sum(widths) // len(widths)
     student = (1 + BACKWARD) * (largest + random + widths[0])
     teacher = {"ensemble": largest + random, "plain": largest, "distill": 0, "labels": 0}
     return student + teacher[section.bootstrap]
