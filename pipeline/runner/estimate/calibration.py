@@ -17,7 +17,7 @@ from dsnet.training import make_teacher, not_finite, update_teacher
 from pipeline.config import Config
 from pipeline.data.threads import torch_threads
 from pipeline.runner.estimate.speed import IMPORTS_S, Speed
-from pipeline.runner.estimate.work import every_width, of_bootstrap
+from pipeline.runner.estimate.work import every_width, of_bootstrap, widths_drawn
 from pipeline.stages.supernet import learners, make_step
 from pipeline.training.evaluation import evaluate
 from pipeline.training.optimization import make_optimizer, take_step
@@ -75,10 +75,8 @@ def stage_one(config: Config, model: DSNet, device: torch.device) -> Callable[[]
     optimizer = make_optimizer(learning, section, student.head)
     bootstrap = make_step(section, student, teacher, device)
     inputs, targets = _batch(config, model, section.batch_size, device)
-    widths = [
-        i * len(student.space) // (section.random_widths + 1)
-        for i in range(1, section.random_widths + 1)
-    ]
+    drawn = widths_drawn(config, student)
+    widths = [i * len(student.space) // (drawn + 1) for i in range(1, drawn + 1)]
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -92,11 +92,15 @@ def of_bootstrap(config: Config, model: DSNet, resolution: int | None = None) ->
     largest = model.madds(space.largest, resolution)
     if space[0] == space.largest:  # a network of one width learns from the targets, once
         return (1 + BACKWARD) * largest
-    drawn = len(random_widths(model, section.random_widths, torch.Generator()))
-    random = drawn * sum(widths) // len(widths)
+    random = widths_drawn(config, model) * sum(widths) // len(widths)
     student = (1 + BACKWARD) * (largest + random + widths[0])
     teacher = {"ensemble": largest + random, "plain": largest, "distill": 0, "labels": 0}
     return student + teacher[section.bootstrap]
+
+
+def widths_drawn(config: Config, model: DSNet) -> int:
+    """How many random widths a step has: no more than there are between the two ends."""
+    return len(random_widths(model, config.supernet.random_widths, torch.Generator()))
 
 
 def of_calibrate(config: Config, model: DSNet, train: int, holdout: int) -> Work:
