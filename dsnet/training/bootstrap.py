@@ -27,6 +27,7 @@ def bootstrap_step(
     label_smoothing: float = 0.0,
     reducer: GradientReducer | None = None,
     passes: MakePasses = Passes,
+    guarded: bool = False,
 ) -> Losses:
     """One batch of stage I: backward of every term, gradients summed.
 
@@ -40,6 +41,10 @@ def bootstrap_step(
     reducer: armed before the last backward pass, to average gradients over workers while it runs;
     its `finish` is the caller's.
     passes: how `model` and `teacher` run; where they are compiled, the same ones at each call.
+    guarded: whether a width whose loss against the labels is no higher than the teacher's learns
+    from the labels in this step. The paper has no such rule. A teacher that knows less than its
+    pupil has nothing to teach: early in a training it is often sure of one wrong class, which slim
+    widths would learn by heart, in filters that they share with the teacher (docs/training.md).
     Returns the detached losses {"largest", "random_0", …, "smallest"}, scalars. The largest comes
     last in time, so that the gradients of every parameter are complete when its backward ends.
     A network of one width learns from the labels, and has but the loss "largest".
@@ -49,13 +54,14 @@ def bootstrap_step(
     widths = _inner_widths(model, random_widths)
     run, teach = passes(model), passes(teacher)
     with torch.no_grad():
-        target = model.task.soften(teach.whole(images, teacher.space.largest))
-        mean = target
+        outputs = [teach.whole(images, teacher.space.largest)]
         if ensemble and widths:
             shared = _SharedPrefix(teach, images, updates=0)
-            outputs = [model.task.soften(shared.outputs(width)) for width in widths]
-            mean = torch.stack([target, *outputs]).mean(0)
-    losses = _slim_terms(run, images, widths, _soft(model, target), _soft(model, mean))
+            outputs += [shared.outputs(width) for width in widths]
+    hard = _hard(model, labels, label_smoothing) if guarded else None
+    losses = _slim_terms(
+        run, images, widths, _soft(model, outputs[:1], hard), _soft(model, outputs, hard)
+    )
     largest = _largest_term(run, images, labels, label_smoothing, reducer)
     return {"largest": largest, **losses}
 
@@ -68,6 +74,7 @@ def distill_step(
     label_smoothing: float = 0.0,
     reducer: GradientReducer | None = None,
     passes: MakePasses = Passes,
+    guarded: bool = False,
 ) -> Losses:
     """One batch of in-place distillation: the slim widths learn from the student's own largest.
 
@@ -78,9 +85,10 @@ def distill_step(
     widths = _inner_widths(model, random_widths)
     run = passes(model)
     outputs = run.whole(images, model.space.largest)
-    loss = model.task.loss(outputs, labels, label_smoothing).mean()
+    hard = _hard(model, labels, label_smoothing)
+    loss = hard(outputs)
     loss.backward()
-    soft = _soft(model, model.task.soften(outputs))
+    soft = _soft(model, [outputs.detach()], hard if guarded else None)
     return {"largest": loss.detach(), **_slim_terms(run, images, widths, soft, soft, reducer)}
 
 
@@ -95,10 +103,7 @@ def labels_step(
 ) -> Losses:
     """One batch in which every width learns from the labels alone. As `bootstrap_step`."""
     widths = _inner_widths(model, random_widths)
-
-    def hard(outputs: Tensor) -> Tensor:
-        return model.task.loss(outputs, labels, label_smoothing).mean()
-
+    hard = _hard(model, labels, label_smoothing)
     run = passes(model)
     losses = {} if _has_one_width(model) else _slim_terms(run, images, widths, hard, hard)
     largest = _largest_term(run, images, labels, label_smoothing, reducer)
@@ -122,8 +127,25 @@ def _has_one_width(model: DSNet) -> bool:
     return model.space[0] == model.space.largest
 
 
-def _soft(model: DSNet, soft: Tensor) -> Criterion:
-    return lambda outputs: model.task.distill(outputs, soft).mean()
+def _hard(model: DSNet, labels: Tensor, label_smoothing: float) -> Criterion:
+    return lambda outputs: model.task.loss(outputs, labels, label_smoothing).mean()
+
+
+def _soft(model: DSNet, teachers: Sequence[Tensor], hard: Criterion | None) -> Criterion:
+    """The loss against the mean of what `teachers` answered.
+
+    hard: where given, a width whose loss by it is no higher than the teachers' learns from that.
+    """
+    soft = torch.stack([model.task.soften(outputs) for outputs in teachers]).mean(0)
+    if hard is None:
+        return lambda outputs: model.task.distill(outputs, soft).mean()
+    theirs = torch.stack([hard(outputs) for outputs in teachers]).mean()
+
+    def criterion(outputs: Tensor) -> Tensor:
+        ours = hard(outputs)
+        return torch.where(theirs < ours, model.task.distill(outputs, soft).mean(), ours)
+
+    return criterion
 
 
 def _largest_term(
@@ -134,8 +156,7 @@ def _largest_term(
     reducer: GradientReducer | None,
 ) -> Tensor:
     model = passes.model
-    outputs = passes.whole(images, model.space.largest)
-    loss = model.task.loss(outputs, labels, label_smoothing).mean()
+    loss = _hard(model, labels, label_smoothing)(passes.whole(images, model.space.largest))
     if reducer is not None:
         reducer.arm()
     loss.backward()

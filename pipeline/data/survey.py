@@ -26,12 +26,21 @@ class Survey:
     """How many pictures `side` to `unreadable` were found from."""
     side: int
     """Shorter side in pixels of the picture in the middle, when ordered by it."""
-    longest: int
-    """Longer side in pixels of the largest."""
+    longer: tuple[int, ...]
+    """Longer side in pixels of each that was looked at, ascending."""
     grey: float
     """Share that has no colours."""
     unreadable: tuple[str, ...]
     """What is wrong with those that are no pictures."""
+
+    @property
+    def longest(self) -> int:
+        """Longer side in pixels of the largest."""
+        return self.longer[-1]
+
+    def larger(self, pixels: int) -> float:
+        """Share of the pictures whose longer side has more pixels."""
+        return sum(side > pixels for side in self.longer) / len(self.longer)
 
     @property
     def pictures(self) -> int:
@@ -66,7 +75,7 @@ def survey(source: Source) -> Survey:
         counts=dict(zip(source.classes, counts, strict=True)),
         sampled=len(chosen),
         side=shorter[len(shorter) // 2],
-        longest=max(map(max, sizes)),
+        longer=tuple(sorted(map(max, sizes))),
         grey=sum(greys) / len(greys),
         unreadable=tuple(unreadable),
     )

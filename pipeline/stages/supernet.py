@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # it brings Ray Train
 
 SPEC = Spec(
     "supernet",
-    revision=1,
+    revision=2,
     fields=(*PICTURES, "data.sampling", "model", "cluster.workers", "supernet"),
     unread=(
         "supernet.checkpoint_every",
@@ -302,6 +302,6 @@ def _method(section: Supernet, student: DSNet, teacher: DSNet) -> Callable[..., 
     if section.bootstrap == "labels":
         return partial(labels_step, student, **how)
     if section.bootstrap == "distill":
-        return partial(distill_step, student, **how)
+        return partial(distill_step, student, guarded=True, **how)
     ensemble = section.bootstrap == "ensemble"
-    return partial(bootstrap_step, student, teacher, ensemble=ensemble, **how)
+    return partial(bootstrap_step, student, teacher, ensemble=ensemble, guarded=True, **how)

@@ -11,12 +11,19 @@ from pipeline.config import Cluster
 from pipeline.data.suggest.kinds import Kind, kind_of
 from pipeline.data.survey import Survey
 
-FEWEST_EPOCHS, MOST_EPOCHS = 10, 40  # fewer teach nothing; more of so few learn them by heart
-SMALLEST_BATCH, LARGEST_BATCH = 8, 64  # images per worker and step
-STEPS = 8  # of an epoch, at least, where there are pictures enough
-BASE_LR = 0.1  # of batches of 64
+EPOCHS, OF = 60, 450
+"""Epochs of stage I for so many training pictures; for n others EPOCHS * sqrt(OF / n)."""
+FEWEST_EPOCHS, MOST_EPOCHS = 5, 100
+BATCH, SMALLEST_BATCH, LARGEST_BATCH = 16, 8, 32
+"""Images per worker and step for OF pictures, as the square root of their number, within bounds."""
+LR, LR_BATCH = 0.1, 32
+"""Learning rate for steps of so many images; for others as the square root of their number."""
+ROWS = 8_000  # of a routing table to train on, about
+MOST_VIEWS = 4
 CHECKPOINTS = 10  # of a training
-MANY = 5_000  # pictures, of which a tenth tells an average well
+HOLDOUT, MOST_HELD_OUT, ENOUGH = 0.05, 0.2, 25
+"""Share of the training pictures held out; more of very few, up to so many pictures."""
+PAPER_EPOCHS, PAPER_BATCH = 10, 64  # for photographs by the ten thousand, which want GPUs
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,25 @@ def choices(spec: str, found: Survey) -> list[Choice]:
             0.5,
             "half of the widest's multiply-adds on average; dsnet sweep tries several",
         ),
+        *_table(found, kind),
     ]
+
+
+def epochs_for(pictures: float) -> int:
+    """Epochs of stage I, by the number of training pictures: the fewer, the more of them.
+
+    As many steps for each picture more, so that no set gets fewer steps than a smaller one.
+    """
+    return min(max(round(EPOCHS * math.sqrt(OF / pictures)), FEWEST_EPOCHS), MOST_EPOCHS)
+
+
+def checkpoints(epochs: int) -> Choice:
+    """How often a training of so many epochs is saved and evaluated."""
+    return Choice(
+        "supernet.checkpoint_every",
+        math.ceil(epochs / CHECKPOINTS),
+        f"about {CHECKPOINTS} checkpoints in all, each with an evaluation on held-out pictures",
+    )
 
 
 def _name(spec: str) -> str:
@@ -59,7 +84,8 @@ def _name(spec: str) -> str:
 
 def _data(spec: str, found: Survey, kind: Kind) -> Iterator[Choice]:
     yield Choice("data.source", spec, "where the pictures are")
-    yield Choice("data.recipe", kind.recipe, kind.recipe_why)
+    recipe, why = kind.recipe(found)
+    yield Choice("data.recipe", recipe, why)
     yield Choice(
         "data.resolution",
         kind.resolution,
@@ -69,47 +95,57 @@ def _data(spec: str, found: Survey, kind: Kind) -> Iterator[Choice]:
         yield Choice(
             "data.max_resolution",
             kind.max_resolution,
-            f"stored no larger, to decode in less time; the largest has {found.longest} pixels",
+            f"stored no larger, to decode in less time; {found.larger(kind.max_resolution):.0%} of "
+            f"the pictures are larger, the largest has {found.longest} pixels",
         )
-    enough = "as the pictures are few" if found.pictures < MANY else "enough of many"
     yield Choice(
         "data.holdout",
         _holdout(found),
-        f"share kept from training to calibrate and check the gate on, {enough}",
+        "share kept from training to calibrate and check the gate: small, for every picture counts",
     )
 
 
 def _holdout(found: Survey) -> float:
-    return 0.2 if found.pictures < MANY else 0.1
+    return round(min(max(ENOUGH / max(found.pictures, 1), HOLDOUT), MOST_HELD_OUT), 3)
 
 
 def _supernet(found: Survey, kind: Kind) -> Iterator[Choice]:
-    trained_on = found.pictures * (1 - _holdout(found))
-    epochs = min(max(round(kind.images / trained_on), FEWEST_EPOCHS), MOST_EPOCHS)
-    seen = f"{epochs * trained_on:,.0f}"
+    trained_on = max(found.pictures * (1 - _holdout(found)), 1)
     workers = Cluster().max_workers
-    steps = max(trained_on / (workers * STEPS), 1)
-    batch = min(max(2 ** math.floor(math.log2(steps)), SMALLEST_BATCH), LARGEST_BATCH)
-    yield Choice("supernet.epochs", epochs, f"each training picture so often, {seen} images in all")
-    yield Choice(
-        "supernet.batch_size",
-        batch,
-        f"for each of {workers} workers; small sets want small batches, for more steps",
-    )
+    if kind.from_paper:
+        epochs, batch = PAPER_EPOCHS, PAPER_BATCH
+    else:
+        epochs = epochs_for(trained_on)
+        wanted = round(BATCH * math.sqrt(trained_on / OF))
+        batch = min(max(wanted, SMALLEST_BATCH), LARGEST_BATCH)
+    yield Choice("supernet.epochs", epochs, "passes over the training pictures: more of few")
+    yield Choice("supernet.batch_size", batch, f"images in a step, of each of {workers} workers")
     if kind.from_paper:
         return
     yield Choice(
         "supernet.lr",
-        round(BASE_LR * math.sqrt(batch / LARGEST_BATCH), 3),
-        f"{BASE_LR:g} for batches of {LARGEST_BATCH}, less by the square root for smaller ones",
+        round(LR * math.sqrt(batch * workers / LR_BATCH), 3),
+        f"{LR:g} for steps of {LR_BATCH} images, and by the square root of their number",
     )
     yield Choice(
         "supernet.schedule", "one_cycle", "few epochs are to end at a small rate, and begin at one"
     )
+    if (half := 8 * round(kind.resolution / 16)) >= 16:
+        yield Choice(
+            "supernet.resolution_from",
+            half,
+            "pixels a side of the first epochs' pictures: smaller ones take less",
+        )
     yield Choice("supernet.random_widths", 1, "one beside the largest and smallest, to take less")
-    yield Choice("supernet.bootstrap", "plain", "one pass of the teacher less for each of them")
     yield Choice(
-        "supernet.checkpoint_every",
-        math.ceil(epochs / CHECKPOINTS),
-        f"about {CHECKPOINTS} checkpoints in all, each of them with a look at held-out pictures",
+        "supernet.bootstrap",
+        "labels",
+        "every width learns from the labels: in trainings of minutes more than from a teacher",
     )
+    yield checkpoints(epochs)
+
+
+def _table(found: Survey, kind: Kind) -> Iterator[Choice]:
+    views = min(max(round(ROWS / (found.pictures * (1 - _holdout(found)))), 1), MOST_VIEWS)
+    if not kind.from_paper and views < MOST_VIEWS:
+        yield Choice("table.views", views, f"about {ROWS:,} rows are enough to train a gate on")

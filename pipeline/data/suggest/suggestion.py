@@ -2,13 +2,13 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dsnet.errors import InputError
 from dsnet.errors.text import escaped
-from pipeline.config import Data, dialect, is_uri
+from pipeline.config import Config, Data, config_from_dict, dialect, is_uri
 from pipeline.data.suggest.choices import Choice, choices
 from pipeline.data.suggest.doubts import doubts
 from pipeline.data.survey import Survey, survey
@@ -21,10 +21,45 @@ WIDTH = 100  # columns of the file
 class Suggestion:
     """A configuration, why it is as it is, and what will hurt."""
 
-    about: str
-    """The pictures, in a sentence."""
+    spec: str
+    """The source, as `data.source` says it."""
+    found: Survey
+    """What the training pictures are like."""
+    test: int
+    """How many pictures there are to test on."""
     choices: Sequence[Choice]
     warnings: Sequence[str]
+    notes: Sequence[str] = ()
+    """What was measured on this machine, in sentences."""
+
+    @property
+    def about(self) -> str:
+        """The pictures, in a sentence."""
+        counts = self.found.counts.values()
+        least, most = min(counts), max(counts)
+        each = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
+        return (
+            f"{self.spec}: {self.found.pictures:,} pictures to train on and {self.test:,} to test "
+            f"on, {len(counts):,} classes of {each}."
+        )
+
+    def changed(self, *changes: Choice) -> "Suggestion":
+        """The same with other values for fields that it has."""
+        others = {choice.field: choice for choice in changes}
+        choices = [others.get(choice.field, choice) for choice in self.choices]
+        return replace(self, choices=choices)
+
+    def noted(self, sentence: str) -> "Suggestion":
+        """The same with one more sentence above the fields."""
+        return replace(self, notes=[*self.notes, sentence])
+
+    def value(self, field: str) -> Any:
+        """What it has for a field, dotted."""
+        return next(choice.value for choice in self.choices if choice.field == field)
+
+    def config(self) -> Config:
+        """What `dsnet run` makes of the file."""
+        return config_from_dict(self.values(), self.spec)
 
     def values(self) -> dict[str, Any]:
         """The fields in their sections, as `config_from_dict` reads them."""
@@ -37,7 +72,7 @@ class Suggestion:
     def yaml(self) -> str:
         """The configuration file, each field under the reason for its value."""
         rest = "Fields that are left out have the defaults that dsnet run --help explains."
-        lines = [*_comment(self.about), *_comment(rest)]
+        lines = [line for text in (self.about, *self.notes, rest) for line in _comment(text)]
         section = ""
         for choice in self.choices:
             own, _, field = choice.field.rpartition(".")
@@ -66,17 +101,7 @@ def suggest(source: str) -> Suggestion:
             f"one class, {train.classes[0]}; give each class a folder of its own"
         )
     found = survey(train)
-    about = _about(spec, found, len(test))
-    return Suggestion(about, choices(spec, found), list(doubts(found)))
-
-
-def _about(spec: str, found: Survey, test: int) -> str:
-    least, most = min(found.counts.values()), max(found.counts.values())
-    each = f"{least:,} each" if least == most else f"{least:,} to {most:,}"
-    return (
-        f"{spec}: {found.pictures:,} pictures to train on and {test:,} to test on, "
-        f"{len(found.counts):,} classes of {each}."
-    )
+    return Suggestion(spec, found, len(test), choices(spec, found), list(doubts(found)))
 
 
 def _comment(text: str, indent: str = "") -> list[str]:

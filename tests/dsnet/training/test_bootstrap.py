@@ -110,6 +110,41 @@ def test_distillation_teaches_from_the_students_own_detached_largest(
     assert_same(model, distill_step(model, images, labels, [1], label_smoothing=0.1), expected)
 
 
+def biased(teacher: DSNet, label: int, by: float) -> DSNet:
+    """A teacher that is surer of one class, whatever it sees."""
+    with torch.no_grad():
+        teacher.head.bias[label] += by
+    return teacher
+
+
+@pytest.mark.parametrize("ensemble", [True, False])
+def test_a_guarded_width_learns_from_labels_where_its_teacher_knows_less(
+    network: DSNet, images: Tensor, labels: Tensor, ensemble: bool
+) -> None:
+    """A teacher that is sure of one wrong class is not imitated; one that is sure of the right one
+    is, as without the guard."""
+    sure = {"label_smoothing": 0.1}
+    wrong = biased(teacher_of(network), int((labels[0] + 1) % 5), 50.0)
+    by_labels, guarded = student_of(network), student_of(network)
+    expected = labels_step(by_labels, images, labels, [1], **sure)
+    assert_same(
+        guarded,
+        bootstrap_step(
+            guarded, wrong, images, labels, [1], ensemble=ensemble, guarded=True, **sure
+        ),
+        (expected, gradients(by_labels), buffers(by_labels)),
+    )
+    same = torch.full_like(labels, int(labels[0]))
+    right = biased(teacher_of(network), int(labels[0]), 4.0)
+    plain, guarded = student_of(network), student_of(network)
+    expected = bootstrap_step(plain, right, images, same, [1], ensemble=ensemble, **sure)
+    assert_same(
+        guarded,
+        bootstrap_step(guarded, right, images, same, [1], ensemble=ensemble, guarded=True, **sure),
+        (expected, gradients(plain), buffers(plain)),
+    )
+
+
 def test_plain_labels_teach_every_width_alike(
     network: DSNet, images: Tensor, labels: Tensor
 ) -> None:

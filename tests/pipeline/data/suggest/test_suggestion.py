@@ -1,7 +1,9 @@
 """A suggested configuration loads as it is, suits the pictures, and says what will hurt."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +18,11 @@ from dsnet.models.create import architecture
 from pipeline.config import Config, load_config
 from pipeline.data.suggest.choices import choices
 from pipeline.data.suggest.doubts import doubts
-from pipeline.data.suggest.kinds import KINDS, kind_of
+from pipeline.data.suggest.kinds import KINDS, kind_of, smallest_crop
 from pipeline.data.suggest.suggestion import suggest
 from pipeline.data.survey import Survey
+
+CROPS = {"base": "imagenet", "scale": [0.5, 1.0], "flip": False, "crop": 1.0}
 
 
 def folder(
@@ -39,23 +43,31 @@ def loaded(source: Path | str, folder: Path) -> Config:
     return load_config(file)
 
 
-def found(side: int = 300, pictures: int = 1000, grey: float = 0.0, longest: int = 500) -> Survey:
-    return Survey({"a": pictures // 2, "b": pictures - pictures // 2}, 200, side, longest, grey, ())
+def found(
+    side: int = 300,
+    pictures: int = 1000,
+    grey: float = 0.0,
+    longest: int = 500,
+    names: Sequence[str] = ("cats", "dogs"),
+) -> Survey:
+    first, second = names
+    counts = {first: pictures // 2, second: pictures - pictures // 2}
+    return Survey(counts, 200, side, (longest,), grey, ())
 
 
 @pytest.mark.parametrize(
     ("size", "mode", "recipe", "resolution", "max_resolution", "arch"),
     [
         ((28, 30), "L", "digits", 28, None, "ds_resnet12_mnist"),
-        ((40, 32), "RGB", "cifar", 32, None, "ds_resnet12_cifar"),
-        ((400, 300), "RGB", "imagenet", 64, 128, "ds_resnet12_cifar"),
+        ((40, 32), "RGB", "digits", 32, None, "ds_resnet8_cifar"),
+        ((400, 300), "RGB", CROPS, 64, 128, "ds_resnet8_photos"),
     ],
 )
 def test_what_is_written_loads_and_suits_the_pictures(
     tmp_path: Path,
     size: tuple[int, int],
     mode: str,
-    recipe: str,
+    recipe: str | dict[str, Any],
     resolution: int,
     max_resolution: int | None,
     arch: str,
@@ -63,12 +75,13 @@ def test_what_is_written_loads_and_suits_the_pictures(
     root = folder(tmp_path / "My photos, 2024", [12, 13], size, mode)
     config = loaded(root, tmp_path)
     assert (config.name, config.data.source) == ("My-photos-2024", str(root))
-    assert (config.data.recipe, config.data.resolution) == (recipe, resolution)
+    assert config.as_dict()["data"]["recipe"] == recipe
+    assert config.data.resolution == resolution
     assert (config.data.max_resolution, config.model.arch) == (max_resolution, arch)
-    # A fifth is tested on and a fifth of the rest held out: 16 images at 40 epochs and batches
-    # of 8, the least.
-    assert (config.supernet.epochs, config.supernet.batch_size) == (40, 8)
-    assert config.supernet.lr == pytest.approx(0.1 * (8 / 64) ** 0.5, abs=5e-4)
+    # A fifth is tested on and a tenth of the rest held out: 18 images, of which most epochs and
+    # the smallest batches make most steps.
+    assert (config.supernet.epochs, config.supernet.batch_size) == (100, 8)
+    assert config.supernet.lr == pytest.approx(0.1 * (2 * 8 / 32) ** 0.5, abs=5e-4)
 
 
 def test_what_is_written_is_what_was_chosen_and_each_line_has_its_reason(tmp_path: Path) -> None:
@@ -108,21 +121,51 @@ def test_a_kind_of_pictures_has_a_network_that_can_meet_half_of_its_multiply_add
 
 
 def test_large_sets_of_photographs_get_the_papers_network_and_few_a_small_one() -> None:
-    assert kind_of(found(pictures=19_999)).arch == "ds_resnet12_cifar"
+    assert kind_of(found(pictures=19_999)).arch == "ds_resnet8_photos"
     assert kind_of(found(pictures=20_000)).arch == "ds_mbnet"
     assert kind_of(found(side=160, pictures=20_000)).resolution == 64
     assert kind_of(found(side=8, grey=1.0)).arch == "ds_mbnet_digits"
-    assert kind_of(found(side=28, grey=0.9)).arch == "ds_resnet12_cifar"  # some have colours
+    assert kind_of(found(side=28, grey=0.9)).arch == "ds_resnet8_cifar"  # some have colours
 
 
-def test_more_pictures_get_larger_batches_and_fewer_epochs() -> None:
-    settings = []
-    for pictures in (100, 2_000, 50_000):
+@given(st.integers(10, 10**6), st.integers(10, 10**6))
+def test_more_pictures_never_get_fewer_steps_than_fewer(one: int, other: int) -> None:
+    """But for what rounding a batch or an epoch makes: a tenth."""
+    few, many = sorted((one, other))
+    steps = []
+    for pictures in (few, many):
         chosen = {choice.field: choice.value for choice in choices("/x", found(32, pictures))}
-        settings.append((chosen["supernet.epochs"], chosen["supernet.batch_size"]))
-    # 40,000 images: 80, 1,600 and 45,000 trained on, at 40 epochs at most and 10 at least; a
-    # batch is a power of two up to the 16th part.
-    assert settings == [(40, 8), (25, 64), (10, 64)]
+        images = chosen["supernet.epochs"] * pictures * 0.9
+        steps.append(images / (2 * chosen["supernet.batch_size"]))
+    assert steps[1] > 0.9 * steps[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "grey", "mirrored"),
+    [
+        (("cats", "dogs"), 0.0, True),
+        (("cats", "dogs"), 1.0, False),  # scans
+        (("a", "b"), 0.0, False),
+        (("10", "11"), 0.0, False),
+        (("turn_left", "turn_right"), 0.0, False),
+        (("bright", "leftover"), 0.0, True),
+    ],
+)
+def test_pictures_are_mirrored_only_where_their_classes_allow_it(
+    names: tuple[str, str], grey: float, mirrored: bool
+) -> None:
+    for side, recipe in ((32, "cifar" if mirrored else "digits"), (300, None)):
+        survey = found(side, grey=grey, names=names)
+        (choice,) = (c for c in choices("/x", survey) if c.field == "data.recipe")
+        assert choice.value == recipe if recipe else choice.value["flip"] is mirrored
+        assert "mirrored" in choice.why
+
+
+def test_crops_are_weaker_for_few_photographs_and_fall_without_a_cliff() -> None:
+    parts = [smallest_crop(pictures) for pictures in (10, 2_000, 4_000, 20_000, 10**6, 10**8)]
+    assert parts == sorted(parts, reverse=True)
+    assert (parts[0], parts[1], parts[-1]) == (0.5, 0.5, 0.08)
+    assert all(later > 0.75 * former for former, later in pairwise(parts[:3]))
 
 
 @pytest.mark.parametrize(
@@ -152,11 +195,11 @@ def test_what_will_hurt_is_said(tmp_path: Path) -> None:
     warnings = suggest(str(root)).warnings
     for words in (few, unequal, little, grey, small):
         assert any(words in warning for warning in warnings), words
-    fine = Survey({"a": 1000, "b": 900}, 200, 300, 500, 0.0, ())
+    fine = Survey({"a": 1000, "b": 900}, 200, 300, (500,), 0.0, ())
     assert not list(doubts(fine))
     (many,) = doubts(found(pictures=100_000))
     assert many.startswith("100,000 photographs at 224 pixels want GPUs")
-    damaged = Survey({"a": 1000, "b": 900}, 200, 300, 500, 0.5, ("x.png: damaged",))
+    damaged = Survey({"a": 1000, "b": 900}, 200, 300, (500,), 0.5, ("x.png: damaged",))
     assert [sentence[:10] for sentence in doubts(damaged)] == ["1 of the 2", "50.0% of t"]
 
 
@@ -181,7 +224,7 @@ def test_digits_and_parquet_files_are_looked_at_too(tmp_path: Path) -> None:
     table = pa.table({"image": [image] * 10, "label": [0, 1] * 5})
     pq.write_table(table, tmp_path / "birds.parquet")
     birds = loaded(tmp_path / "birds.parquet", tmp_path)
-    assert (birds.name, birds.model.arch) == ("birds", "ds_resnet12_cifar")
+    assert (birds.name, birds.model.arch) == ("birds", "ds_resnet8_cifar")
 
 
 def test_a_path_from_here_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
