@@ -43,7 +43,7 @@ class FirstConfig:
     @cached_property
     def speed(self) -> Speed:
         """Of this machine's workers."""
-        return calibrated(self.config, self._model())
+        return calibrated(self.config, self._model(), briefly=True)
 
     def within(self, minutes: float | None) -> Suggestion:
         """The suggestion with as many epochs as fit, which says how long the chain takes.
@@ -60,7 +60,7 @@ class FirstConfig:
         epochs, seconds = epochs_within(60 * minutes, config, self._model(), sizes, self.speed)
         suggestion = self.suggestion.noted(
             f"dsnet run takes about {_told(seconds)} on this machine, with "
-            f"{config.cluster.max_workers} workers ({self.speed.how})."
+            f"{config.cluster.max_workers} workers; measured for some seconds on random pixels."
         )
         if epochs < wanted:
             why = (

@@ -30,9 +30,10 @@ def test_init_prints_a_configuration_and_says_what_will_hurt_beside_it(
     config = load_config(tmp_path / "mine.yaml")
     assert (config.name, config.data.source) == ("photos", str(photos))
     assert "warning: 2 of 2 classes have fewer than 10 pictures to train on" in err
+    assert "dsnet run takes about" in out and "minutes on this machine" in out
     assert cli.run(["init", str(photos), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document.keys() == {"config", "choices", "warnings"}
+    assert document.keys() == {"config", "choices", "warnings", "notes"}
     assert document["config"]["data"]["source"] == str(photos)
     assert document["choices"][0].keys() == {"field", "value", "why"}
 

@@ -26,17 +26,23 @@ SECONDS = 4.0
 """That stage I, and then evaluation, are looked at."""
 
 
-def calibrated(config: Config, model: DSNet) -> Speed:
-    """The speed of this machine's workers at the configuration's resolution and batch size."""
+def calibrated(config: Config, model: DSNet, *, briefly: bool = False) -> Speed:
+    """The speed of this machine's workers at the configuration's resolution and batch size.
+
+    briefly: in a few seconds, without a look at how long imports take here.
+    """
+    length = SECONDS / 4 if briefly else SECONDS
     gpu = config.cluster.gpus_per_worker > 0 and torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     threads = config.cluster.threads
     with torch_threads(threads):
-        train = config.supernet.batch_size / _per_call(stage_one(config, model, device), device)
+        train = config.supernet.batch_size / _per_call(
+            stage_one(config, model, device), device, length
+        )
         batch = config.evaluate.batch_size
-        forward = batch / _per_call(_evaluation(config, model, device), device)
+        forward = batch / _per_call(_evaluation(config, model, device), device, length)
     at_once = min(config.cluster.max_workers, _room(config, gpu))
-    slowness = _imports(at_once) / IMPORTS_S
+    slowness = 1.0 if briefly else _imports(at_once) / IMPORTS_S
     where = torch.cuda.get_device_name() if gpu else f"{threads} thread(s) of this machine's CPU"
     return Speed(
         at_once * train * of_bootstrap(config, model),
@@ -105,12 +111,12 @@ def _batch(
     return model.task.pair(pixels, labels, torch.arange(size, device=device))
 
 
-def _per_call(call: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, after the first: the mean over some seconds, three calls at least."""
+def _per_call(call: Callable[[], object], device: torch.device, length: float) -> float:
+    """Seconds of one call, after the first: the mean over `length` s, three calls at least."""
     call()
     _wait(device)
     began, calls = time.perf_counter(), 0
-    while calls < 3 or time.perf_counter() - began < SECONDS:
+    while calls < 3 or time.perf_counter() - began < length:
         call()
         calls += 1
     _wait(device)
