@@ -15,7 +15,7 @@ from pipeline.data.random_bits import permutation
 from pipeline.data.remote.beton import Beton
 from pipeline.data.threads import torch_threads
 from pipeline.stages import calibrate, supernet
-from pipeline.stages.stage import Upstream
+from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.worker import LocalWorker, alone
 
@@ -50,11 +50,15 @@ def _reached(config: Config, images: int) -> float:
     config = _short(config, max(1, round(images / pictures)))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for stage, before in ((supernet.STAGE, None), (calibrate.STAGE, folder / "supernet")):
-            upstream = Upstream(config, dataset, before and before / "model")
+
+        def run(stage: Stage[Inputs], model: Path | None) -> LocalWorker:
             with closing(_FewPictures(config, folder / stage.spec.name)) as worker:
                 worker.most = images
-                stage.loop(worker, stage.inputs.of(upstream))
+                stage.loop(worker, stage.inputs.of(Upstream(config, dataset, model)))
+            return worker
+
+        run(supernet.STAGE, None)
+        worker = run(calibrate.STAGE, folder / supernet.SPEC.name / "model")
         model = dsnet.load(folder / calibrate.SPEC.name / "model")
     rows = Evaluation.from_dict(worker.metrics[-1]["evaluation"]).rows(model)
     return sum(row.value for row in rows) / len(rows)
