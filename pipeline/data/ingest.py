@@ -15,6 +15,7 @@ from pipeline.data.headers import LONGEST_SIDE
 from pipeline.data.manifest import (
     FORMAT,
     Manifest,
+    check_fits,
     manifest_path,
     read_manifest,
     write_manifest,
@@ -57,7 +58,8 @@ def ingest(
     write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above; by
         default smart, and raw for a source that is `lossless`.
     max_bad: the share of the pictures that may be left out, for they do not decode or are too
-        large; the manifest lists them. Of tiles, the share of the pictures that they are cut from.
+        large, or a handful, see `BadPictures`; the manifest lists them. Of tiles, the share of the
+        pictures that they are cut from.
     workers: threads that decode and encode; by default one per core.
     tasks: Ray's, on every CPU of the cluster that this process is part of, in their place.
     force: write it also where `dest` already holds just that.
@@ -72,6 +74,7 @@ def ingest(
             f"{dest}: expected the name of a file to write, found a folder; name a file in it, "
             f"such as {dest / source.split}.beton"
         )
+    check_fits(source.classes)
     fingerprint = made_from(source, max_resolution, quality, write_mode)
     present = None if force else _present(dest, fingerprint)
     if present is not None:

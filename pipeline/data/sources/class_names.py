@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.errors.checks import check_name
 from dsnet.errors.text import shown
 from dsnet.models.architecture import MOST_CLASSES
+from dsnet.models.metadata import check_classes
 from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
@@ -128,10 +128,7 @@ def checked(names: Sequence[object], where: str) -> tuple[str, ...]:
 
     Raises InputError, naming `where`, for others; a name of a folder may be no text at all.
     """
-    if len(names) > MOST_CLASSES:
-        raise InputError(f"{where}: expected up to {MOST_CLASSES:,} classes, found {len(names):,}")
-    for name in names:
-        check_name(f"{where}: a class name", name)
+    check_classes(f"{where}: each class name", names)
     return tuple(str(name) for name in names)
 
 
