@@ -70,7 +70,7 @@ class Metadata:
         return values
 
 
-def check_classes(where: str, names: object) -> None:
+def check_classes(where: str, names: Any) -> None:
     """Raise InputError unless `names` is a list of as many names as a network may have classes."""
     check_count(where, names, MOST_CLASSES)
     for name in names:

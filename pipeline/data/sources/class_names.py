@@ -128,7 +128,7 @@ def checked(names: Sequence[object], where: str) -> tuple[str, ...]:
 
     Raises InputError, naming `where`, for others; a name of a folder may be no text at all.
     """
-    check_classes(f"{where}: each class name", names)
+    check_classes(f"{where}: class names", names)
     return tuple(str(name) for name in names)
 
 

@@ -382,20 +382,21 @@ def test_a_picture_that_took_the_place_of_another_makes_its_beton_anew(tmp_path:
 
     before, written = made(), [beton.stat().st_ino for beton in betons]
     assert made() == before and [beton.stat().st_ino for beton in betons] == written
-    assert made(force=True) == before and betons[0].stat().st_ino != written[0]
     for first, second in (pictures, sides):
         contents = first.read_bytes(), second.read_bytes()
         for path, content in zip((second, first), contents, strict=True):
             path.write_bytes(content)
             os.utime(path, (0, 0))
-    assert all(a != b for a, b in zip(made(), before, strict=True))
+    after, written = made(), [beton.stat().st_ino for beton in betons]
+    assert all(a != b for a, b in zip(after, before, strict=True))
+    assert made(force=True) == after and betons[0].stat().st_ino != written[0]
 
 
 def test_of_names_that_are_no_utf8_pictures_are_taken_and_classes_refused(tmp_path: Path) -> None:
     root = folders(tmp_path / "in", "a/1.png", os.fsdecode(b"b/caf\xe9.png"))
     assert ingest_source(open_source(str(root), "train"), tmp_path / "x.beton").samples == 2
     folders(root, os.fsdecode(b"caf\xe9/1.png"))
-    with pytest.raises(InputError, match=r"class name must be text .*found 'caf\\udce9'"):
+    with pytest.raises(InputError, match=r"class names must be text .*found 'caf\\udce9'"):
         open_source(str(root), "train")
     spec = str(folders(tmp_path / os.fsdecode(b"caf\xe9"), "a/1.png"))
     with pytest.raises(InputError, match=r"caf\\udce9: expected a path in UTF-8"):
