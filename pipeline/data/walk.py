@@ -131,7 +131,8 @@ class _Walk:
     ) -> None:
         """classes: whether the folders in `source` are classes; else it is the only one."""
         self._source = source
-        self._unused = Counter(beside)
+        self._unused: Counter[str] = Counter()
+        self._unused.update(beside or {})
         self._nowhere: list[str] = []
         self._back: list[str] = []
         self._read: dict[tuple[int, int], Path] = {}  # device and inode of a folder: its class

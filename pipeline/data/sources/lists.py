@@ -45,7 +45,7 @@ class PictureList(Files):
 
     def __init__(self, spec: str, lists: Sequence[Path], split: str) -> None:
         self.name, self.split = spec, split
-        self.files = self._paths = []
+        self._paths = []
         values: list[str] = []
         for file in lists:
             paths, labels = columns(file)
@@ -55,6 +55,7 @@ class PictureList(Files):
             raise InputError(f"source {spec}: expected at least one row, found none")
         self._labels, self.classes = named(values, lists[0].parent, spec, split)
         self._refuse_contradictions()
+        self.files = self._paths
         unused = self._unlisted(lists)
         warn_of_unused(spec, unused)
         self.unused = dict(unused.most_common())
