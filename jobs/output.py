@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -93,9 +94,10 @@ def _cell(value: object) -> str:
 
 
 def program(name: str) -> str:
-    """How to call a program of this environment from the current folder: `dsnet` if it is on the
-    PATH, else by its path."""
+    """How to call a program of this environment from the current folder, for a shell: `dsnet` if it
+    is on the PATH, else by its path."""
     path = Path(sys.executable).with_name(name)
     if shutil.which(name) == str(path):
         return name
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

@@ -54,9 +54,7 @@ class Metadata:
             if len(values) < 3:
                 raise InputError(f"metadata.{field} must have 3 entries, found {len(values)}")
             check_numbers(f"metadata.{field}", values, above_zero=field == "std")
-        check_count("metadata.classes", self.classes, MOST_CLASSES)
-        for name in self.classes:
-            check_name("metadata.classes", name)
+        check_classes("metadata.classes", self.classes)
         check_numbers("metadata.crop", [self.crop], above_zero=True)
         if self.crop > 1:
             raise InputError(f"metadata.crop: expected a fraction up to 1, found {self.crop}")
@@ -70,6 +68,13 @@ class Metadata:
         if not self.task:
             del values["task"]
         return values
+
+
+def check_classes(where: str, names: Any) -> None:
+    """Raise InputError unless `names` is a list of as many names as a network may have classes."""
+    check_count(where, names, MOST_CLASSES)
+    for name in names:
+        check_name(where, name)
 
 
 def check_prices(where: str, price: float, prices: Prices) -> None:

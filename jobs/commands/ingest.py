@@ -30,7 +30,8 @@ from pipeline.config.schema import LARGEST_TILE
     type=click.FloatRange(0, 1, max_open=True),
     default=0.001,
     show_default=True,
-    help="Share of the pictures that may be left out, for they do not decode or are too large.",
+    help="Share of the pictures that may be left out because they do not decode or are too large. "
+    "A handful always may: up to five, or a tenth of a small set. 0: none.",
 )
 @click.option(
     "--unlabelled",
@@ -50,6 +51,11 @@ from pipeline.config.schema import LARGEST_TILE
     help="Decode and encode on every CPU of the Ray cluster in RAY_ADDRESS, all of whose nodes see "
     "SOURCE; this process writes. Left out: on every core of this machine.",
 )
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Write DEST anew, also where it already holds these pictures.",
+)
 def command(
     source: str,
     dest: str,
@@ -60,6 +66,7 @@ def command(
     unlabelled: bool,
     tile: int | None,
     tasks: bool,
+    force: bool,
 ) -> None:
     """Write the pictures of SOURCE to DEST, a .beton file or a folder for SPLIT.beton.
 
@@ -69,7 +76,7 @@ def command(
     WebDataset's, or a folder of MNIST's IDX files or of CIFAR as torchvision has it; of lists,
     Parquet and tar a file, a folder or a pattern. Both SOURCE and DEST may be a URI (s3://, gs://,
     hf://, https://). See docs/data.md. Every picture is decoded and checked on the way; those that
-    cannot be used are listed in the manifest beside DEST, up to --max-bad of all.
+    cannot be used are listed in the manifest beside DEST: a handful, or up to --max-bad of all.
 
     \b
     Examples:
@@ -106,6 +113,7 @@ def command(
             quality=quality,
             max_bad=max_bad,
             tasks=tasks,
+            force=force,
         )
     rows = [
         ("file", manifest.place),

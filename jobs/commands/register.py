@@ -1,5 +1,6 @@
 """dsnet register: a model directory into the registry, without training."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -59,11 +60,11 @@ def command(
     if as_supernet:
         click.echo(
             "Go on from it:\n"
-            f"  {dsnet} run --config {config_file}\n"
-            f"  {dsnet} sweep --config {config_file} --targets 0.3,0.5,0.8"
+            f"  {dsnet} run --config {shlex.quote(str(config_file))}\n"
+            f"  {dsnet} sweep --config {shlex.quote(str(config_file))} --targets 0.3,0.5,0.8"
         )
     elif version.stage == "supernet":
         click.echo(
             "Train gates for it:\n"
-            f"  {dsnet} run --config {config_file} --gate.supernet {version.uri}"
+            f"  {dsnet} run --config {shlex.quote(str(config_file))} --gate.supernet {version.uri}"
         )

@@ -1,5 +1,6 @@
 """dsnet run: the whole chain of a configuration."""
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -125,4 +126,4 @@ def _look_at_runs() -> str:
     store = tracking.uri()
     if store.startswith("http"):
         return f"open {store}"
-    return f"{program('mlflow')} ui --backend-store-uri {store}"
+    return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(store)}"

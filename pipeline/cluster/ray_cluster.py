@@ -21,6 +21,12 @@ logger = logging.getLogger(__name__)
 
 _ANSWERS_S = 10.0
 
+LONGEST_SOCKET = 107  # bytes, of the path of a Unix socket
+# What Ray puts behind the folder for temporary files; the last number is a process's.
+SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
+LONGEST_TMPDIR = LONGEST_SOCKET - len(SOCKET)
+_SHORT = "/tmp"
+
 
 def connect(cluster: Cluster) -> None:
     """Join the cluster in RAY_ADDRESS, or start one on this machine; check that `cluster` fits.
@@ -80,9 +86,35 @@ def start(cpus: int | None = None) -> str:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Ray Train looks this often whether the workers have ended: every 2 s by itself.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
-    ray.init("local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING)
+    ray.init(
+        "local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+        _temp_dir=session_folder(),
+    )
     end_agents_with_this_process()
     return ray.get_runtime_context().gcs_address
+
+
+def session_folder() -> str | None:
+    """Where a cluster of this machine's own keeps its sockets and logs; None: where Ray does.
+
+    Ray takes RAY_TMPDIR or TMPDIR, and ends in a traceback, after half a minute, where that is too
+    long for a socket's path: schedulers such as Slurm set such ones. Raises InputError where there
+    is no other.
+    """
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    length = 0 if variable is None else len(os.fsencode(os.environ[variable]))
+    if length <= LONGEST_TMPDIR:
+        return None
+    if variable == "RAY_TMPDIR" or not os.access(_SHORT, os.W_OK):
+        raise InputError(
+            f"{variable}: expected a path of up to {LONGEST_TMPDIR} bytes, as Ray's sockets below "
+            f"it may have {LONGEST_SOCKET}, found {length}; set RAY_TMPDIR to a shorter one"
+        )
+    logger.info("TMPDIR is too long for Ray's sockets: it uses %s/ray, or RAY_TMPDIR", _SHORT)
+    return f"{_SHORT}/ray"
 
 
 def most_resources() -> dict[str, float]:

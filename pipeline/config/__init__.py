@@ -3,6 +3,7 @@
 from dsnet.routing.target import Target, parse_target
 from pipeline.config.load import Field, config_from_dict, fields, load_config
 from pipeline.config.paths import (
+    check_in_uri,
     data_dir,
     home,
     lock_file,
@@ -44,6 +45,7 @@ __all__ = [
     "Table",
     "Target",
     "Uri",
+    "check_in_uri",
     "config_from_dict",
     "data_dir",
     "fields",

@@ -3,13 +3,30 @@
 import os
 from pathlib import Path
 
+from dsnet.errors import InputError
+from dsnet.errors.text import escaped
 from pipeline.config.schema import Config
 from pipeline.config.uri import Uri, is_uri, parse_uri
 
 
 def home() -> Path:
-    """$DSNET_HOME or ~/.dsnet, absolute; not created."""
-    return Path(os.environ.get("DSNET_HOME") or "~/.dsnet").expanduser().absolute()
+    """$DSNET_HOME or ~/.dsnet, absolute; not created. Raises InputError as `check_in_uri` does."""
+    folder = Path(os.environ.get("DSNET_HOME") or "~/.dsnet").expanduser().absolute()
+    check_in_uri("DSNET_HOME", str(folder))
+    return folder
+
+
+def check_in_uri(where: str, path: str) -> None:
+    """Raise InputError for a path that the URI of an SQLite store cannot hold.
+
+    SQLAlchemy and MLflow read what follows a ? as options, and %20 as a space: they would write
+    beside the folder, or try for minutes to open a file in one that is not there.
+    """
+    if "?" in path or "%" in path:
+        raise InputError(
+            f"{where}: expected a path without ? and %, which a store's URI cannot hold, found "
+            f"{escaped(path)}; choose another folder"
+        )
 
 
 def data_dir(config: Config) -> Path | Uri:

@@ -107,8 +107,9 @@ class Data(Section):
     of a row or column overlaps the one before, so that an evaluation sees every pixel. Held out to
     test on are whole pictures. null: pictures as they are."""
     max_bad: Annotated[float, Field(ge=0, lt=1)] = 0.001
-    """Share of the pictures that may be left out, for they do not decode or are too large; with
-    fewer than a thousand pictures, none. The manifest beside the .beton lists them."""
+    """Share of the pictures that may be left out because they do not decode or are too large. A
+    handful always may: up to five, or a tenth of a small set; 0: none. The manifest beside the
+    .beton lists them."""
     sampling: Literal["natural", "balanced"] = "natural"
     """What an epoch of training reads. natural: every image once. balanced: as many images, but of
     every class as often, for folders with rare classes: an epoch then has images of those several

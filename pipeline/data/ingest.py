@@ -15,11 +15,18 @@ from pipeline.data.headers import LONGEST_SIDE
 from pipeline.data.manifest import (
     FORMAT,
     Manifest,
+    check_fits,
     manifest_path,
     read_manifest,
     write_manifest,
 )
-from pipeline.data.sources.base import Source, cut_into, lossless, unused_files
+from pipeline.data.sources.base import (
+    Source,
+    cut_into,
+    last_changes,
+    lossless,
+    unused_files,
+)
 from pipeline.data.walk import listed
 
 logger = logging.getLogger(__name__)
@@ -39,6 +46,7 @@ def ingest(
     max_bad: float = MAX_BAD,
     workers: int | None = None,
     tasks: bool = False,
+    force: bool = False,
 ) -> Manifest:
     """Write the pictures of `source`, in order, to the beton `dest` and its manifest beside it.
 
@@ -50,9 +58,11 @@ def ingest(
     write_mode: "raw" pixels, "jpg", or "smart": raw up to 64x64 pixels, JPEG above; by
         default smart, and raw for a source that is `lossless`.
     max_bad: the share of the pictures that may be left out, for they do not decode or are too
-        large; the manifest lists them. Of tiles, the share of the pictures that they are cut from.
+        large, or a handful, see `BadPictures`; the manifest lists them. Of tiles, the share of the
+        pictures that they are cut from.
     workers: threads that decode and encode; by default one per core.
     tasks: Ray's, on every CPU of the cluster that this process is part of, in their place.
+    force: write it also where `dest` already holds just that.
 
     Raises InputError if an option or a label is wrong or too many pictures are bad, DiskFullError
     if there is no room for it; `dest` is then as it was.
@@ -64,8 +74,9 @@ def ingest(
             f"{dest}: expected the name of a file to write, found a folder; name a file in it, "
             f"such as {dest / source.split}.beton"
         )
+    check_fits(source.classes)
     fingerprint = made_from(source, max_resolution, quality, write_mode)
-    present = _present(dest, fingerprint)
+    present = None if force else _present(dest, fingerprint)
     if present is not None:
         # Asking the source would open it.
         pictures = present.options.get("pictures", present.samples + present.left_out)
@@ -139,7 +150,7 @@ def made_from(
 ) -> str:
     """A digest of all that a beton is made from; raises InputError for an option that is wrong."""
     options = _options(source, max_resolution, quality, write_mode)
-    made = [FORMAT, source.fingerprint(), source.classes, options]
+    made = [FORMAT, source.fingerprint(), source.classes, options, *last_changes(source)]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
 

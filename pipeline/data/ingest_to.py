@@ -18,20 +18,22 @@ logger = logging.getLogger(__name__)
 _MADE_FROM = ("max_resolution", "quality", "write_mode")
 
 
-def ingest_to(source: Source, dest: Path | Uri, **options: Any) -> Manifest:
+def ingest_to(source: Source, dest: Path | Uri, *, force: bool = False, **options: Any) -> Manifest:
     """`ingest` of a source; for a store it is made on this disk, put there, and kept as staged.
 
-    One that is there and was made from the same is left. Options and errors: as `ingest`.
+    One that is there and was made from the same is left, unless `force`. Options and errors: as
+    `ingest`.
     """
     if isinstance(dest, Path):
-        return ingest(source, dest, **options)
+        return ingest(source, dest, force=force, **options)
     chosen = {name: options[name] for name in _MADE_FROM if name in options}
-    if (present := written_to(source, dest, **chosen)) is not None:
+    present = None if force else written_to(source, dest, **chosen)
+    if present is not None:
         logger.info("%s already holds %s %s", dest, source.name, source.split)
         return staged(RemoteBeton(dest, present.digest))
     folder = hold(f"made-{hashlib.sha256(str(dest).encode()).hexdigest()[:40]}")
     with filling(folder, str(dest)):
-        made = ingest(source, folder / dest.name, **options)
+        made = ingest(source, folder / dest.name, force=force, **options)
         publish(made, dest)
         # What was made here need not be brought here.
         kept = hold(f"beton-{made.digest[:40]}") / dest.name

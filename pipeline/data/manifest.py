@@ -1,6 +1,7 @@
 """What a beton holds: written last and beside it, so a beton without one is not whole."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from dsnet.errors import InputError
 from dsnet.errors.text import line, shown
 from dsnet.io.files import atomic_file
+from dsnet.models.metadata import check_classes
 from pipeline.data.digest import check_digest
 from pipeline.data.headers import LONGEST_SIDE, read_headers
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from pipeline.data.remote.beton import Beton, RemoteBeton
 
 FORMAT = 1
-MOST_BYTES = 2**24  # a million class names
+MOST_BYTES = 2**24
+_MOST_OF_COUNT = 16  # bytes, of a class's number of pictures, and of what stands between two
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,16 @@ def manifest_path(beton: str | Path) -> Path:
     return beton.with_name(beton.name + ".json")
 
 
+def check_fits(classes: Sequence[str]) -> None:
+    """Raise InputError for names of classes of which the manifest would be too large to be read."""
+    size = sum(len(json.dumps(name)) + _MOST_OF_COUNT for name in classes)
+    if size > MOST_BYTES // 2:
+        raise InputError(
+            f"expected classes whose names and counts have up to {MOST_BYTES // 2:,} bytes in a "
+            f"manifest, found {len(classes):,} classes of {size:,}"
+        )
+
+
 def write_manifest(manifest: Manifest) -> None:
     """Store a manifest beside its beton."""
     content = {"format": FORMAT} | asdict(replace(manifest, origin=None))
@@ -168,8 +181,8 @@ def _from_json(content: dict[str, Any]) -> dict[str, Any]:
             good = type(value) is int and value >= (0 if name in ("left_out", "in_common") else 1)
             good = good and (value <= LONGEST_SIDE or not name.startswith("max_"))
         elif name == "classes":
-            good = isinstance(value, list) and len(value) > 0
-            good = good and all(isinstance(item, str) for item in value)
+            check_classes(name, value)
+            good = len(value) > 0
         elif name == "class_counts":
             good = isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
         elif name in ("options", "versions"):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.data.sources.base import Sample, Source, unused_files
+from pipeline.data.sources.base import Sample, Source, files_of, unused_files
 
 
 class Matched:
@@ -14,6 +14,7 @@ class Matched:
     def __init__(self, source: Source, classes: Sequence[str]) -> None:
         self.name, self.split = source.name, source.split
         self.classes, self.unused = tuple(classes), unused_files(source)
+        self.files = files_of(source)
         self._source = source
         self._label = [self.classes.index(name) for name in source.classes]
 

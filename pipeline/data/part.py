@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from pipeline.data.sources.base import Sample, Source, digest, unused_files
+from pipeline.data.sources.base import Sample, Source, digest, files_of, unused_files
 from pipeline.data.split import stratified
 
 SEED = 0  # of the split: what is held out depends on the labels and the share alone
@@ -15,7 +15,7 @@ class Part:
 
     def __init__(self, source: Source, split: str, indices: np.ndarray) -> None:
         self.name, self.split, self.classes = source.name, split, source.classes
-        self.unused = unused_files(source)
+        self.unused, self.files = unused_files(source), files_of(source)
         self._source, self._indices = source, indices
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 from dsnet.errors import InputError
 from pipeline.cluster.progress import Progress
 from pipeline.data.bad_pictures import BadTile
-from pipeline.data.sources.base import Sample, Source, digest, unused_files
+from pipeline.data.sources.base import Sample, Source, digest, files_of, unused_files
 
 _ORIENTATION = 0x0112  # of EXIF; 1 is upright
 _KEPT = 2  # decoded pictures: threads that read on straddle two
@@ -41,7 +41,7 @@ class Tiles:
 
     def __init__(self, source: Source, side: int) -> None:
         self.name, self.split, self.classes = source.name, source.split, source.classes
-        self.unused = unused_files(source)
+        self.unused, self.files = unused_files(source), files_of(source)
         self.side = side
         self._source = source
         self._decoded: dict[int, Future[Sample]] = {}

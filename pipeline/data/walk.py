@@ -1,9 +1,12 @@
-"""The pictures below class folders: each once, under one class, and none left out in silence."""
+"""The pictures below class folders: each once, under one class, and none left out in silence.
+
+And what other sources say of the files that they do not use.
+"""
 
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +23,7 @@ PICTURE_FORMATS = frozenset(
 # Left by desktops and archivers; these and hidden ones (.DS_Store, .ipynb_checkpoints) pass
 # without a word, files and folders alike.
 DESKTOP_FILES = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+PACKED = frozenset((".csv", ".parquet", ".tar"))  # kinds of files that are sources of their own
 
 
 @cache
@@ -30,9 +34,13 @@ def picture_suffixes() -> frozenset[str]:
     return frozenset(s for s, name in formats.items() if name in PICTURE_FORMATS) - floating
 
 
-def class_pictures(source: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
+def class_pictures(
+    source: Path, beside: Counter[str] | None = None
+) -> tuple[dict[str, list[str]], dict[str, int]]:
     """The paths of the pictures in each folder of `source`, by the folders' names, both sorted; and
     how many other files were come by, by kind.
+
+    beside: what else is not used, to be counted with them.
 
     Links are followed. Only those to a folder that lead back are not, and a warning names them:
     back to `source` or a folder around it, to a class folder or into one, or to a folder that was
@@ -42,7 +50,7 @@ def class_pictures(source: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
     Raises InputError if a class has no picture, a link leads nowhere, a folder cannot be read, or
     two classes share a folder.
     """
-    walk = _Walk(source)
+    walk = _Walk(source, beside)
     found = {folder.name: walk.pictures(folder) for folder in walk.folders}
     walk.report()
     if not any(found.values()):
@@ -50,6 +58,7 @@ def class_pictures(source: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
         raise InputError(
             f"source {source}: expected one folder of pictures per class, found "
             + (f"{loose} pictures in no class folder" if loose else "no picture at all")
+            + (f", but {walk.packed}: give the folder that holds it" if walk.packed else "")
         )
     for name, pictures in found.items():
         if not pictures:
@@ -60,18 +69,52 @@ def class_pictures(source: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
     return found, dict(walk.unused().most_common())
 
 
-def all_pictures(source: Path) -> tuple[list[str], dict[str, int]]:
+def all_pictures(
+    source: Path, beside: Counter[str] | None = None
+) -> tuple[list[str], dict[str, int]]:
     """The paths of every picture below `source`, sorted; and how many files below it are none.
 
-    By the rules of `class_pictures`, as if `source` were the only class. Raises InputError as it
-    does, and where there is no picture at all.
+    By the rules of `class_pictures`, with its `beside`, as if `source` were the only class. Raises
+    InputError as it does, and where there is no picture at all.
     """
-    walk = _Walk(source, classes=False)
+    walk = _Walk(source, beside, classes=False)
     found = walk.pictures(source)
     walk.report()
     if not found:
         raise InputError(f"source {source}: expected pictures, found none in it or below it")
     return found, dict(walk.unused().most_common())
+
+
+def warn_of_unused(source: object, unused: Counter[str]) -> None:
+    """Say how many files of a source are not used, by kind, where there are any."""
+    if unused:
+        logger.warning(
+            "source %s: %d files are not used: %s", source, unused.total(), in_words(unused)
+        )
+
+
+def in_words(unused: Counter[str]) -> str:
+    """`3 .txt, 1 .heic`."""
+    return listed([f"{count} {kind}" for kind, count in unused.most_common()])
+
+
+def others_in(folder: Path, known: Collection[str]) -> Counter[str]:
+    """What lies in a folder beside the files whose names are known, by kind."""
+    return Counter(
+        "folders" if child.is_dir() else kind_of_file(child.name)
+        for child in folder.iterdir()
+        if child.name not in known and not is_passed_over(child.name)
+    )
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of that name is hidden, or one that desktops and archivers leave."""
+    return name.startswith(".") or name.lower() in DESKTOP_FILES
+
+
+def kind_of_file(name: str) -> str:
+    """How files that are not used are counted: `.txt`."""
+    return os.path.splitext(name)[1].lower() or "without a suffix"
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
@@ -83,14 +126,18 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 class _Walk:
     """One pass over a source, and what it comes by."""
 
-    def __init__(self, source: Path, classes: bool = True) -> None:
+    def __init__(
+        self, source: Path, beside: Counter[str] | None = None, classes: bool = True
+    ) -> None:
         """classes: whether the folders in `source` are classes; else it is the only one."""
         self._source = source
         self._unused: Counter[str] = Counter()
+        self._unused.update(beside or {})
         self._nowhere: list[str] = []
         self._back: list[str] = []
         self._read: dict[tuple[int, int], Path] = {}  # device and inode of a folder: its class
         self.loose: list[str] = []
+        self.packed = ""  # the first file deeper down that is a source of its own
         self.folders = [source]
         root = _real(source)
         self._classes: set[Path] = set()
@@ -147,13 +194,8 @@ class _Walk:
                 self._source,
                 listed(self._back),
             )
-        unused = self.unused()
-        if unused and self.folders:
-            kinds = [f"{count} {kind}" for kind, count in unused.most_common()]
-            total = unused.total()
-            logger.warning(
-                "source %s: %d files are not used: %s", self._source, total, listed(kinds)
-            )
+        if self.folders:
+            warn_of_unused(self._source, self.unused())
 
     def unused(self) -> Counter[str]:
         """Files that are no class's pictures, by kind."""
@@ -169,19 +211,21 @@ class _Walk:
                 f"{folder}: expected a folder that can be read, found {error.strerror}"
             ) from error
         for entry in entries:
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.name.startswith(".") or entry.name.lower() in DESKTOP_FILES:
+            if is_passed_over(entry.name):
                 continue
+            kind = kind_of_file(entry.name)
             if entry.is_symlink() and not os.path.exists(entry.path):
                 self._nowhere.append(entry.path)
             elif entry.is_dir():
                 folders.append(entry.path)
             elif not entry.is_file():
                 self._unused["no regular files"] += 1
-            elif suffix in picture_suffixes():
+            elif kind in picture_suffixes():
                 pictures.append(entry.path)
             else:
-                self._unused[suffix or "without a suffix"] += 1
+                self._unused[kind] += 1
+                if kind in PACKED and Path(folder) != self._source:
+                    self.packed = self.packed or entry.path
         return folders
 
     def _leads_back(self, link: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dsnet.errors import InputError
-from pipeline.config import home
+from pipeline.config import check_in_uri, home
 
 SQLITE = "sqlite:///"
 
@@ -15,6 +15,8 @@ def uri() -> str:
     address = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not address:
         return f"{SQLITE}{home() / 'mlflow.db'}"
+    if address.startswith(SQLITE):
+        check_in_uri("MLFLOW_TRACKING_URI", address)
     parts = urlsplit(address)
     # It would be sent to workers and shown in logs, so what may be secret is not even repeated.
     if "@" in parts.netloc:

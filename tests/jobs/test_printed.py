@@ -1,5 +1,7 @@
 """What commands print of results: in words and units of the task that the networks are for."""
 
+import shlex
+
 import pytest
 
 from dsnet.tasks.registry import TASKS
@@ -65,3 +67,13 @@ def test_a_chain_prints_what_it_reached(
     assert "models:/m" in printed and "on 360 test images" in printed
     for word in (*words, "network", "standard error", "multiply-adds", "of the widest", "150,000"):
         assert word in printed
+
+
+def test_a_printed_command_is_one_that_a_shell_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = "sqlite:////home/me & you/$(touch x)/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    print_result(ChainResult(CLASSIFIER, [], 360, [CLASSIFIER]))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "mlflow" in line)
+    assert shlex.split(line)[1:] == ["ui", "--backend-store-uri", store]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dsnet.errors import InputError
+from dsnet.errors.text import escaped
 from pipeline.config import Uri, is_uri, parse_uri
 from pipeline.data.sources import (
     cifar,
@@ -33,6 +34,11 @@ def open_source(spec: str, split: str, labelled: bool = True) -> Source:
     What lies behind a URI is brought to this node first, see `brought`.
     Raises InputError if there is no such source or split, or it is not laid out as expected.
     """
+    if not spec.isascii() and spec.encode(errors="ignore").decode() != spec:
+        raise InputError(
+            f"source {escaped(spec)}: expected a path in UTF-8, as configurations and manifests "
+            "are, found other bytes; rename it, or give a link to it"
+        )
     place = parse_uri(spec) if is_uri(spec) else Path(spec)
     if not isinstance(place, Uri):
         return _opened(str(place) if is_uri(spec) else spec, split, labelled)

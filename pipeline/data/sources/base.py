@@ -12,6 +12,7 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import picture_bytes, read_picture
+from pipeline.data.digest import file_state
 from pipeline.data.walk import listed
 
 SPLIT_NAMES = frozenset(("train", "test", "val", "valid", "validation"))
@@ -53,7 +54,10 @@ class Source(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """A digest that changes when the pictures do (for files: their names, sizes and times)."""
+        """A digest that changes when the pictures do (for files: their names, sizes and times).
+
+        Copies on several nodes have the same one; `last_changes` tells them apart.
+        """
         ...
 
 
@@ -81,9 +85,34 @@ class Files:
 def unused_files(source: Source) -> dict[str, int]:
     """Files that lie among a source's and are none of its pictures, by kind.
 
-    A source that walks folders has them as `unused`; others come by none.
+    A source of files has them as `unused`; others come by none.
     """
     return dict(getattr(source, "unused", {}))
+
+
+def files_of(source: Source) -> Sequence[str | Path]:
+    """The files on this machine that a source is read from.
+
+    A source of files has them as `files`; of others, and of what was brought from a store, the
+    fingerprint alone says whether they changed.
+    """
+    files: Sequence[str | Path] = getattr(source, "files", ())
+    return files
+
+
+def last_changes(source: Source) -> list[int]:
+    """When each of its files was last changed, in ns; see `FileState.changed`.
+
+    Whoever copies, unpacks or checks out files sets their times of writing back, so that another
+    picture of the same size and name passes for the one before it. This time nobody sets.
+    """
+    changes = []
+    for path in files_of(source):
+        try:
+            changes.append(file_state(path).changed)
+        except OSError:  # one that a list names is left out by who reads it, and said there
+            changes.append(0)
+    return changes
 
 
 def cut_into(source: Source) -> dict[str, int]:
@@ -136,7 +165,8 @@ def other_classes(first: Sequence[str], second: Sequence[str], here: str, there:
 
 def digest(parts: Sequence[str]) -> str:
     """SHA-256 of several texts, hexadecimal."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    # A path that is no UTF-8 has halves of characters for its other bytes.
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
 
 
 def tree_digest(folder: str, paths: Sequence[str]) -> str:

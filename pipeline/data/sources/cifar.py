@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from dsnet.errors import InputError
+from dsnet.models.architecture import MOST_CLASSES
 from pipeline.data.sources.base import Sample, Source, files_digest, unknown_split
+from pipeline.data.sources.class_names import checked, numbered
+from pipeline.data.walk import others_in, warn_of_unused
 
 EXPECTED = "a folder of CIFAR-10 or CIFAR-100"
 
@@ -27,6 +30,10 @@ class _Edition:
     labels_key: str
     splits: dict[str, tuple[str, ...]]
 
+    def files(self) -> list[str]:
+        """The names of all its files."""
+        return [self.names, *(name for names in self.splits.values() for name in names)]
+
 
 EDITIONS = (
     _Edition(
@@ -44,6 +51,7 @@ EDITIONS = (
         {"train": ("train",), "test": ("test",)},
     ),
 )
+COME_ALONG = ("readme.html", "file.txt~")  # with the download
 # Instructions that hold no value of what was pickled.
 BOOKKEEPING = ("PROTO", "FRAME", "PUT", "GET", "GLOBAL")
 # Every key of these files: one begins where another's values end.
@@ -57,8 +65,7 @@ def opened(spec: str, split: str) -> Source | None:
     """cifar-10-batches-py or cifar-100-python, or the folder that torchvision has put it in."""
     for edition in EDITIONS:
         for folder in (Path(spec), Path(spec) / edition.folder):
-            files = [name for names in edition.splits.values() for name in names]
-            if all((folder / name).is_file() for name in (edition.names, *files)):
+            if all((folder / name).is_file() for name in edition.files()):
                 if split not in edition.splits:
                     raise unknown_split(spec, sorted(edition.splits), split)
                 return Cifar(spec, folder, edition, split)
@@ -70,17 +77,19 @@ class Cifar:
 
     def __init__(self, spec: str, folder: Path, edition: _Edition, split: str) -> None:
         self.name, self.split = spec, split
-        self._files = [folder / name for name in edition.splits[split]]
-        names = _values(folder / edition.names).get(edition.names_key, ())
-        self.classes = tuple(n.decode("latin-1") if isinstance(n, bytes) else str(n) for n in names)
-        batches = [_batch(path, edition.labels_key) for path in self._files]
+        self.files = [folder / name for name in edition.splits[split]]
+        texts = _values(folder / edition.names).get(edition.names_key, ())
+        names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in texts]
+        classes = checked(names, f"{folder / edition.names}")
+        batches = [_batch(path, edition.labels_key) for path in self.files]
         self._pixels = np.concatenate([pixels for pixels, _ in batches])
-        self._labels = np.concatenate([labels for _, labels in batches])
-        if self._labels.min() < 0 or self._labels.max() >= len(self.classes):
-            raise InputError(
-                f"source {spec}: expected labels from 0 to {len(self.classes) - 1}, as "
-                f"{edition.names} has names, found {self._labels.min()} to {self._labels.max()}"
-            )
+        labels = np.concatenate([labels for _, labels in batches])
+        if not classes:
+            raise InputError(f"{folder / edition.names}: expected the classes' names, found none")
+        self._labels, self.classes = numbered(labels, classes, spec, split)
+        unused = others_in(folder, {*edition.files(), *COME_ALONG})
+        warn_of_unused(spec, unused)
+        self.unused = dict(unused.most_common())
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -96,7 +105,7 @@ class Cifar:
 
     def fingerprint(self) -> str:
         """A digest of every file's name, size and modification time."""
-        return files_digest(self._files)
+        return files_digest(self.files)
 
 
 def _batch(path: Path, labels_key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +120,8 @@ def _batch(path: Path, labels_key: str) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: expected {labels_key} and, in data, 3 x {SIDE} x {SIDE} bytes for each of "
             f"them, found {len(labels)} labels and {len(data)} bytes"
         )
+    if not -1 <= min(labels) <= max(labels) < MOST_CLASSES:
+        raise InputError(f"{path}: expected {labels_key} up to {MOST_CLASSES:,}, found others")
     return np.frombuffer(data, np.uint8).reshape(len(labels), -1), np.array(labels, np.int64)
 
 

@@ -1,5 +1,6 @@
 """A folder with one folder of pictures per class, or one of these for each split."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from pipeline.data.sources.base import (
     tree_digest,
     unknown_split,
 )
-from pipeline.data.walk import class_pictures
+from pipeline.data.sources.class_names import checked
+from pipeline.data.walk import class_pictures, others_in
 
 EXPECTED = "a folder"
 
@@ -23,7 +25,7 @@ def opened(spec: str, split: str) -> Source | None:
     A folder of class folders is one split: "train", or the one that it is named after.
     """
     folder = folder_of(spec, split)
-    return None if folder is None else ClassFolders(folder, split)
+    return None if folder is None else ClassFolders(folder, split, beside_splits(spec, folder))
 
 
 def folder_of(spec: str, split: str) -> Path | None:
@@ -43,17 +45,22 @@ def folder_of(spec: str, split: str) -> Path | None:
     return path
 
 
+def beside_splits(spec: str, folder: Path) -> Counter[str]:
+    """What lies beside the folder of a split and is none of another, by kind."""
+    return Counter() if folder == Path(spec) else others_in(Path(spec), SPLIT_NAMES)
+
+
 class ClassFolders(Files):
     """A folder with one folder of pictures per class; classes in the order of their names.
 
     Which files and links count, see `class_pictures`.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, beside: Counter[str]) -> None:
         self.name, self.split = str(folder), split
-        members, self.unused = class_pictures(folder)
-        self.classes = tuple(members)
-        self._paths = [path for pictures in members.values() for path in pictures]
+        members, self.unused = class_pictures(folder, beside)
+        self.classes = checked([*members], f"source {folder}")
+        self.files = self._paths = [path for pictures in members.values() for path in pictures]
         counts = [len(pictures) for pictures in members.values()]
         self._labels = np.repeat(np.arange(len(members)), counts)
 

@@ -13,6 +13,8 @@ import numpy as np
 from dsnet.errors import InputError
 from pipeline.data.headers import LONGEST_SIDE
 from pipeline.data.sources.base import Sample, Source, digest, unknown_split
+from pipeline.data.sources.class_names import counted
+from pipeline.data.walk import others_in, warn_of_unused
 
 EXPECTED = "a folder of IDX files, the word fashion-mnist"
 
@@ -78,6 +80,12 @@ class IdxFolder:
                 f"{self._labels.shape[0]}"
             )
         self.classes = self._named(folder)
+        counted(self._labels.values, self.classes, self.name, split)
+        self.files = [self._images.path, self._labels.path]
+        own = [f"{prefix}-{name}" for prefix in PREFIXES.values() for name in (IMAGES, LABELS)]
+        unused = others_in(folder, {*own, *(f"{name}.gz" for name in own)})
+        warn_of_unused(folder, unused)
+        self.unused = dict(unused.most_common())
 
     def _named(self, folder: Path) -> tuple[str, ...]:
         # Of both splits' labels: one of them alone may lack the last class.

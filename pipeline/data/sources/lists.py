@@ -1,7 +1,10 @@
 """A list of pictures' paths and labels: CSV, or Parquet without pictures in it."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,10 +12,16 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from dsnet.errors import InputError
-from pipeline.data.sources.base import Files, Source, digest
-from pipeline.data.sources.class_names import named
+from pipeline.data.sources.base import SPLIT_NAMES, Files, Source, digest
+from pipeline.data.sources.class_names import FILE, named
 from pipeline.data.sources.shards import found
-from pipeline.data.walk import listed
+from pipeline.data.walk import (
+    is_passed_over,
+    kind_of_file,
+    listed,
+    picture_suffixes,
+    warn_of_unused,
+)
 
 EXPECTED = "a .csv file of paths and labels"
 
@@ -36,7 +45,7 @@ class PictureList(Files):
 
     def __init__(self, spec: str, lists: Sequence[Path], split: str) -> None:
         self.name, self.split = spec, split
-        self._paths: list[str] = []
+        self._paths = []
         values: list[str] = []
         for file in lists:
             paths, labels = columns(file)
@@ -44,8 +53,12 @@ class PictureList(Files):
             values += labels
         if not values:
             raise InputError(f"source {spec}: expected at least one row, found none")
-        self._labels, self.classes = named(values, lists[0].parent, spec)
+        self._labels, self.classes = named(values, lists[0].parent, spec, split)
         self._refuse_contradictions()
+        self.files = self._paths
+        unused = self._unlisted(lists)
+        warn_of_unused(spec, unused)
+        self.unused = dict(unused.most_common())
 
     def _refuse_contradictions(self) -> None:
         label_of: dict[str, int] = {}
@@ -55,6 +68,25 @@ class PictureList(Files):
                     f"source {self.name}: expected one label for each picture, found {path} as "
                     f"{self.classes[other]} and as {self.classes[label]}"
                 )
+
+    def _unlisted(self, lists: Sequence[Path]) -> Counter[str]:
+        """Files in the folders of the pictures that no list beside these names, by kind."""
+        folders = {file.parent for file in lists}
+        if Path(self.name).is_dir():
+            folders |= {Path(self.name, name) for name in ("", *SPLIT_NAMES)}
+        others = {file for folder in folders for file in folder.glob("*") if is_list(file)}
+        named = {os.path.normpath(path) for path in self._paths}
+        places = {os.path.dirname(path) for path in named}
+        named |= {os.path.normpath(file) for file in others}
+        for file in others.difference(lists):
+            with suppress(InputError):  # told to whoever opens that one
+                named.update(os.path.normpath(file.parent / path) for path in columns(file)[0])
+        unused: Counter[str] = Counter()
+        for path in chain.from_iterable(map(_files_in, places)):
+            kind = kind_of_file(path)
+            if path not in named:
+                unused["pictures in no list" if kind in picture_suffixes() else kind] += 1
+        return unused
 
     def fingerprint(self) -> str:
         """A digest of every picture's path, size and modification time, and of its label."""
@@ -69,14 +101,27 @@ class PictureList(Files):
         return digest(parts)
 
 
+def _files_in(folder: str) -> Iterator[str]:
+    """The paths of a folder's files that are not passed over; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_file() and not is_passed_over(entry.name) and entry.name != FILE:
+                    yield os.path.join(folder, entry.name)
+    except OSError:
+        return
+
+
 def is_list(path: Path) -> bool:
     """Whether it has the columns of one; what cannot be read has none."""
     try:
         if path.suffix == ".csv":
             with csv.open_csv(path) as reader:
                 names = reader.schema.names
-        else:
+        elif path.suffix == ".parquet":
             names = pq.read_schema(path).names
+        else:
+            return False
     except (pa.ArrowException, OSError):
         return False
     return {PATH, LABEL} <= {*names}

@@ -12,10 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dsnet.errors import InputError
+from dsnet.errors.text import line, shown
 from pipeline.data.sources.base import Sample, Source, files_digest, other_classes
-from pipeline.data.sources.shards import found
+from pipeline.data.sources.class_names import MOST_BYTES, checked, numbered
+from pipeline.data.sources.shards import beside, found
+from pipeline.data.walk import warn_of_unused
 
 EXPECTED = "a .parquet file"
+
+# Keys of a schema's metadata, and the way to the class names in each. The first is ours.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "classes": (),
+    "huggingface": ("info", "features", "label", "names"),
+}
 
 
 def opened(spec: str, split: str) -> Source | None:
@@ -55,23 +64,20 @@ class ParquetFiles:
                 labels.append(np.zeros(metadata.num_rows, np.int64))
                 continue
             labels.append(_labels(path, file))
-            own = _class_names(file.schema_arrow)
+            own = _class_names(path, file.schema_arrow)
             names = names or own
             if own and own != names:
                 raise InputError(
                     f"{path}: expected the classes of the files before it, found others: "
                     f"{other_classes(names, own, 'the others', 'this one')}"
                 )
-        self._labels = np.concatenate(labels)
-        if not len(self._labels):
+        values = np.concatenate(labels)
+        if not len(values):
             raise InputError(f"source {self.name}: expected at least one row, found none")
-        self.classes = classes or names or tuple(str(i) for i in range(int(self._labels.max()) + 1))
-        wrong = np.flatnonzero((self._labels < 0) | (self._labels >= len(self.classes)))
-        if len(wrong):
-            raise InputError(
-                f"source {self.name}, row {wrong[0]}, column label: expected 0 to "
-                f"{len(self.classes) - 1}, found {self._labels[wrong[0]]}"
-            )
+        self._labels, self.classes = numbered(values, classes or names, spec, split)
+        unused = beside(spec, paths)
+        warn_of_unused(spec, unused)
+        self.files, self.unused = self._paths, dict(unused.most_common())
         self._loaded: dict[int, pa.ChunkedArray] = {}
         self._loading = threading.Lock()
 
@@ -137,21 +143,45 @@ def _open_parquet(path: str, labelled: bool) -> pq.ParquetFile:
 
 
 def _labels(path: str, file: pq.ParquetFile) -> np.ndarray:
-    column = file.read(["label"])["label"]
+    try:
+        column = file.read(["label"])["label"].cast(pa.int64())
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path}, column label: expected whole numbers, found: {line(error)}"
+        ) from error
     if column.null_count:
         raise InputError(
             f"{path}, column label: expected a label in every row, found {column.null_count} "
             "without one"
         )
-    labels: np.ndarray = column.to_numpy().astype(np.int64)
+    labels: np.ndarray = column.to_numpy()
     return labels
 
 
-def _class_names(schema: pa.Schema) -> tuple[str, ...]:
+def _class_names(path: str, schema: pa.Schema) -> tuple[str, ...]:
+    """What the schema's metadata says; () where they have no names, as for a label that is a plain
+    number. Raises InputError for what is no list of names.
+    """
     metadata = schema.metadata or {}
-    if b"classes" in metadata:
-        return tuple(json.loads(metadata[b"classes"]))
-    if b"huggingface" in metadata:
-        features: dict[str, Any] = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return tuple(features["label"].get("names", ()))
+    for key, way in _NAMES.items():
+        if key.encode() not in metadata:
+            continue
+        where = f"{path}, metadata {key}"
+        names = _json(metadata[key.encode()], where)
+        for part in way:
+            if not isinstance(names, dict) or part not in names:
+                return ()
+            names = names[part]
+        if not isinstance(names, list):
+            raise InputError(f"{where}: expected a list of class names, found {shown(names)}")
+        return checked(names, where)
     return ()
+
+
+def _json(text: bytes, where: str) -> Any:
+    if len(text) > MOST_BYTES:
+        raise InputError(f"{where}: expected up to {MOST_BYTES:,} bytes, found {len(text):,}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected JSON, found something else ({line(error)})") from error

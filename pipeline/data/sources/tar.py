@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,8 +15,14 @@ from dsnet.errors import InputError
 from dsnet.runtime.pictures import MOST_BYTES
 from pipeline.data.sources.base import Sample, Source, files_digest
 from pipeline.data.sources.class_names import named
-from pipeline.data.sources.shards import found
-from pipeline.data.walk import picture_suffixes
+from pipeline.data.sources.shards import beside, found
+from pipeline.data.walk import (
+    in_words,
+    is_passed_over,
+    kind_of_file,
+    picture_suffixes,
+    warn_of_unused,
+)
 
 EXPECTED = "a .tar file"
 
@@ -49,16 +56,22 @@ class TarShards:
 
     def __init__(self, spec: str, paths: Sequence[Path], split: str) -> None:
         self.name, self.split = spec, split
-        self._paths = list(paths)
+        self.files = self._paths = list(paths)
         self._members: list[_Member] = []
         values: list[str] = []
+        unused = beside(spec, paths)
         for number, path in enumerate(self._paths):
-            for picture, label in _samples(number, path):
+            for picture, label in _samples(number, path, unused):
                 self._members.append(picture)
                 values.append(label)
         if not values:
-            raise InputError(f"source {spec}: expected at least one sample, found none")
-        self._labels, self.classes = named(values, self._paths[0].parent, spec)
+            raise InputError(
+                f"source {spec}: expected at least one sample, KEY.jpg and KEY{LABEL} with no dot "
+                f"in KEY, found none but {in_words(unused) or 'an empty archive'}"
+            )
+        warn_of_unused(spec, unused)
+        self.unused = dict(unused.most_common())
+        self._labels, self.classes = named(values, self._paths[0].parent, spec, split)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -89,31 +102,44 @@ def _is_shard(path: Path) -> bool:
     """Whether it begins as one does, with a label among its first files."""
     try:
         with tarfile.open(path, "r:") as archive:
-            return any(member.name.endswith(LABEL) for member in islice(archive, _LOOKED_AT))
+            return any(
+                member.name.lower().endswith(LABEL) for member in islice(archive, _LOOKED_AT)
+            )
     except (tarfile.TarError, OSError, EOFError):
         return False
 
 
-def _samples(number: int, path: Path) -> Iterator[tuple[_Member, str]]:
-    """A shard's pictures and their labels as text, in order."""
+def _samples(number: int, path: Path, unused: Counter[str]) -> Iterator[tuple[_Member, str]]:
+    """A shard's pictures and their labels as text, in order; other files are counted by kind."""
     try:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             key, parts = "", _Parts(path)
             for member in _headers(path, archive):
                 folder, name = os.path.split(member.name)
-                if not member.isreg() or name.startswith("."):
+                if member.isdir() or is_passed_over(name):
+                    continue
+                if not member.isreg():
+                    unused["no regular files"] += 1
                     continue
                 stem, _, suffix = name.partition(".")
                 if (own := f"{folder}/{stem}") != key:
                     yield from parts.whole()
                     key, parts = own, _Parts(path)
-                parts.take(number, member, f".{suffix}".lower(), file)
+                if not parts.take(number, member, f".{suffix}".lower(), file):
+                    unused[_kind(name)] += 1
             yield from parts.whole()
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(
             f"{path}: expected a tar file without compression, found something else or a part of "
             f"one ({error}); pictures are compressed already: pack them plainly"
         ) from error
+
+
+def _kind(name: str) -> str:
+    """How a file that is not used is counted; a picture or a label has a dot in its key."""
+    kind = kind_of_file(name)
+    seems_used = kind == LABEL or kind in picture_suffixes()
+    return f"{kind} with a dot in the key" if seems_used else kind
 
 
 def _headers(path: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -136,10 +162,14 @@ class _Parts:
         self._label: str | None = None
         self._name = ""
 
-    def take(self, number: int, member: tarfile.TarInfo, suffix: str, file: BinaryIO) -> None:
-        """One file of the sample; what is neither picture nor label is passed over."""
+    def take(self, number: int, member: tarfile.TarInfo, suffix: str, file: BinaryIO) -> bool:
+        """One file of the sample; whether it is used, as picture or label."""
         self._name = member.name
         if suffix == LABEL:
+            if self._label is not None:
+                raise InputError(
+                    f"{self._shard}, {member.name}: expected one label for each sample, found two"
+                )
             self._label = self._text(member, file)
         elif suffix in picture_suffixes():
             if self._picture is not None:
@@ -148,6 +178,9 @@ class _Parts:
                     f"{self._picture.name} and {member.name}"
                 )
             self._picture = _Member(number, member.name, member.offset_data, member.size)
+        else:
+            return False
+        return True
 
     def _text(self, member: tarfile.TarInfo, file: BinaryIO) -> str:
         if member.size > LONGEST_LABEL:

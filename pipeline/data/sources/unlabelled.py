@@ -1,11 +1,12 @@
 """Pictures without labels, for tasks that learn none: a folder of them, or Parquet files."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.data.sources.base import Files, Source, digest, tree_digest
-from pipeline.data.sources.class_folders import folder_of
+from pipeline.data.sources.class_folders import beside_splits, folder_of
 from pipeline.data.sources.parquet import ParquetFiles
 from pipeline.data.sources.shards import found
 from pipeline.data.walk import all_pictures
@@ -22,7 +23,7 @@ def opened(spec: str, split: str) -> Source | None:
     if paths := found(spec, ".parquet", split):
         return ParquetFiles(spec, paths, split, CLASSES)
     folder = folder_of(spec, split)
-    return None if folder is None else Pictures(folder, split)
+    return None if folder is None else Pictures(folder, split, beside_splits(spec, folder))
 
 
 class Pictures(Files):
@@ -30,9 +31,10 @@ class Pictures(Files):
 
     classes = CLASSES
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: str, beside: Counter[str]) -> None:
         self.name, self.split = str(folder), split
-        self._paths, self.unused = all_pictures(folder)
+        self._paths, self.unused = all_pictures(folder, beside)
+        self.files = self._paths
         self._labels = np.zeros(len(self._paths), np.int64)
 
     def fingerprint(self) -> str:

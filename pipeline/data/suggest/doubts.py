@@ -16,8 +16,8 @@ def doubts(found: Survey) -> Iterator[str]:
     if found.unreadable:
         yield (
             f"{len(found.unreadable)} of the {found.sampled} pictures looked at cannot be used "
-            f"({listed(found.unreadable, most=2)}); mend or remove them, or allow some with "
-            "data.max_bad"
+            f"({listed(found.unreadable, most=2)}); a handful is left out and listed; mend or "
+            "remove more, or allow them with data.max_bad"
         )
     few = [f"{name} ({count})" for name, count in found.counts.items() if count < FEW_OF_CLASS]
     if few:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.ray_cluster import LONGEST_TMPDIR
+
 SCRIPT = Path(__file__).parents[3] / "jobs" / "cluster" / "slurm.sbatch"
 SCONTROL = '#!/bin/sh\n[ "$*" = "show hostnames node[7-9]" ] && printf "node7\\nnode8\\nnode9\\n"\n'
 SRUN = """#!/bin/sh
 printf '%s\\n' "$@" >given
-printf '%s\\n' "$RAY_AUTH_MODE" "$RAY_AUTH_TOKEN" "${RAY_ADDRESS-none}" >told
+printf '%s\\n' "$RAY_AUTH_MODE" "$RAY_AUTH_TOKEN" "${RAY_ADDRESS-none}" "${RAY_TMPDIR-none}" >told
 exit 3
 """
 
@@ -51,11 +53,20 @@ def test_every_node_runs_the_same_line_and_the_command_s_status_is_the_job_s(
         assert command[6:] == [
             *["--", "env", "RAY_ADDRESS=node7:24711", "dsnet", "run", "--config", "my own.yaml"],
         ]
-        mode, token, address = (tmp_path / "told").read_text().splitlines()
+        mode, token, address, _ = (tmp_path / "told").read_text().splitlines()
         assert (mode, len(token), address) == ("token", 64, "none")
         assert not [word for word in given if token in word]
         tokens.append(token)
     assert tokens[0] != tokens[1]
+
+
+def test_a_folder_too_long_for_ray_s_sockets_is_not_used(
+    node: dict[str, str], tmp_path: Path
+) -> None:
+    node.pop("RAY_TMPDIR", None)
+    for length, expected in ((LONGEST_TMPDIR, "none"), (LONGEST_TMPDIR + 1, "/tmp")):
+        submitted(node | {"TMPDIR": "/" + "x" * (length - 1)}, tmp_path, "run")
+        assert (tmp_path / "told").read_text().splitlines()[3] == expected
 
 
 def test_what_cannot_run_is_refused_before_any_node_starts(

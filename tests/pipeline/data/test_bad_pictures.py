@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from dsnet.errors import InputError
+from pipeline.data.bad_pictures import MAX_BAD, BadPictures
 from pipeline.data.ffcv import Reader
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
@@ -60,18 +61,36 @@ def test_the_file_is_the_same_whatever_the_workers(tmp_path: Path) -> None:
 
 def test_one_more_than_the_share_stops_the_ingest_with_a_summary(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        ingest(with_bad(7, 37, 41, 50), tmp_path / "x.beton", max_bad=0.04)
+        ingest(with_bad(7, 37, 41, 50, 51, 52, 53), tmp_path / "x.beton", max_bad=0.1)
     message = str(caught.value)
-    assert "at most 2 of 60 pictures that cannot be used (max_bad: 0.04)" in message
+    assert (
+        "at most 6 of 60 pictures that cannot be used (data.max_bad or --max-bad: 0.1)" in message
+    )
     assert all(f"picture {number}:" in message for number in (7, 37, 41))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("pictures", "share", "allowed"),
+    # A handful, or a tenth of a small set; 0 means none, and one picture has to be left.
+    [
+        *((9, MAX_BAD, 1), (11, MAX_BAD, 2), (300, MAX_BAD, 5), (20_000, MAX_BAD, 20)),
+        *((9, 0.5, 4), (300, 0.0, 0), (1, MAX_BAD, 0), (1, 0.9, 0)),
+    ],
+)
+def test_a_handful_may_always_be_left_out(pictures: int, share: float, allowed: int) -> None:
+    bad = BadPictures("source", pictures, share)
+    for number in range(allowed):
+        bad.add(InputError(f"picture {number}"))
+    with pytest.raises(InputError, match=rf"at most {allowed} of {pictures:,} .*data\.max_bad"):
+        bad.add(InputError("one more"))
+
+
 def test_what_is_there_is_held_to_a_smaller_share_too(tmp_path: Path) -> None:
-    first = ingest(with_bad(7), tmp_path / "x.beton", max_bad=0.04)
+    first = ingest(with_bad(7), tmp_path / "x.beton")
     assert ingest(with_bad(7), tmp_path / "x.beton", max_bad=0.02) == first
     with pytest.raises(InputError, match=r"at most 0 of 60 .* picture 7:"):
-        ingest(with_bad(7), tmp_path / "x.beton", max_bad=0.01)
+        ingest(with_bad(7), tmp_path / "x.beton", max_bad=0)
 
 
 def test_a_class_of_which_nothing_is_left_is_named(

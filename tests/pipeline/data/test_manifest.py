@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dsnet.errors import InputError
-from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
+from pipeline.data.manifest import Manifest, check_fits, manifest_path, read_manifest, verify
 from pipeline.data.sources import open_source
 
 from .conftest import copy_of
@@ -64,7 +64,8 @@ def grow(beton: Path) -> None:
         (lambda beton: manifest_path(beton).write_text("[]"), "expected a manifest"),
         (edit(format=99), "format 99"),
         (edit(samples="many"), "samples is 'many'"),
-        (edit(classes="0123456789"), "classes is"),
+        (edit(classes="0123456789"), "classes must be a list"),
+        (edit(classes=["a"] * (2**20 + 1)), "classes must have up to 1,048,576 entries"),
         (edit(mean=[0.1]), "mean is"),
         (edit(std=[0.1, float("nan"), 0.1]), "std is"),
         (edit(samples=0), "samples is 0"),
@@ -80,6 +81,12 @@ def test_what_does_not_match_is_refused(
     damage(beton)
     with pytest.raises(InputError, match=words):
         read_manifest(beton)
+
+
+def test_a_manifest_that_nobody_could_read_is_not_begun() -> None:
+    check_fits([str(number) for number in range(100_000)])
+    with pytest.raises(InputError, match="found 400,000 classes"):
+        check_fits([str(number) for number in range(400_000)])
 
 
 def test_one_changed_byte_is_found(beton: Path) -> None:

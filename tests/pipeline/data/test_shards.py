@@ -15,6 +15,7 @@ from PIL import Image
 from dsnet.errors import InputError
 from pipeline.data.ingest import ingest
 from pipeline.data.sources import open_source
+from pipeline.data.sources.base import unused_files
 from pipeline.data.sources.shards import found
 
 from .conftest import encoded, smooth_picture
@@ -135,7 +136,12 @@ SHARDS = {
     "empty label": ((("a.cls", b" \n"), ("a.png", PNG)), "a.cls: expected a label, found none"),
     "long label": ((("a.cls", b"1" * 1001), ("a.png", PNG)), "up to 1,000 bytes, found 1,001"),
     "no text": ((("a.cls", b"\xff"), ("a.png", PNG)), "UTF-8"),
-    "nothing": ((("a.txt", b"1"),), "at least one sample"),
+    "nothing": ((("a.txt", b"1"),), "at least one sample, .*found none but 1 .txt"),
+    "dots": (
+        (("2024.05.png", PNG), ("2024.05.cls", b"1")),
+        r"no dot in KEY, found none but 1 \.png with a dot in the key, 1 \.cls with a dot in",
+    ),
+    "two labels": ((("a.cls", b"1"), ("a.CLS", b"2")), "a.CLS: expected one label"),
 }
 
 
@@ -182,6 +188,67 @@ def test_numbers_without_names_are_their_own_and_007_is_a_name(tmp_path: Path) -
     assert open_source(str(numbers), "train").classes == ("0", "1", "2")
     assert open_source(str(numbers), "train")[0].label == 2
     assert open_source(str(names), "train").classes == ("007",)
+
+
+def test_what_is_not_used_of_a_shard_or_beside_it_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key ends at the first dot: that of the second picture is not 1.5x."""
+    members = [("0.png", PNG), ("0.cls", b"0"), ("0.json", b"{}")]
+    tar(tmp_path / "train.tar", *members, ("1.5x.png", PNG), ("1.5x.cls", b"0"))
+    tar(tmp_path / "test.tar", ("0.png", PNG), ("0.cls", b"0"))
+    tar(tmp_path / "unlabelled.tar", ("0.png", PNG))
+    (tmp_path / "cats").mkdir()
+    source = open_source(str(tmp_path), "train")
+    assert len(source) == 1
+    counted = {"folders": 1, ".tar": 1, ".json": 1}
+    counted |= {f"{kind} with a dot in the key": 1 for kind in (".png", ".cls")}
+    assert unused_files(source) == counted
+    (said,) = caplog.messages
+    assert said.startswith(f"source {tmp_path}: 5 files are not used: ")
+
+
+def test_pictures_that_no_list_names_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(6):
+        (tmp_path / "in" / f"{number}.png").write_bytes(PNG)
+    (tmp_path / "in" / "notes.txt").touch()
+    for split, numbers in (("train", (0, 1, 2)), ("test", (3,))):
+        rows = [f"in/{number}.png,{number % 2}\n" for number in numbers]
+        (tmp_path / f"{split}.csv").write_text("path,label\n" + "".join(rows))
+    for spec in (tmp_path, tmp_path / "train.csv"):
+        counted = unused_files(open_source(str(spec), "train"))
+        assert counted == {"pictures in no list": 2, ".txt": 1}
+
+
+def test_the_folder_around_that_of_the_files_is_a_source_too(tmp_path: Path) -> None:
+    """As Hugging Face lays a repository out."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "README.md").touch()
+    for split in ("train", "validation"):
+        shard = tar(
+            tmp_path / "data" / f"{split}-00000-of-00001.tar", ("a.png", PNG), ("a.cls", b"0")
+        )
+        assert open_source(str(tmp_path), split).name == str(tmp_path)
+    (tmp_path / "more").mkdir()
+    with pytest.raises(InputError, match=f"no picture at all, but .*{tmp_path}/data/.*: give the"):
+        open_source(str(tmp_path), "train")
+    assert shard.exists()
+
+
+def test_a_label_below_0_is_no_class_but_a_picture_without_a_label(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("path,label\na.png,-1\nb.png,0\n")
+    words = r"split test: expected labels from 0, found -1, .* in 1 of 2 rows; .*data\.test_split"
+    with pytest.raises(InputError, match=words):
+        open_source(str(tmp_path), "test")
+
+
+def test_classes_without_a_picture_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "x.csv").write_text("path,label\na.png,1\nb.png,3\n")
+    assert len(open_source(str(tmp_path / "x.csv"), "train").classes) == 4
+    assert "x.csv train: 2 of 4 classes have no picture: 0, 2" in caplog.text
 
 
 LISTS = {

@@ -20,7 +20,7 @@ from pipeline.data.dataset import ingest
 from pipeline.data.ingest import ingest as ingest_source
 from pipeline.data.loader import Loader
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import Sample, Source
+from pipeline.data.sources.base import Sample, Source, unused_files
 from pipeline.data.walk import picture_suffixes
 
 from .conftest import encoded, smooth_picture
@@ -276,7 +276,10 @@ def damaged(path: Path) -> None:
         (no_label, "expected columns image: .*, found image: string, lable: int64"),
         (damaged, "expected a Parquet file"),
         (lambda path: parquet(path, [0, None]), "found 1 without one"),
-        (lambda path: parquet(path, [0, -1]), "row 1, column label: expected 0 to 0, found -1"),
+        (
+            lambda path: parquet(path, [0, -1]),
+            r"split train: expected labels from 0, found -1, .*in 1 of 2 rows; .*data\.test_split",
+        ),
         (lambda path: parquet(path, []), "at least one row"),
     ],
 )
@@ -354,6 +357,55 @@ def test_a_fingerprint_changes_with_the_pictures_only(tmp_path: Path) -> None:
     before = open_source(str(file), "train").fingerprint()
     parquet(file, [0, 1, 1])
     assert open_source(str(file), "train").fingerprint() != before
+
+
+def test_a_picture_that_took_the_place_of_another_makes_its_beton_anew(tmp_path: Path) -> None:
+    """With its size and times, as rsync, git and archives set them back."""
+    folder = folders(tmp_path / "in", "a/1.bmp", "b/1.bmp")
+    rows = [f"{name}/1.bmp,{name}\n" for name in "ab"]
+    (folder / "list.csv").write_text("path,label\n" + "".join(rows))
+    pictures = [folder / name / "1.bmp" for name in "ab"]
+    for number, path in enumerate(pictures):
+        path.write_bytes(encoded(np.full((4, 4, 3), number, np.uint8), "BMP"))
+    sides = parquet(tmp_path / "train.parquet", [0, 1]), parquet(tmp_path / "other.parquet", [1, 0])
+    for path in (*pictures, *sides):
+        os.utime(path, (0, 0))
+    specs = [str(folder), str(folder / "list.csv"), str(sides[0])]
+    betons = [tmp_path / f"{number}.beton" for number in range(len(specs))]
+
+    def made(**options: bool) -> list[str]:
+        opened = [open_source(spec, "train") for spec in specs]
+        return [
+            ingest_source(source, beton, **options).digest
+            for source, beton in zip(opened, betons, strict=True)
+        ]
+
+    before, written = made(), [beton.stat().st_ino for beton in betons]
+    assert made() == before and [beton.stat().st_ino for beton in betons] == written
+    for first, second in (pictures, sides):
+        contents = first.read_bytes(), second.read_bytes()
+        for path, content in zip((second, first), contents, strict=True):
+            path.write_bytes(content)
+            os.utime(path, (0, 0))
+    after, written = made(), [beton.stat().st_ino for beton in betons]
+    assert all(a != b for a, b in zip(after, before, strict=True))
+    assert made(force=True) == after and betons[0].stat().st_ino != written[0]
+
+
+def test_of_names_that_are_no_utf8_pictures_are_taken_and_classes_refused(tmp_path: Path) -> None:
+    root = folders(tmp_path / "in", "a/1.png", os.fsdecode(b"b/caf\xe9.png"))
+    assert ingest_source(open_source(str(root), "train"), tmp_path / "x.beton").samples == 2
+    folders(root, os.fsdecode(b"caf\xe9/1.png"))
+    with pytest.raises(InputError, match=r"class names must be text .*found 'caf\\udce9'"):
+        open_source(str(root), "train")
+    spec = str(folders(tmp_path / os.fsdecode(b"caf\xe9"), "a/1.png"))
+    with pytest.raises(InputError, match=r"caf\\udce9: expected a path in UTF-8"):
+        open_source(spec, "train")
+
+
+def test_what_lies_beside_the_folders_of_splits_is_counted(tmp_path: Path) -> None:
+    root = folders(tmp_path / "in", "train/a/1.png", "val/a/1.png", "b/1.png", "2.png")
+    assert unused_files(open_source(str(root), "train")) == {"folders": 1, ".png": 1}
 
 
 class Stripes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dsnet.errors import InputError
 from jobs import cli
 from pipeline.store import tracking
 from tests.embedded_store import embedded_store
@@ -73,3 +74,18 @@ def test_a_damaged_store_is_refused_by_name(
     assert str(file) in line and says in line
     assert "SELECT" not in line
     assert file.read_bytes() == before, "nothing is written into it"
+
+
+@pytest.mark.parametrize("name", ["what?", "50%20"])
+@pytest.mark.parametrize("variable", ["DSNET_HOME", "MLFLOW_TRACKING_URI"])
+def test_a_path_that_a_store_cannot_have_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, variable: str
+) -> None:
+    """MLflow would write beside the first, and try for minutes to open a file in another."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    path = tmp_path / name / "home"
+    uri = variable == "MLFLOW_TRACKING_URI"
+    monkeypatch.setenv(variable, f"sqlite:///{path}/mlflow.db" if uri else str(path))
+    with pytest.raises(InputError, match=rf"^{variable}: expected a path without \? and %"):
+        tracking.configure()
+    assert list(tmp_path.iterdir()) == []
