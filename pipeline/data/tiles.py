@@ -1,18 +1,16 @@
 """The pictures of a source cut into tiles: samples of one size, which cover every pixel."""
 
-import io
 import os
 import threading
-import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from dsnet.errors import InputError
+from dsnet.runtime.pictures import opened
 from pipeline.cluster.progress import Progress
 from pipeline.data.bad_pictures import BadTile
 from pipeline.data.sources.base import Sample, Source, digest, unused_files
@@ -151,11 +149,8 @@ def _size_by_header(sample: Sample) -> tuple[int, int] | None:
     if not isinstance(sample.image, bytes):
         return sample.image.shape[0], sample.image.shape[1]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
-            with Image.open(io.BytesIO(sample.image)) as picture:
-                upright = picture.getexif().get(_ORIENTATION, 1) == 1
-                return (picture.height, picture.width) if upright else None
-    # Pillow raises many kinds of errors on damaged headers; decoding says which it is.
-    except Exception:
+        with opened(sample.image, sample.path) as picture:
+            upright = picture.getexif().get(_ORIENTATION, 1) == 1
+            return (picture.height, picture.width) if upright else None
+    except InputError:  # decoding says it
         return None
