@@ -23,11 +23,11 @@ MOST_BYTES = 2**27  # of a file
 MOST_PIXELS = 2**27  # that a picture may declare
 MOST_MEMORY = 400_000_000  # bytes that decoding one may take, its pixels included
 # Bytes for each pixel at the peak, with Pillow 13: 4 in its image and 3 in ours, or where it is
-# more, what the decoder holds beside its image. `tests/dsnet/runtime/test_memory.py` measures them.
+# more, what the decoder holds beside its image. `tests/pipeline/predict/test_memory.py` measures them.
 _BYTES = {"TIFF": 8, "WEBP": 16, "AVIF": 16, "JPEG2000": 25}
 _OTHERS = 7
 _SCANS = 13  # of a JPEG in several scans, whose coefficients are all held
-_BAND = 2**20  # pixels that are converted at once
+_BAND = 2**18  # pixels that are converted at once
 _ORIENTATION = 0x0112  # of EXIF; 1 is upright
 # By orientation: steps along rows and columns of what is shown, and whether these two then change
 # places, to go through it as the file does.
@@ -82,7 +82,7 @@ def opened(
             warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 width, height = picture.size
-                each = _bytes_per_pixel(picture, data)
+                each = bytes_per_pixel(picture, data)
                 most = most_pixels if enough == 0 else min(most_pixels, MOST_MEMORY // each)
                 if enough and most < width * height <= most_pixels and each == _OTHERS:
                     picture.draft(None, (enough, enough))  # of other formats than JPEG, nothing
@@ -170,7 +170,8 @@ def _band(picture: Image.Image, path: str) -> np.ndarray:
     return np.asarray(picture.convert("RGB"))
 
 
-def _bytes_per_pixel(picture: Image.Image, data: bytes) -> int:
+def bytes_per_pixel(picture: Image.Image, data: bytes) -> int:
+    """What it takes to decode a picture that is `opened`, at the peak, ours included."""
     if picture.format in ("JPEG", "MPO") and not _in_one_scan(data):
         return _SCANS
     return _BYTES.get(picture.format or "", _OTHERS)
