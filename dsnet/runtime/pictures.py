@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,16 +19,17 @@ from dsnet.errors import InputError
 # Pillow's names of the formats that hold pictures. It reads drawings, documents and films too, some
 # of them by other programs: what begins like PostScript would be handed to Ghostscript.
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")  # of Pillow's
 MOST_BYTES = 2**27  # of a file
 MOST_PIXELS = 2**27  # that a picture may declare
 MOST_MEMORY = 400_000_000  # bytes that decoding one may take, its pixels included
 # Bytes for each pixel at the peak, with Pillow 13: 4 in its image and 3 in ours, or where it is
-# more, what the decoder holds beside its image. `tests/pipeline/predict/test_memory.py` measures them.
+# more, what the decoder holds beside its image. tests/pipeline/predict/test_memory.py holds them.
 _BYTES = {"TIFF": 8, "WEBP": 16, "AVIF": 16, "JPEG2000": 25}
 _OTHERS = 7
 _SCANS = 13  # of a JPEG in several scans, whose coefficients are all held
 _BAND = 2**18  # pixels that are converted at once
-_ORIENTATION = 0x0112  # of EXIF; 1 is upright
+ORIENTATION = 0x0112  # of EXIF; 1 is upright
 # By orientation: steps along rows and columns of what is shown, and whether these two then change
 # places, to go through it as the file does.
 _TURNS = {
@@ -125,32 +126,47 @@ def read_picture(
         return to_rgb(picture, path)
 
 
-def to_rgb(picture: Image.Image, path: str) -> np.ndarray:
+def to_rgb(picture: Image.Image, path: str, on_white: bool = True) -> np.ndarray:
     """A picture of any mode as uint8 (H, W, 3), turned upright.
 
+    on_white: whether a transparent one is laid on white; else its colours are as they are stored.
     Raises InputError, naming `path`, for pixels that have no 8 bits to become.
     """
+    return _upright(picture, 3, lambda band: _rgb(band, path, on_white))
+
+
+def to_alpha(picture: Image.Image) -> np.ndarray:
+    """How opaque each pixel of a picture with colours of 8 bits is, uint8 (H, W), upright."""
+    alpha = _upright(picture, 1, lambda band: np.asarray(band.convert("RGBA"))[..., 3:])
+    return alpha[..., 0]
+
+
+def _upright(
+    picture: Image.Image, channels: int, convert: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
+    """uint8 (H, W, channels): bands of the picture as `convert` has them, put where they belong."""
     picture.load()
     width, height = picture.size
     down, right, swapped = _TURNS.get(_orientation(picture), (1, 1, False))
-    shown = np.empty((width, height, 3) if swapped else (height, width, 3), np.uint8)
+    shape = (width, height) if swapped else (height, width)
+    shown = np.empty((*shape, channels), np.uint8)
     stored = shown[::down, ::right]  # a view, in the file's order
     stored = stored.swapaxes(0, 1) if swapped else stored
     rows = max(1, _BAND // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        stored[top:bottom] = _band(picture.crop((0, top, width, bottom)), path)
+        stored[top:bottom] = convert(picture.crop((0, top, width, bottom)))
     return shown
 
 
 def _orientation(picture: Image.Image) -> int:
     try:
-        return picture.getexif().get(_ORIENTATION, 1)
+        return picture.getexif().get(ORIENTATION, 1)
     except Exception:  # unreadable EXIF data says nothing about the orientation
         return 1
 
 
-def _band(picture: Image.Image, path: str) -> np.ndarray:
+def _rgb(picture: Image.Image, path: str, on_white: bool) -> np.ndarray:
     if picture.mode == "F":
         raise InputError(
             f"{path}: expected whole-number pixels, found floating-point ones; convert it to 8 bits"
@@ -163,7 +179,7 @@ def _band(picture: Image.Image, path: str) -> np.ndarray:
                 f"{pixels.max()}; convert it to 8 bits"
             )
         return ((pixels + 128) // 257).astype(np.uint8)[:, :, None]
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and on_white:
         transparent = picture.convert("RGBA")
         white = Image.new("RGBA", transparent.size, "white")
         picture = Image.alpha_composite(white, transparent)

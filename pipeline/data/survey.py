@@ -6,12 +6,11 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.errors.text import line
-from dsnet.runtime.pictures import opened
+from dsnet.runtime.pictures import GREY_MODES, opened
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources.base import Sample, Source
 
 SAMPLED = 200
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")  # of Pillow's
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.runtime.pictures import opened
+from dsnet.runtime.pictures import ORIENTATION, opened
 from pipeline.cluster.progress import Progress
 from pipeline.data.bad_pictures import BadTile
 from pipeline.data.sources.base import Sample, Source, digest, unused_files
 
-_ORIENTATION = 0x0112  # of EXIF; 1 is upright
 _KEPT = 2  # decoded pictures: threads that read on straddle two
 _MEASURED = 1024  # pictures at once
 
@@ -150,7 +149,7 @@ def _size_by_header(sample: Sample) -> tuple[int, int] | None:
         return sample.image.shape[0], sample.image.shape[1]
     try:
         with opened(sample.image, sample.path) as picture:
-            upright = picture.getexif().get(_ORIENTATION, 1) == 1
+            upright = picture.getexif().get(ORIENTATION, 1) == 1
             return (picture.height, picture.width) if upright else None
     except InputError:  # decoding says it
         return None
