@@ -8,6 +8,7 @@ import pytest
 from PIL import EpsImagePlugin, Image, ImageOps
 
 from dsnet.errors import InputError
+from dsnet.runtime import inputs
 from dsnet.runtime.pictures import read_picture
 from pipeline.data.sources.base import Sample
 from pipeline.data.survey import looked_at
@@ -79,6 +80,8 @@ def test_exif_orientation_turns_the_picture_upright(orientation: int, kind: str)
     if orientation == 6:  # "rotate 90 degrees clockwise to show"
         assert np.array_equal(turned, np.rot90(picture, k=-1))
     assert np.array_equal(read_picture(file, "picture"), turned)
+    for given in (Image.open(io.BytesIO(file)), turned):  # as callers of MLflow's way may give it
+        assert np.array_equal(inputs.read(given, "picture"), turned)
 
 
 JPEG_FILE = encoded(smooth_picture(64, 64, seed=1), "JPEG")
