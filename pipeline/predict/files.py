@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from PIL import Image
 
 from dsnet.runtime.pictures import MOST_MEMORY, bytes_per_pixel, opened, picture_bytes, to_rgb
 from dsnet.runtime.pixels import prepare, shorter_side
@@ -56,6 +57,9 @@ class _Memory:
 
 
 _MEMORY = _Memory(MOST_MEMORY)
+# Pillow's blocks, of 16 MB else, are then large enough for free() to give them back to the system.
+# Others it keeps for the thread that had them, and each thread would come to hold a large picture.
+Image.core.set_block_size(2**26)
 
 
 def read_input(path: str, resolution: int, crop: float) -> np.ndarray:
