@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from dsnet.errors import InputError
 
@@ -68,7 +68,7 @@ def picture_bytes(path: str | Path) -> bytes:
 @contextmanager
 def opened(
     data: bytes, path: str, most_pixels: int = MOST_PIXELS, enough: int | None = None
-) -> Iterator[Image.Image]:
+) -> Iterator[ImageFile.ImageFile]:
     """A picture file of one of FORMATS: its header read, its sizes within bounds, no pixels yet.
 
     most_pixels: that it may declare; fewer where decoding would take more than MOST_MEMORY. enough:

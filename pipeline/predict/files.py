@@ -59,7 +59,7 @@ class _Memory:
 _MEMORY = _Memory(MOST_MEMORY)
 # Pillow's blocks, of 16 MB else, are then large enough for free() to give them back to the system.
 # Others it keeps for the thread that had them, and each thread would come to hold a large picture.
-Image.core.set_block_size(2**26)
+Image.core.set_block_size(2**26)  # type: ignore[attr-defined]
 
 
 def read_input(path: str, resolution: int, crop: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from dsnet.io.files import atomic_file
 from dsnet.runtime.pictures import GREY_MODES, ORIENTATION, opened, to_alpha, to_rgb
@@ -73,7 +73,7 @@ def read(data: bytes, path: str, out: Path) -> Kept:
     return kept
 
 
-def _lost_by_decoding(picture: Image.Image) -> list[str]:
+def _lost_by_decoding(picture: ImageFile.ImageFile) -> list[str]:
     """Of a picture that is opened and not loaded yet."""
     lost = []
     stored = picture.tile[0].args if picture.tile else ""
