@@ -20,7 +20,7 @@ from dsnet.routing.target import Target
 from dsnet.runtime.answers import classified, spent
 from dsnet.runtime.exported import Exported
 from dsnet.runtime.inputs import one_by_one, read
-from dsnet.runtime.pixels import prepare
+from dsnet.runtime.pixels import prepare, shorter_side
 from dsnet.runtime.session import ONNX, Outputs
 from dsnet.runtime.tiles import Surroundings, restore
 
@@ -126,11 +126,11 @@ class Model:
         }
 
     def _prepared(self, image: Any, place: str, files: bool) -> np.ndarray:
-        side = self._runner.metadata["resolution"]
-        pixels = read(image, place, files=files)
+        side, crop = self._runner.metadata["resolution"], self._runner.metadata["crop"]
+        pixels = read(image, place, files=files, enough=shorter_side(side, crop))
         if isinstance(image, np.ndarray) and pixels.shape == (side, side, 3):
             return pixels  # prepared already, as `Predictor` takes it
-        return prepare(pixels[None], side, self._runner.metadata["crop"])[0]
+        return prepare(pixels[None], side, crop)[0]
 
     def _answers(self, pixels: np.ndarray, budget: Any, top_k: int) -> dict[str, list[Any]]:
         outputs, widths, madds = self._runner(pixels, budget)

@@ -8,11 +8,11 @@ The directory holds weights, their description and checksums, and nothing execut
 
 import argparse
 
-import numpy as np
 import torch
-from PIL import Image
 
 import dsnet
+from dsnet.runtime.pictures import picture_bytes, read_picture
+from dsnet.runtime.pixels import prepare
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -27,9 +27,9 @@ def main(arguments: list[str] | None = None) -> None:
     model = dsnet.load(given.directory, budget=given.budget)
     predictor = dsnet.Predictor(model)
     for path in given.images:
-        with Image.open(path) as picture:
-            pixels = torch.from_numpy(np.array(picture.convert("RGB")))
-        logits, widths = predictor(pixels[None])
+        picture = read_picture(picture_bytes(path), path)  # as `dsnet predict` reads it
+        images = prepare(picture[None], model.metadata.resolution, model.metadata.crop)
+        logits, widths = predictor(torch.from_numpy(images))
         confidence, label = logits.softmax(1)[0].max(0)
         name = model.metadata.classes[int(label)] if model.metadata.classes else int(label)
         width = int(widths[0])

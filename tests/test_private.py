@@ -1,6 +1,7 @@
 """What is private to others is used in one module for each, which an upgrade breaks by name."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,24 @@ def test_a_private_interface_is_used_in_its_home_alone(floor: str) -> None:
             if private(name) and HOMES.get(name.split(".")[0]) != place
         ]
     assert strays == []
+
+
+def test_a_picture_is_opened_in_one_place_and_as_one_of_the_formats_that_are_wanted() -> None:
+    """Given none, Pillow tries every format that it knows, some by running other programs."""
+    ours = [
+        path for floor in ("dsnet", "pipeline", "jobs") for path in (ROOT / floor).rglob("*.py")
+    ]
+    shown = [*(ROOT / "examples").glob("*.py"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    calls = [
+        (path.relative_to(ROOT).as_posix(), "formats=" in line)
+        for path in ours + shown
+        for line in path.read_text().splitlines()
+        if re.search(r"\bImage\.open\(|\bimread\(|ImageFile\.Parser\(", line)
+    ]
+    assert [place for place, _ in calls if not place.startswith("docs/")] == [
+        "dsnet/runtime/pictures.py"
+    ]
+    assert all(formats for _, formats in calls)
 
 
 @pytest.mark.usefixtures("ray_cluster")

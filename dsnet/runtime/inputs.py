@@ -46,18 +46,18 @@ def one_by_one(given: Any) -> list[Any]:
     raise InputError(f"input: expected {EXPECTED}, found {type(given).__name__} {array.shape}")
 
 
-def read(image: Any, place: str, *, files: bool = True) -> np.ndarray:
+def read(image: Any, place: str, *, files: bool = True, enough: int | None = None) -> np.ndarray:
     """One image as uint8 (H, W, 3) RGB. place: what to call it in an error.
 
     files: whether text may be a path; where others send it, a path would read this machine's disk.
-    Raises InputError for what is no image.
+    enough: as in `dsnet.runtime.pictures.opened`. Raises InputError for what is no image.
     """
     if _is_pillow(image):
         return to_rgb(image, place)
     if isinstance(image, bytes | bytearray | memoryview):
-        return read_picture(bytes(image), place)
+        return read_picture(bytes(image), place, enough=enough)
     if isinstance(image, str | Path):
-        return read_picture(_content(str(image), place, files), place)
+        return read_picture(_content(str(image), place, files), place, enough=enough)
     if isinstance(image, np.ndarray | list) and np.ndim(image) == 3:
         return _pixels(np.asarray(image), place)
     shown = f"an array {np.shape(image)}" if isinstance(image, np.ndarray) else repr(image)[:40]

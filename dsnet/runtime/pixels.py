@@ -4,6 +4,8 @@ One rule for predictor, MLflow model and `dsnet predict`: whole numbers througho
 the end (halves to even), so that no runtime or machine gets other pixels.
 """
 
+import math
+
 import numpy as np
 
 
@@ -15,6 +17,11 @@ def middle_square(height: int, width: int, crop: float) -> tuple[int, int, int]:
     """
     side = max(1, int(crop * min(height, width)))
     return (height - side) // 2, (width - side) // 2, side
+
+
+def shorter_side(resolution: int, crop: float) -> int:
+    """Pixels of a picture's shorter side that are enough: of these, `prepare` enlarges none."""
+    return math.ceil(resolution / crop)
 
 
 def prepare(images: np.ndarray, resolution: int, crop: float) -> np.ndarray:

@@ -81,7 +81,7 @@ def command(
     """Run MODEL, a models:/ URI or a model directory, on image files: classify them, or with a
     model whose answers are pictures (a denoiser) write what it makes of them to --out.
 
-    IMAGE is a file in any format and mode that Pillow reads (PNG, JPEG and others, grey, colour or
+    IMAGE is a picture file (PNG, JPEG, GIF, BMP, PPM, TIFF, WebP, JPEG 2000, AVIF; grey, in colour,
     transparent), a folder with files anywhere below it, or - for a list of both on standard input,
     one a line or ended by NUL. Any number of them takes the same memory. What is no image is listed
     on stderr and passed over; the exit status is then 3, and 2 where nothing is left.

@@ -64,7 +64,7 @@ class Encoder:
             return error
 
     def _stored(self, sample: Sample) -> Encoded:
-        image = shrink(sample.pixels(), self.max_resolution)
+        image = shrink(sample.pixels(enough=self.max_resolution), self.max_resolution)
         height, width = image.shape[:2]
         if max(height, width) > LONGEST_SIDE:
             raise InputError(

@@ -1,19 +1,16 @@
 """What a source's pictures are like, from their labels and the headers of a sample of them."""
 
-import io
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from dsnet.errors import InputError
 from dsnet.errors.text import line
+from dsnet.runtime.pictures import GREY_MODES, opened
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources.base import Sample, Source
 
 SAMPLED = 200
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L")  # of Pillow's
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def survey(source: Source) -> Survey:
     chosen = permutation(len(source), 0)[:SAMPLED]
     for index in sorted(chosen.tolist()):
         try:
-            size, grey = _looked_at(source[index])
+            size, grey = looked_at(source[index])
         except InputError as error:
             unreadable.append(line(error))
         else:
@@ -81,16 +78,10 @@ def survey(source: Source) -> Survey:
     )
 
 
-def _looked_at(sample: Sample) -> tuple[tuple[int, int], bool]:
+def looked_at(sample: Sample) -> tuple[tuple[int, int], bool]:
     """Width and height, and whether it has no colours. Raises InputError for what is no picture."""
     image = sample.image
     if isinstance(image, np.ndarray):
         return (image.shape[1], image.shape[0]), bool((image == image[..., :1]).all())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
-            with Image.open(io.BytesIO(image)) as picture:  # reads the header alone
-                return picture.size, picture.mode in GREY_MODES
-    # Pillow raises OSError, SyntaxError, struct.error and others on damaged files.
-    except Exception as error:
-        raise InputError(f"{sample.path}: expected a picture, found none that opens") from error
+    with opened(image, sample.path, enough=0) as picture:
+        return picture.size, picture.mode in GREY_MODES

@@ -1,23 +1,20 @@
 """The pictures of a source cut into tiles: samples of one size, which cover every pixel."""
 
-import io
 import os
 import threading
-import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from dsnet.errors import InputError
+from dsnet.runtime.pictures import ORIENTATION, opened
 from pipeline.cluster.progress import Progress
 from pipeline.data.bad_pictures import BadTile
 from pipeline.data.sources.base import Sample, Source, digest, files_of, unused_files
 
-_ORIENTATION = 0x0112  # of EXIF; 1 is upright
 _KEPT = 2  # decoded pictures: threads that read on straddle two
 _MEASURED = 1024  # pictures at once
 
@@ -151,11 +148,8 @@ def _size_by_header(sample: Sample) -> tuple[int, int] | None:
     if not isinstance(sample.image, bytes):
         return sample.image.shape[0], sample.image.shape[1]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities in metadata do not touch the pixels
-            with Image.open(io.BytesIO(sample.image)) as picture:
-                upright = picture.getexif().get(_ORIENTATION, 1) == 1
-                return (picture.height, picture.width) if upright else None
-    # Pillow raises many kinds of errors on damaged headers; decoding says which it is.
-    except Exception:
+        with opened(sample.image, sample.path) as picture:
+            upright = picture.getexif().get(ORIENTATION, 1) == 1
+            return (picture.height, picture.width) if upright else None
+    except InputError:  # decoding says it
         return None

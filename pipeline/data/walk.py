@@ -13,13 +13,10 @@ from pathlib import Path
 from PIL import Image
 
 from dsnet.errors import InputError
+from dsnet.runtime.pictures import FORMATS
 
 logger = logging.getLogger(__name__)
 
-# Pillow's names of the formats that hold pictures; it reads drawings, documents and films too.
-PICTURE_FORMATS = frozenset(
-    ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-)
 # Left by desktops and archivers; these and hidden ones (.DS_Store, .ipynb_checkpoints) pass
 # without a word, files and folders alike.
 DESKTOP_FILES = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
@@ -28,10 +25,11 @@ PACKED = frozenset((".csv", ".parquet", ".tar"))  # kinds of files that are sour
 
 @cache
 def picture_suffixes() -> frozenset[str]:
-    """How the names of pictures end, in lower case: as many formats as Pillow here reads."""
+    """How the names of pictures end, in lower case: of FORMATS, those that Pillow here knows."""
     formats = Image.registered_extensions()
+    wanted = {*FORMATS, "MPO"}  # several JPEGs in a file, opened as JPEG
     floating = {".pfm"}  # pixels that are no whole numbers
-    return frozenset(s for s, name in formats.items() if name in PICTURE_FORMATS) - floating
+    return frozenset(s for s, name in formats.items() if name in wanted) - floating
 
 
 def class_pictures(

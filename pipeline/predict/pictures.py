@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from dsnet.errors import InputError
-from dsnet.io.files import atomic_file
 from dsnet.runtime.noise_level import noise_level
-from dsnet.runtime.pictures import picture_bytes, read_picture
+from dsnet.runtime.pictures import opened, picture_bytes, to_rgb
 from dsnet.runtime.tiles import TILE, Surroundings, restore
 from pipeline.cluster.progress import Progress
 from pipeline.predict.files import expand
+from pipeline.predict.kept import Kept, read
 
 if TYPE_CHECKING:
     from dsnet.pyfunc import Runner
@@ -117,18 +116,22 @@ def _each(
     with Progress("predict", len(pictures), "images") as progress:
         for done, job in enumerate(pictures, start=1):
             try:
-                picture = read_picture(picture_bytes(job.path), job.path)
-                wanted = _reference(job, picture)
-                _warn_of_other_noise(job.path, picture, runner.metadata.get("task", {}))
+                source = read(picture_bytes(job.path), job.path, job.out)
+                wanted = _reference(job, source)
+                _warn_of_other_noise(job.path, source.pixels, runner.metadata.get("task", {}))
                 made = restore(
-                    lambda pixels: runner(pixels, budget), picture, around, tile, job.path
+                    lambda pixels: runner(pixels, budget), source.pixels, around, tile, job.path
                 )
             except InputError as error:
                 if passed_over is None:
                     raise
                 passed_over(str(error))
                 continue
-            write(made.picture, job.out)
+            if source.lost:
+                logger.warning("%s: not kept in %s: %s", job.path, job.out, ", ".join(source.lost))
+            if source.grey:
+                made.picture[:] = (made.picture.sum(2, dtype=np.uint16)[..., None] + 1) // 3
+            source.write(made.picture, job.out)
             row = {"path": job.path, "out": str(job.out), "width": made.width}
             row |= {"widths": made.widths, "madds": made.madds}
             if wanted is not None:
@@ -137,17 +140,10 @@ def _each(
             progress.update(done)
 
 
-def write(picture: np.ndarray, path: Path) -> None:
-    """Write uint8 (H, W, 3) as an image file of its suffix's kind, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = Image.registered_extensions()[path.suffix.lower()]
-    with atomic_file(path) as temporary:
-        Image.fromarray(picture).save(temporary, kind)
-
-
 def psnr(picture: np.ndarray, other: np.ndarray) -> float | None:
     """10 log10(255² / mean squared error), in dB, of uint8 (H, W, 3); None where they are equal."""
-    error = float(((picture.astype(np.float64) - other) ** 2).mean())
+    rows = zip(picture, other, strict=True)
+    error = sum(int(((a.astype(np.int32) - b) ** 2).sum()) for a, b in rows) / picture.size
     return 10 * float(np.log10(255**2 / error)) if error else None
 
 
@@ -159,12 +155,13 @@ def _named(path: str) -> list[tuple[str, Path]]:
     return [(file, Path(file).relative_to(root)) for file in expand([path]) if file != path]
 
 
-def _reference(job: Job, picture: np.ndarray) -> np.ndarray | None:
+def _reference(job: Job, source: Kept) -> np.ndarray | None:
     if job.reference is None:
         return None
-    found = read_picture(picture_bytes(job.reference), job.reference)
-    if found.shape != picture.shape:
-        sizes = [f"{each.shape[1]} x {each.shape[0]}" for each in (picture, found)]
+    with opened(picture_bytes(job.reference), job.reference) as reference:
+        found = to_rgb(reference, job.reference, on_white=source.alpha is None)
+    if found.shape != source.pixels.shape:
+        sizes = [f"{each.shape[1]} x {each.shape[0]}" for each in (source.pixels, found)]
         raise InputError(
             f"{job.reference}: expected a picture of {sizes[0]} pixels, as {job.path} has, found "
             f"{sizes[1]}"

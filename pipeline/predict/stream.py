@@ -24,7 +24,7 @@ Row = dict[str, Any]
 BATCH = 64  # images per forward: enough to share the work, little enough to hold in memory
 BATCH_BYTES = 2**25  # of pixels, where the resolution is high
 AHEAD = 3  # batches that are decoded before they are asked for
-THREADS = 4  # each may hold one large picture
+THREADS = 4  # that decode; large pictures wait for each other
 
 
 def predict(

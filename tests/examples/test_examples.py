@@ -1,16 +1,20 @@
 """The examples do what their first lines say."""
 
+import copy
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 import dsnet
-from dsnet import Metadata
+from tests.pipeline.predict.test_predict import model, predicted
+from tests.test_downstream import odd_pictures
 
+__all__ = ["model"]  # a fixture
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -30,13 +34,21 @@ def test_a_network_and_its_gate_are_trained_in_plain_torch() -> None:
     assert abs(average / costs[-1] - 0.5) < 0.15
 
 
-def test_a_registered_model_is_used_without_ray(tmp_path: Path) -> None:
-    classes = tuple(f"digit {i}" for i in range(10))
-    metadata = Metadata(resolution=8, classes=classes)
-    model = dsnet.create_model("ds_mbnet_digits", metadata=metadata).eval()
-    dsnet.save(model, tmp_path / "model")
-    pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "scan.png")
-    (line,) = run("registered_model.py", tmp_path / "model", tmp_path / "scan.png")
-    widest = model.madds(model.space.routes[-1])
-    assert re.fullmatch(rf".*scan\.png: digit \d \([\d.]+%\), width 3, {widest:,} MAdds", line)
+def test_a_registered_model_is_used_without_ray_and_answers_as_dsnet_predict(
+    model: dsnet.DSNet, tmp_path: Path
+) -> None:
+    """On every kind of picture, those of the model's size, of which it sees the middle, too."""
+    model = copy.deepcopy(model)
+    model.metadata = replace(model.metadata, crop=0.75)
+    directory = dsnet.save(model, tmp_path / "model")
+    paths = odd_pictures(tmp_path / "odd")
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "eight.png")
+    Image.fromarray(pixels.astype(np.uint16)[..., 0] * 255).save(tmp_path / "sixteen.png")
+    paths += [tmp_path / "eight.png", tmp_path / "sixteen.png"]
+    lines = run("registered_model.py", directory, *paths, "--budget", "0.6")
+    assert lines == [
+        f"{row['path']}: {row['class']} ({row['confidence']:.1%}), width {row['width']}, "
+        f"{row['madds']:,} MAdds"
+        for row in predicted(directory, paths, "0.6", "torch")
+    ]

@@ -29,12 +29,15 @@ class Sample:
     path: str
     """Where the picture is, for messages."""
 
-    def pixels(self) -> np.ndarray:
-        """uint8 (H, W, 3), RGB, decoded if need be. Raises InputError where it does not decode."""
+    def pixels(self, enough: int | None = None) -> np.ndarray:
+        """uint8 (H, W, 3), RGB, decoded if need be. Raises InputError where it does not decode.
+
+        enough: pixels of the shorter side that are, where a JPEG is too large to decode whole.
+        """
         return (
             self.image
             if isinstance(self.image, np.ndarray)
-            else read_picture(self.image, self.path)
+            else read_picture(self.image, self.path, enough=enough)
         )
 
 

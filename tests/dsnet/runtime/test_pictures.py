@@ -1,11 +1,17 @@
 """Every kind of picture becomes the RGB that a person sees; a damaged one is refused by name."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image, ImageOps
 
 from dsnet.errors import InputError
+from dsnet.runtime import inputs
 from dsnet.runtime.pictures import read_picture
+from pipeline.data.sources.base import Sample
+from pipeline.data.survey import looked_at
 from tests.pipeline.data.conftest import encoded, smooth_picture
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], np.uint8)
@@ -62,10 +68,20 @@ def test_cmyk_becomes_rgb() -> None:
     assert np.abs(red.astype(int) - [255, 0, 0]).max() <= 6
 
 
-def test_exif_orientation_turns_the_picture_upright() -> None:
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_turns_the_picture_upright(orientation: int, kind: str) -> None:
+    """Pillow's own turn is the independent one. It turns TIFF when it loads them."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate 90 degrees clockwise to show"
-    assert np.array_equal(read(COLOURS, exif=exif), np.rot90(COLOURS, k=-1))
+    exif[0x0112] = orientation
+    picture = Image.fromarray(smooth_picture(5, 8, seed=0))
+    file = encoded(picture, kind, exif=exif)
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
+    if orientation == 6:  # "rotate 90 degrees clockwise to show"
+        assert np.array_equal(turned, np.rot90(picture, k=-1))
+    assert np.array_equal(read_picture(file, "picture"), turned)
+    for given in (Image.open(io.BytesIO(file)), turned):  # as callers of MLflow's way may give it
+        assert np.array_equal(inputs.read(given, "picture"), turned)
 
 
 JPEG_FILE = encoded(smooth_picture(64, 64, seed=1), "JPEG")
@@ -88,6 +104,31 @@ def test_a_damaged_file_is_refused_by_name_in_one_line(data: bytes) -> None:
     with pytest.raises(InputError, match=r"^folder/cat\.jpg: expected a picture") as caught:
         read_picture(data, "folder/cat.jpg")
     assert "\n" not in str(caught.value)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+
+
+def test_a_drawing_is_refused_and_runs_no_other_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow hands what begins like PostScript to Ghostscript, whatever the file's name."""
+    gs, ran = tmp_path / "gs", tmp_path / "ran"
+    gs.write_text(f"#!/bin/sh\necho 10.0 >> {ran}\n")
+    gs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    with pytest.raises(InputError, match=r"^eps\.png: .*not a picture in any known format"):
+        read_picture(POSTSCRIPT, "eps.png")
+    with pytest.raises(InputError, match=r"^eps\.png: .*not a picture in any known format"):
+        looked_at(Sample(POSTSCRIPT, 0, "eps.png"))
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("kind", ["ICO", "TGA"])
+def test_other_formats_are_refused(kind: str) -> None:
+    with pytest.raises(InputError):
+        read(COLOURS.repeat(16, 0).repeat(16, 1), kind)
 
 
 def test_floating_point_pixels_are_refused() -> None:

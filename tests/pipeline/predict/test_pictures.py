@@ -4,19 +4,24 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, ImageOps
 
 import dsnet
 from dsnet import InputError
 from dsnet.inference.export import write_onnx
 from dsnet.pyfunc import _load_pyfunc
-from pipeline.predict.pictures import jobs, psnr
+from pipeline.predict.kept import read
+from pipeline.predict.model import open_runner
+from pipeline.predict.pictures import Job, jobs, psnr, restored
 from tests.dsnet.inference.test_pictures_out import denoiser
+from tests.pipeline.data.conftest import encoded
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +81,80 @@ def test_a_folder_becomes_a_folder_and_what_is_no_picture_is_passed_over(
     }
     assert found == {"one.png", "more/two.png"}
     assert Image.open(tmp_path / "clean/more/two.png").size == (33, 80)
+
+
+def cleaned(model: Path, files: Mapping[str, bytes], folder: Path, kind: str) -> None:
+    """Written to a folder, and denoised to its folder `clean`."""
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    todo = [Job(str(folder / name), folder / "clean" / f"{name}.{kind}") for name in files]
+    with open_runner(str(model)) as (runner, budget):
+        assert len(list(restored(runner, todo, budget))) == len(files)
+
+
+def test_a_clean_picture_keeps_what_the_noisy_one_has_beside_its_colours(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    colours = random.integers(0, 256, (30, 40, 4), np.uint8)
+    grey, profile = colours[..., 0], ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", 6  # a quarter turn
+    files = {
+        "glass": encoded(colours, dpi=(300, 300), icc_profile=profile.tobytes()),
+        "grey": encoded(grey),
+        "misty": encoded(colours[..., [0, 3]]),
+        "equal": encoded(grey[..., None].repeat(3, 2)),
+        "turned": encoded(colours[..., :3], "JPEG", exif=exif, dpi=(96, 96)),
+        "palette": encoded(Image.fromarray(grey, "L").convert("P"), transparency=7),
+    }
+    cleaned(model, files, tmp_path / "in", "png")
+    assert "not kept" not in caplog.text
+    clean = {name: Image.open(tmp_path / "in" / "clean" / f"{name}.png") for name in files}
+    modes = [picture.mode for picture in clean.values()]
+    assert modes == ["RGBA", "L", "LA", "RGB", "RGB", "RGBA"]
+    assert np.array_equal(np.array(clean["glass"])[..., 3], colours[..., 3])
+    assert np.array_equal(np.array(clean["misty"])[..., 1], colours[..., 3])
+    assert clean["glass"].info["icc_profile"] == profile.tobytes()
+    assert clean["glass"].info["dpi"] == pytest.approx((300, 300), abs=0.02)
+    assert clean["turned"].info["dpi"] == pytest.approx((96, 96), abs=0.02)
+    assert np.ptp(np.array(clean["equal"]), axis=2).max() == 0
+    assert clean["turned"].size == ImageOps.exif_transpose(clean["turned"]).size == (30, 40)
+    assert dict(clean["turned"].getexif()) == {0x010F: "Maker"}
+    # What is under the transparency is denoised as it is stored, not mixed with white.
+    source = read(files["glass"], "glass", Path("x.png"))
+    assert np.array_equal(source.pixels, colours[..., :3])
+
+
+def test_what_a_clean_picture_cannot_keep_is_named(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    deep = random.integers(0, 2**16, (30, 40, 3), np.uint16)
+    frames = [Image.fromarray(deep[..., 0]) for _ in range(5)]
+    colours = (deep >> 8).astype(np.uint8)
+    ink = Image.fromarray(colours).convert("CMYK")
+    glass = Image.fromarray(colours)
+    glass.putalpha(100)
+    files = {
+        "frames": encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:]),
+        "deep": cv2.imencode(".png", deep)[1].tobytes(),
+        "ink": encoded(ink, "JPEG", icc_profile=b"0" * 16 + b"CMYK" + b"0" * 108),
+        "glass": encoded(glass),
+    }
+    cleaned(model, files, tmp_path / "in", "jpg")
+    told = {
+        Path(record.args[0]).name: record.getMessage().rpartition(": ")[2]
+        for record in caplog.records
+        if isinstance(record.args, tuple) and "not kept" in record.msg
+    }
+    assert told == {
+        "frames": "16 bits a channel (written with 8), all frames but the first",
+        "deep": "16 bits a channel (written with 8)",
+        "ink": "its CMYK colours (written as RGB), its colour profile",
+        "glass": "its transparency",
+    }
 
 
 def test_noise_that_it_was_not_trained_for_is_warned_of(
