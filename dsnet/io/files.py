@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,25 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_small(path: str | Path, most: int, what: str) -> bytes:
+    """A file that others may have written, whole: a regular one of up to `most` bytes.
+
+    what: it should be, for the refusal: `a manifest`. Raises InputError for anything else that is
+    there, without waiting for a pipe's other end, and OSError as `open` does.
+    """
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):
+        kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+        raise InputError(f"{path}: expected {what} in a regular file, found {kind}")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise InputError(
+            f"{path}: expected {what} of up to {most:,} bytes, found {about.st_size:,}"
+        )
+    return content
+
+
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS over every other file below `folder`; `sha256sum -c` reads it too."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS)
@@ -47,12 +67,9 @@ def read_sums(folder: Path) -> dict[str, str]:
     is there.
     """
     path = folder / SUMS
-    if (size := path.stat().st_size) > _MOST_SUMS:
-        raise InputError(
-            f"{path}: expected checksums in up to {_MOST_SUMS:,} bytes, found {size:,}"
-        )
+    content = read_small(path, _MOST_SUMS, "checksums")
     sums: dict[str, str] = {}
-    for line in path.read_text(errors="replace").splitlines():
+    for line in content.decode(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         parts = PurePosixPath(name)
         readable = name.isprintable() and len(name) <= _LONGEST_NAME
