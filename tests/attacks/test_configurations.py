@@ -1,4 +1,4 @@
-"""Configurations made to take all memory or time, or to end in a trace: each refused in one line."""
+"""Configurations made to take all memory or time, or to end in a trace: refused in one line."""
 
 import json
 import os
