@@ -22,6 +22,9 @@ SUMS = "SHA256SUMS"
 _LONGEST_NAME = 500  # characters
 _MOST_SUMS = 2**20  # bytes: more than 10,000 files
 
+SHARED_MEMORY = Path("/dev/shm")  # where processes share buffers; 64 MB in a container of Docker's
+_ROOM = 2**20  # bytes: with less a disk is full, whatever was to be written
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # As safetensors, SQLite and MLflow put it, who raise errors of their own for it.
 _FULL_TEXT = re.compile("No space left on device|Disk quota exceeded|database or disk is full")
@@ -107,11 +110,32 @@ def disk_full(folder: str | Path, needed: int | None = None) -> DiskFullError:
     present = Path(folder).absolute()
     present = next(path for path in (present, *present.parents) if path.exists())
     disk = shutil.disk_usage(present)
+    if disk.free > max(needed or 0, _ROOM) and (other := _else_full(present, needed)):
+        return DiskFullError(other)
     wanted = "" if needed is None else f", about {_megabytes(needed)} needed"
     return DiskFullError(
         f"{folder}: its disk is full ({_megabytes(disk.free)} of {_megabytes(disk.total)} free"
         f"{wanted}); make room and run the same command again, what was there before is whole"
     )
+
+
+def _else_full(folder: Path, needed: int | None) -> str | None:
+    """What has run out where the disk of `folder` has room; None where that cannot be told."""
+    if SHARED_MEMORY.is_dir():
+        memory = shutil.disk_usage(SHARED_MEMORY)
+        if memory.free < max(needed or 0, _ROOM):
+            return (
+                f"{SHARED_MEMORY}: the shared memory is full ({_megabytes(memory.free)} of "
+                f"{_megabytes(memory.total)} free), and {folder} has room; remove what fills it or "
+                "make it larger (docker run --shm-size 8g), and run the same command again"
+            )
+    files = os.statvfs(folder)
+    if files.f_files and not files.f_favail:
+        return (
+            f"{folder}: its disk has room, and no place for another file (all {files.f_files:,} "
+            "inodes are taken); remove files and run the same command again"
+        )
+    return None
 
 
 @contextmanager
