@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 BATCH = 64  # images that are held decoded at a time
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# As MLflow writes it, in YAML, which is none of the few packages that this may need.
+_NAMED_AS = re.compile(r"""model_name: ['"]?([^\s'"]+)['"]?\nmodel_version: ['"]?(\d+)""")
 
 
 class Runner(Protocol):
@@ -173,13 +176,13 @@ def _check_registered(directory: Path) -> None:
     InputError for other files; a registry that does not answer is a warning.
     """
     import mlflow
-    import yaml
 
     if not (directory / NAMED).is_file() or not mlflow.is_tracking_uri_set():
         return
+    if (named := _NAMED_AS.search((directory / NAMED).read_text(errors="replace"))) is None:
+        return
+    name, number = named.groups()
     try:
-        named = yaml.safe_load((directory / NAMED).read_text())
-        name, number = str(named["model_name"]), str(named["model_version"])
         with _asked_once():
             tags = mlflow.MlflowClient().get_model_version(name, number).tags
     except Exception as error:  # of MLflow, its stores and the network: of many kinds

@@ -74,6 +74,8 @@ class Line:
                 self._ends.pop().shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # who waits in accept does not see a close
         self._listening.close()
         self.cut()
 
@@ -284,42 +286,23 @@ def test_logs_come_live_and_once_although_the_line_is_cut(
 def test_a_cluster_that_stays_away_ends_the_following(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Patience begins where it is found away, and not at the last word of a silent job."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
     monkeypatch.setattr(submit, "PATIENCE_SECONDS", 2.0)
     line = Line(int(cluster.url.rpartition(":")[2]))
     client = submit.connect(line.url)
     job = submit.start(client, entrypoint="echo started; sleep 600")
+    gone: list[float] = []
 
     def vanish(text: str) -> None:
         if "started" in text.splitlines():
+            time.sleep(3)
+            gone.append(time.monotonic())
             line.close()
 
     with pytest.raises(OutageError, match=r"no word from Ray's dashboard at .* for 2 s"):
         submit.follow(client, job, vanish)
-    submit.connect(cluster.url).stop_job(job)
-
-
-@pytest.mark.slow
-def test_patience_begins_where_the_dashboard_is_found_away(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And not at the last word of a job that said nothing for longer than that."""
-    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
-    monkeypatch.setattr(submit, "PATIENCE_SECONDS", 4.0)
-    line = Line(int(cluster.url.rpartition(":")[2]))
-    client = submit.connect(line.url)
-    job = submit.start(client, entrypoint="echo started; sleep 600")
-    cut: list[float] = []
-
-    def vanish(text: str) -> None:
-        if "started" in text.splitlines():
-            time.sleep(5)
-            cut.append(time.monotonic())
-            line.close()
-
-    with pytest.raises(OutageError, match="no word"):
-        submit.follow(client, job, vanish)
-    assert time.monotonic() - cut[0] > 4
+    assert time.monotonic() - gone[0] > 2
     submit.connect(cluster.url).stop_job(job)
 
 
