@@ -7,15 +7,20 @@ there, else on torch. Beside either it needs NumPy, Pillow, safetensors and what
 
 import functools
 import importlib.util
+import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.io.files import first_damaged
+from dsnet.errors.text import line
+from dsnet.io.files import SUMS, first_damaged, sha256
+from dsnet.io.version_files import ADDED_CONTENT, CONTENT, NAMED, added_digest
 from dsnet.routing.target import Target
 from dsnet.runtime.answers import classified, spent
 from dsnet.runtime.exported import Exported
@@ -24,7 +29,12 @@ from dsnet.runtime.pixels import prepare, shorter_side
 from dsnet.runtime.session import ONNX, Outputs
 from dsnet.runtime.tiles import Surroundings, restore
 
+logger = logging.getLogger(__name__)
+
 BATCH = 64  # images that are held decoded at a time
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# As MLflow writes it, in YAML, which is none of the few packages that this may need.
+_NAMED_AS = re.compile(r"""model_name: ['"]?([^\s'"]+)['"]?\nmodel_version: ['"]?(\d+)""")
 
 
 class Runner(Protocol):
@@ -140,10 +150,16 @@ class Model:
 
 
 def _load_pyfunc(path: str) -> Model:
-    """The model in the folder `path`. Raises InputError for a damaged one, or without a runtime."""
+    """The model in the folder `path`. Raises InputError for a damaged one, or without a runtime.
+
+    And for a version whose files are not those that its tags in the registry name.
+    """
     directory = Path(path)
+    if not (directory / SUMS).is_file():
+        raise InputError(f"{directory} is no version of a model: it has no {SUMS}; fetch it again")
     if (damaged := first_damaged(directory, ("model.json", "weights.safetensors"))) is not None:
         raise InputError(f"{directory / damaged} is not as it was registered; fetch it again")
+    _check_registered(directory)
     has_file = (directory / ONNX).is_file()
     if has_file and importlib.util.find_spec("onnxruntime") is not None:
         return Model(Exported(directory))
@@ -151,3 +167,50 @@ def _load_pyfunc(path: str) -> Model:
         return Model(InTorch(directory))
     wanted = "onnxruntime or torch" if has_file else f"torch (there is no {ONNX})"
     raise InputError(f"{directory}: running this model needs {wanted}, which is not installed")
+
+
+def _check_registered(directory: Path) -> None:
+    """Compare a version's files with its tags, where MLflow knows which it is and where to ask.
+
+    SHA256SUMS lies beside the files, and whoever changes one can change the other. Raises
+    InputError for other files; a registry that does not answer is a warning.
+    """
+    import mlflow
+
+    if not (directory / NAMED).is_file() or not mlflow.is_tracking_uri_set():
+        return
+    if (named := _NAMED_AS.search((directory / NAMED).read_text(errors="replace"))) is None:
+        return
+    name, number = named.groups()
+    try:
+        with _asked_once():
+            tags = mlflow.MlflowClient().get_model_version(name, number).tags
+    except Exception as error:  # of MLflow, its stores and the network: of many kinds
+        logger.warning(
+            "%s: its files are as %s beside them says, which could not be compared with the "
+            "version's tags in the registry: %s",
+            directory,
+            SUMS,
+            line(error),
+        )
+        return
+    found = {CONTENT: sha256(directory / SUMS), ADDED_CONTENT: added_digest(directory)}
+    # Versions of before there was a tag have none.
+    if other := [tag for tag, digest in found.items() if tags.get(tag, digest) != digest]:
+        raise InputError(
+            f"models:/{name}/{number}: expected the files that were registered, found others "
+            f"(its tag {other[0]} is another digest); its artifacts were changed, load another "
+            "version"
+        )
+
+
+@contextmanager
+def _asked_once() -> Iterator[None]:
+    """Within, MLflow's client gives up on a server at once: it would ask for four minutes."""
+    before = os.environ.get(_RETRIES)
+    os.environ[_RETRIES] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(_RETRIES)
+        os.environ.update({} if before is None else {_RETRIES: before})

@@ -148,6 +148,12 @@ def run(args: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 0
+    except SystemExit as error:  # none of ours raises it
+        _say(
+            f"what was imported has ended the process (sys.exit({error.code!r:.60})), before the "
+            "command was done: a plugin must raise an error instead"
+        )
+        return 1
     except Exception as error:
         # Looked up rather than imported: importing dsnet takes PyTorch's two seconds, and none of
         # its errors can have been raised where nothing imported them.

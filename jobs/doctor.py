@@ -22,6 +22,8 @@ CONNECT_SECONDS = 3.0
 GIB = 2**30
 # A chain on ImageNet's betons wants tens of GiB; the digits need less than one.
 DISK_NEEDED, DISK_COMFORTABLE = GIB, 10 * GIB
+# Writing a beton takes a few pages of 8 MiB; Ray's object store wants more than Docker's 64 MB.
+MEMORY_NEEDED, MEMORY_COMFORTABLE = GIB // 16, GIB // 2
 
 State = Literal["ok", "warning", "missing"]
 
@@ -207,6 +209,20 @@ def check_disk() -> Finding:
     return Finding("warning" if free >= DISK_NEEDED else "missing", "", detail, advice)
 
 
+def check_shared_memory() -> Finding:
+    """Free space in /dev/shm, where Ray's object store and PyTorch's processes share memory."""
+    from dsnet.io.files import SHARED_MEMORY
+
+    if not SHARED_MEMORY.is_dir():
+        return Finding("ok", "", f"no {SHARED_MEMORY}: Ray shares memory by files in its /tmp")
+    memory = shutil.disk_usage(SHARED_MEMORY)
+    detail = f"{memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free in {SHARED_MEMORY}"
+    if memory.free >= MEMORY_COMFORTABLE:
+        return Finding("ok", "", detail)
+    advice = f"remove what fills {SHARED_MEMORY}, or make it larger (docker run --shm-size 8g)"
+    return Finding("warning" if memory.free >= MEMORY_NEEDED else "missing", "", detail, advice)
+
+
 TO_BUILD_FFCV = {
     "compiler": check_compiler,
     "pkg-config": check_pkg_config,
@@ -220,4 +236,5 @@ TO_RUN = {
     "mlflow": check_mlflow,
     "mlflow store": check_store,
     "disk": check_disk,
+    "shared memory": check_shared_memory,
 }

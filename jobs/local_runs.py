@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dsnet.errors import InputError
+from dsnet.io.files import read_small
 from jobs.ray_jobs import LATEST
 from pipeline.cluster.events import runs_folder
 from pipeline.cluster.run_state import STOPPED, interrupted, new_state
@@ -45,10 +46,8 @@ def find(run: str) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any] | None:
     """None for what is no state of this version of the code."""
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            return None
-        state = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        state = json.loads(read_small(file, _MOST_BYTES, "the state of a run"))
+    except (OSError, ValueError, RecursionError):
         return None  # it may just have been removed
     if not isinstance(state, dict) or state.keys() != new_state().keys():
         return None

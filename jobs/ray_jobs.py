@@ -1,15 +1,20 @@
 """The dsnet jobs of a cluster, through its dashboard alone: which there are, and what each does."""
 
 import difflib
+import getpass
+import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import requests
 from ray.job_submission import JobDetails, JobSubmissionClient
 
-from dsnet.errors import InputError
+from dsnet.errors import InputError, OutageError
+from dsnet.errors.text import line
 from pipeline.cluster.run_state import (
     DONE,
     FAILED,
@@ -22,6 +27,9 @@ from pipeline.cluster.run_state import (
 LATEST = "latest"
 STOP_SECONDS = 60.0
 _OURS = frozenset(("name", "command", "code"))  # what `dsnet submit` gives a job's metadata
+_TRAINS = frozenset(("run", "sweep"))  # what `latest` may be; the doctor's own job is none
+NO_ANSWER = (RuntimeError, OSError, requests.RequestException)
+"""What Ray's client raises where the dashboard is away, or has lost the cluster behind it."""
 _ENDED = {"SUCCEEDED": DONE, "FAILED": FAILED, "STOPPED": STOPPED}
 
 
@@ -38,6 +46,8 @@ class Listed:
     """Seconds since 1970."""
     took: float | None
     """Seconds, up to now where it has not ended."""
+    user: str
+    """Who submitted it; empty where that was not noted."""
 
     @classmethod
     def of(cls, details: JobDetails) -> "Listed":
@@ -51,23 +61,39 @@ class Listed:
             str(details.status.value),
             started,
             None if started is None else max(0.0, ended - started),
+            metadata.get("user", ""),
         )
 
 
 def jobs_of(client: JobSubmissionClient) -> list[Listed]:
-    """Every job that dsnet submitted, the newest first."""
-    ours = (job for job in client.list_jobs() if job.submission_id and _is_ours(job))
+    """Every job that dsnet submitted, the newest first. Raises OutageError without an answer."""
+    with _answering(client):
+        jobs = client.list_jobs()
+    ours = (job for job in jobs if job.submission_id and _is_ours(job))
     return sorted(map(Listed.of, ours), key=lambda job: -(job.started or 0.0))
 
 
 def find(client: JobSubmissionClient, job: str) -> Listed:
-    """The job of that id, or the `latest`. Raises InputError, with the nearest, for no such one."""
+    """The job of that id, or the `latest` run or sweep of who asks.
+
+    On a cluster of several people the newest of all may be another's, and may be stopped by this
+    name. Raises InputError, with the nearest, for no such one.
+    """
     known = jobs_of(client)
     where = client.get_address()
     if not known:
         raise InputError(f"JOB {job}: expected a job of {where}, found none there: dsnet submit")
     if job == LATEST:
-        return known[0]
+        # Versions of before did not note who submitted.
+        own = (
+            j for j in known if j.user in ("", user()) and j.command.partition(" ")[0] in _TRAINS
+        )
+        if (newest := next(own, None)) is not None:
+            return newest
+        raise InputError(
+            f"JOB {job}: expected a run or sweep that {user()} submitted to {where}, found none "
+            "among its jobs; name one by its id, dsnet jobs list has all"
+        )
     ids = [each.job for each in known]
     if job in ids:
         return known[ids.index(job)]
@@ -78,10 +104,40 @@ def find(client: JobSubmissionClient, job: str) -> Listed:
     )
 
 
+def user() -> str:
+    """Who submits from here, as others on the cluster would call them."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's number without a name
+        return str(os.getuid())
+
+
+@contextmanager
+def _answering(client: JobSubmissionClient) -> Iterator[None]:
+    """Within, a dashboard that does not answer is an OutageError, in a line."""
+    try:
+        yield
+    except NO_ANSWER as error:
+        raise OutageError(
+            f"Ray's dashboard at {client.get_address()} does not answer any more ({line(error)}); "
+            "ask again when the cluster is back"
+        ) from error
+
+
+def logs(client: JobSubmissionClient, job: Listed) -> str:
+    """What a job has said. Raises OutageError without an answer."""
+    with _answering(client):
+        return str(client.get_job_logs(job.job))
+
+
 def status(client: JobSubmissionClient, job: Listed) -> dict[str, Any]:
-    """The state that a job's events tell, with what the cluster knows of its end."""
-    state = state_of(client.get_job_logs(job.job).splitlines())
-    details = client.get_job_info(job.job)
+    """The state that a job's events tell, with what the cluster knows of its end.
+
+    Raises OutageError where the dashboard does not answer.
+    """
+    state = state_of(logs(client, job).splitlines())
+    with _answering(client):
+        details = client.get_job_info(job.job)
     if details.status.is_terminal():
         reason = str(details.message or "").partition(", last available logs")[0]
         state = interrupted(state, _ENDED.get(details.status.value, FAILED), reason)
@@ -95,12 +151,14 @@ def status(client: JobSubmissionClient, job: Listed) -> dict[str, Any]:
 def stop(client: JobSubmissionClient, job: Listed) -> str:
     """Stop a job and wait until it is; the state that it ended in, also if it had before.
 
-    Raises InputError if it has not ended after a minute.
+    Raises InputError if it has not ended after a minute, OutageError without an answer.
     """
-    client.stop_job(job.job)
+    with _answering(client):
+        client.stop_job(job.job)
     deadline = time.monotonic() + STOP_SECONDS
     while True:
-        found = client.get_job_status(job.job)
+        with _answering(client):
+            found = client.get_job_status(job.job)
         if found.is_terminal():
             return str(found.value)
         if time.monotonic() > deadline:

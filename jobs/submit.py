@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import ray
-import requests
 from ray.job_submission import JobDetails, JobSubmissionClient
 
-from dsnet.errors import InputError
+from dsnet.errors import InputError, OutageError
+from dsnet.errors.text import line
+from jobs.ray_jobs import NO_ANSWER, user
 from jobs.runtime_env import CONFIG, entrypoint, runtime_env
 from pipeline.cluster import token
 from pipeline.cluster.ray_private import packaging_logger
@@ -105,7 +106,12 @@ def submit(
             client,
             entrypoint=entrypoint([*words, *given], pip=pip),
             runtime_env=runtime_env(Path(folder), config, pip=pip),
-            metadata={"name": name, "command": shlex.join(words), "code": code_version()},
+            metadata={
+                "name": name,
+                "command": shlex.join(words),
+                "code": code_version(),
+                "user": user(),
+            },
         )
 
 
@@ -133,8 +139,8 @@ def start(client: JobSubmissionClient, **job: Any) -> str:
 def follow(client: JobSubmissionClient, job: str, write: Callable[[str], object]) -> JobDetails:
     """Hand the job's logs to `write` as they come, until it ends; return how it ended.
 
-    A stream that drops is opened again, and goes on where it was. Raises ConnectionError if the
-    dashboard stays away for two minutes.
+    A stream that drops is opened again, and goes on where it was. Raises OutageError if the
+    dashboard stays away for two minutes from when it was first found so.
     """
     seen = 0  # characters written so far: each stream starts at the beginning of the log
 
@@ -148,21 +154,28 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], object]
                 write(new)
                 seen = position
 
-    last_word = time.monotonic()
+    away_since: float | None = None
     while True:
         try:
             asyncio.run(stream())
-        except (RuntimeError, OSError, aiohttp.ClientError) as error:
+        except (*NO_ANSWER, aiohttp.ClientError) as error:
             logger.debug("the stream of logs dropped: %s", error)
         try:
             details = client.get_job_info(job)
             if details.status.is_terminal():
                 write(client.get_job_logs(job)[seen:])
                 return details
-            last_word = time.monotonic()
-        except (RuntimeError, OSError, requests.RequestException) as error:
-            if time.monotonic() - last_word > PATIENCE_SECONDS:
-                raise ConnectionError(f"no word from {client.get_address()}: {error}") from error
+            away_since = None
+        except NO_ANSWER as error:
+            now = time.monotonic()
+            away_since = now if away_since is None else away_since
+            if now - away_since > PATIENCE_SECONDS:
+                raise OutageError(
+                    f"no word from Ray's dashboard at {client.get_address()} for "
+                    f"{PATIENCE_SECONDS:.0f} s ({line(error)}); when the cluster is back, dsnet "
+                    f"jobs status {job} tells what became of the job, and submitted again the same "
+                    "configuration goes on from its newest checkpoint"
+                ) from error
         time.sleep(1)
 
 

@@ -9,10 +9,10 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path, options: str = "size=40m") -> Iterator[Path]:
     """A disk of 40 MB at `folder`, empty; skips the test where none can be mounted."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "none", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
     try:
         done = subprocess.run(mount, capture_output=True, text=True)
     except FileNotFoundError:

@@ -11,6 +11,9 @@ CONTROL = re.compile(
 )
 
 LONGEST_LINE = 300  # characters
+LONGEST_VALUE = 100
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 60, 60
 
 
 def escaped(text: str) -> str:
@@ -20,7 +23,11 @@ def escaped(text: str) -> str:
 
 def shown(value: object) -> str:
     """A value of any kind and size, for a message: short and without control codes."""
-    return escaped(reprlib.repr(value))
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:  # Python writes no whole number of over 4,300 digits
+        text = "a number of thousands of digits"
+    return escaped(text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…")
 
 
 def line(error: BaseException) -> str:

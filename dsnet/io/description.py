@@ -8,7 +8,7 @@ from typing import Any
 from dsnet.errors import InputError
 from dsnet.errors.checks import check_count
 from dsnet.errors.text import line, shown
-from dsnet.io.files import SUMS, first_damaged
+from dsnet.io.files import SUMS, first_damaged, read_small
 from dsnet.models.architecture import Architecture
 from dsnet.models.metadata import Metadata
 
@@ -41,12 +41,9 @@ def read_description(directory: str | Path) -> dict[str, Any]:
     description, or larger or nested deeper than any.
     """
     path = Path(directory, MODEL)
-    if (size := path.stat().st_size) > MOST_BYTES:
-        raise InputError(
-            f"{path}: expected a model description of up to {MOST_BYTES:,} bytes, found {size:,}"
-        )
+    content = read_small(path, MOST_BYTES, "a model description")
     try:
-        description = json.loads(path.read_text("utf-8"), parse_constant=_refuse_constant)
+        description = json.loads(content.decode(), parse_constant=_refuse_constant)
         _check_depth(description)
         found = description["format"]
         parts = {} if found != FORMAT else _parts(description)

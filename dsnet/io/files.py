@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ SUMS = "SHA256SUMS"
 _LONGEST_NAME = 500  # characters
 _MOST_SUMS = 2**20  # bytes: more than 10,000 files
 
+SHARED_MEMORY = Path("/dev/shm")  # where processes share buffers; 64 MB in a container of Docker's
+_ROOM = 2**20  # bytes: with less a disk is full, whatever was to be written
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # As safetensors, SQLite and MLflow put it, who raise errors of their own for it.
 _FULL_TEXT = re.compile("No space left on device|Disk quota exceeded|database or disk is full")
@@ -30,6 +34,25 @@ def sha256(path: str | Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_small(path: str | Path, most: int, what: str) -> bytes:
+    """A file that others may have written, whole: a regular one of up to `most` bytes.
+
+    what: it should be, for the refusal: `a manifest`. Raises InputError for anything else that is
+    there, without waiting for a pipe's other end, and OSError as `open` does.
+    """
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):
+        kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+        raise InputError(f"{path}: expected {what} in a regular file, found {kind}")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise InputError(
+            f"{path}: expected {what} of up to {most:,} bytes, found {about.st_size:,}"
+        )
+    return content
 
 
 def write_sums(folder: Path) -> None:
@@ -47,12 +70,9 @@ def read_sums(folder: Path) -> dict[str, str]:
     is there.
     """
     path = folder / SUMS
-    if (size := path.stat().st_size) > _MOST_SUMS:
-        raise InputError(
-            f"{path}: expected checksums in up to {_MOST_SUMS:,} bytes, found {size:,}"
-        )
+    content = read_small(path, _MOST_SUMS, "checksums")
     sums: dict[str, str] = {}
-    for line in path.read_text(errors="replace").splitlines():
+    for line in content.decode(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         parts = PurePosixPath(name)
         readable = name.isprintable() and len(name) <= _LONGEST_NAME
@@ -90,11 +110,32 @@ def disk_full(folder: str | Path, needed: int | None = None) -> DiskFullError:
     present = Path(folder).absolute()
     present = next(path for path in (present, *present.parents) if path.exists())
     disk = shutil.disk_usage(present)
+    if disk.free > max(needed or 0, _ROOM) and (other := _else_full(present, needed)):
+        return DiskFullError(other)
     wanted = "" if needed is None else f", about {_megabytes(needed)} needed"
     return DiskFullError(
         f"{folder}: its disk is full ({_megabytes(disk.free)} of {_megabytes(disk.total)} free"
         f"{wanted}); make room and run the same command again, what was there before is whole"
     )
+
+
+def _else_full(folder: Path, needed: int | None) -> str | None:
+    """What has run out where the disk of `folder` has room; None where that cannot be told."""
+    if SHARED_MEMORY.is_dir():
+        memory = shutil.disk_usage(SHARED_MEMORY)
+        if memory.free < max(needed or 0, _ROOM):
+            return (
+                f"{SHARED_MEMORY}: the shared memory is full ({_megabytes(memory.free)} of "
+                f"{_megabytes(memory.total)} free), and {folder} has room; remove what fills it or "
+                "make it larger (docker run --shm-size 8g), and run the same command again"
+            )
+    files = os.statvfs(folder)
+    if files.f_files and not files.f_favail:
+        return (
+            f"{folder}: its disk has room, and no place for another file (all {files.f_files:,} "
+            "inodes are taken); remove files and run the same command again"
+        )
+    return None
 
 
 @contextmanager

@@ -25,6 +25,8 @@ from dsnet.nn.layers import SlimBatchNorm2d
 
 logger = logging.getLogger(__name__)
 
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 CROP = 0.875  # of the shorter side, as the official code evaluates
 STRIDES = (2, 1, 2, 2, 2, 2)  # of the stem, then of each stage: no key tells them
 
@@ -199,9 +201,9 @@ def from_state(architecture: Architecture, state: Mapping[str, Tensor]) -> DSNet
             if key in state and state[key].shape != tensor.shape
         ),
         *(
-            f"{key} should be floating point, is {state[key].dtype}"
+            f"{key} should be floating point of 16 bits or more, is {state[key].dtype}"
             for key in expected
-            if key in state and not state[key].is_floating_point()
+            if key in state and state[key].dtype not in _FLOATS
         ),
     ]
     if problems:

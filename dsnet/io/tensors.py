@@ -20,24 +20,31 @@ from dsnet.models.network import DSNet
 MOST_HEADER = 2**23  # bytes: some 70,000 tensors
 MOST_MADDS = 10**15  # for one image; the largest networks that are trained take a thousandth
 SHOWN = 5  # tensors that a refusal names
+_DTYPES = {"F32": torch.float32, "I64": torch.int64}  # of what networks are made of
 _FILLS = ("normal_", "uniform_", "trunc_normal_", "fill_", "zero_")
 
 
 def read_shapes(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file without its values: its name and shape.
+    """Every tensor of a safetensors file without its values: its name, shape and dtype.
 
     On the "meta" device, so that they take no memory. Raises InputError for a file that is none,
-    or whose header is larger than any.
+    whose header is larger than any, or with a tensor of a dtype that no network has.
     """
     _check_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {
-                name: torch.empty(file.get_slice(name).get_shape(), device="meta")
+                name: _described(path, name, file.get_slice(name))
                 for name in file.keys()  # noqa: SIM118  it is no dict
             }
     except (SafetensorError, RuntimeError, OverflowError) as error:
         raise _not_safetensors(path, error) from error
+
+
+def _described(path: Path, name: str, tensor: Any) -> Tensor:
+    if (found := tensor.get_dtype()) not in _DTYPES:
+        raise InputError(f"{path}: {shown(name)} should be float32, is {shown(found)}")
+    return torch.empty(tensor.get_shape(), dtype=_DTYPES[found], device="meta")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -99,8 +106,11 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raise InputError, naming the first, for tensors that are missing, left over or misshapen."""
+def check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Raise InputError for tensors that are missing, left over, misshapen or of another dtype.
+
+    It names the first of them.
+    """
     problems = [
         *(f"{name} is missing" for name in expected.keys() - found.keys()),
         *(f"{shown(name)} is left over" for name in found.keys() - expected.keys()),
@@ -108,6 +118,11 @@ def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
             f"{name} should be {_shape(tensor)}, is {_shape(found[name])}"
             for name, tensor in expected.items()
             if name in found and found[name].shape != tensor.shape
+        ),
+        *(
+            f"{name} should be {_dtype(tensor)}, is {_dtype(found[name])}"
+            for name, tensor in expected.items()
+            if name in found and found[name].dtype != tensor.dtype
         ),
     ]
     if problems:
@@ -118,3 +133,7 @@ def check_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape[:8])) or "a scalar"
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

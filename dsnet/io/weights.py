@@ -24,7 +24,7 @@ from dsnet.io.description import (
     verify,
 )
 from dsnet.io.files import atomic_directory, write_sums
-from dsnet.io.tensors import check_shapes, no_memory, outline, read_shapes, read_tensors
+from dsnet.io.tensors import check_fit, no_memory, outline, read_shapes, read_tensors
 from dsnet.models.architecture import Architecture
 from dsnet.models.network import DSNet
 from dsnet.nn.gate import head_from
@@ -81,7 +81,7 @@ def write(
     """Write weights and description into an existing folder, without checksums.
 
     source: where the model comes from, kept in the description. Raises InputError for tensors that
-    are not finite.
+    are not finite, or not float32.
     """
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     check_tensors(state, "the model to save")
@@ -117,11 +117,16 @@ def runs_at(model: DSNet) -> dict[str, Any]:
 def check_tensors(tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise InputError, naming the first, for a tensor that is not finite or a negative variance.
 
-    where: what to say they are in.
+    Floating-point ones have to be float32, as `load` makes them. where: what to say they are in.
     """
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             continue
+        if tensor.dtype != torch.float32:
+            raise InputError(
+                f"{name} in {where}: expected float32, found {str(tensor.dtype)[6:]}; "
+                "model.float() makes it so"
+            )
         wrong, expected = ~tensor.isfinite(), "finite values"
         if name.endswith("running_var"):
             wrong, expected = wrong | (tensor < 0), "finite values of 0 or more"
@@ -166,6 +171,7 @@ def load_gates(directory: str | Path) -> list[TunedGate]:
     shapes = read_shapes(path)
     with _fitting(path), no_memory():
         from_parts(facts, shapes)
+        check_fit({name: torch.empty(value.shape) for name, value in shapes.items()}, shapes)
     tensors = _tensors(path)
     with _fitting(path):
         return from_parts(facts, tensors)
@@ -192,7 +198,7 @@ def _filled(directory: Path, description: Mapping[str, Any]) -> DSNet:
     with _fitting(path):
         with no_memory():
             put_heads(wanted, _heads(architecture, shapes))
-        check_shapes(wanted.state_dict(), shapes)
+        check_fit(wanted.state_dict(), shapes)
     state = _tensors(path)
     with _fitting(path):
         model = DSNet(architecture, metadata)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dsnet.errors import InputError
+from dsnet.errors.text import shown
 from dsnet.models import basic_resnet, denoiser, mbnet, resnet
 from dsnet.models.architecture import Architecture
 from dsnet.models.block import Block, Stem
@@ -49,7 +50,7 @@ def register(name: str, family: Family, architectures: Iterable[Architecture] = 
 def family(name: str) -> Family:
     """The family of that name. Raises InputError if there is none."""
     if name not in FAMILIES:
-        raise InputError(f"family must be one of {sorted(FAMILIES)}, found {name!r}")
+        raise InputError(f"family must be one of {sorted(FAMILIES)}, found {shown(name)}")
     return FAMILIES[name]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
-from dsnet.io.description import read_description
+from dsnet.errors.text import shown
+from dsnet.io.description import GATES, read_description
 from dsnet.routing.curve import nearest, price_at
 from dsnet.routing.target import Target, parse_target
 from dsnet.runtime.session import DESCRIPTION, HEAD, ONNX, Outputs, Session
@@ -67,15 +68,15 @@ class Exported:
     @functools.cache  # noqa: B019  as few as a model has gates
     def _heads(self, gate: int) -> dict[str, np.ndarray]:
         """The slimming heads of one gate, by input of the file."""
-        from safetensors.numpy import load_file
+        from safetensors import safe_open
 
-        prefix = f"{gate}."
-        tensors = load_file(self._directory / "gates.safetensors")
-        heads = {
-            HEAD + name.removeprefix(prefix): value
-            for name, value in tensors.items()
-            if name.startswith(prefix)
-        }
+        prefix, path = f"{gate}.", self._directory / GATES
+        heads: dict[str, np.ndarray] = {}
+        with safe_open(path, framework="numpy") as file:
+            for name in (name for name in file.keys() if name.startswith(prefix)):  # noqa: SIM118
+                if (found := file.get_slice(name).get_dtype()) != "F32":
+                    raise InputError(f"{path}: {shown(name)} should be float32, is {found}")
+                heads[HEAD + name.removeprefix(prefix)] = file.get_tensor(name)
         inputs = {k: shape for k, shape in self._session.inputs.items() if k.startswith(HEAD)}
         if {name: value.shape for name, value in heads.items()} != inputs:
             raise InputError(

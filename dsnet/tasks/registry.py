@@ -1,6 +1,7 @@
 """The tasks that there are, by name."""
 
 from dsnet.errors import InputError
+from dsnet.errors.text import shown
 from dsnet.tasks.base import Task
 from dsnet.tasks.classification import Classification
 from dsnet.tasks.denoise import Denoise
@@ -35,7 +36,7 @@ def register(task: Task) -> Task:
 def find(name: str) -> Task:
     """The task of that name. Raises InputError if there is none."""
     if name not in TASKS:
-        raise InputError(f"task must be one of {sorted(TASKS)}, found {name!r}")
+        raise InputError(f"task must be one of {sorted(TASKS)}, found {shown(name)}")
     return TASKS[name]
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def command() -> None:
     """See and stop what was submitted to a cluster, or runs on this machine.
 
-    JOB is an id that dsnet submit or dsnet jobs list prints, or the word latest.
+    JOB is an id that dsnet submit or dsnet jobs list prints, or the word latest: of a cluster, the
+    newest run or sweep that you submitted.
 
     \b
     Examples:
@@ -143,7 +144,7 @@ def logs(ctx: click.Context, job: str, address: str, follow: bool, events: bool)
         client, found = _found(job, address)
     take = (ray_jobs.events_alone if events else ray_jobs.for_people)(write_out)
     if not follow:
-        take(client.get_job_logs(found.job))
+        take(ray_jobs.logs(client, found))
         return
     try:
         ctx.exit(submit.exit_status(submit.follow(client, found.job, take)))

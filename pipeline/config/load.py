@@ -12,10 +12,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dsnet.errors import InputError
+from dsnet.errors.text import LONGEST_LINE, shown
+from dsnet.io.files import read_small
 from dsnet.routing.target import EXPECTED, Target
 from pipeline.config import dialect
 from pipeline.config.recipe import MAPPING, NAME
 from pipeline.config.schema import Config
+
+MOST_BYTES = 2**18  # of a file; the longest of ours has 4,000
+MOST_ERRORS = 10  # that are said at once
+LONGEST_NAME = 100  # characters of a field's that a message repeats
 
 # What tuples of these are, and whether of any length.
 _SEVERAL = {
@@ -79,13 +85,14 @@ def config_from_dict(
     try:
         return Config.model_validate(dict(values))
     except ValidationError as error:
-        lines = dict.fromkeys(_sentence(e, where, flags or {}) for e in error.errors())
+        errors = error.errors(include_url=False)[:MOST_ERRORS]
+        lines = dict.fromkeys(_sentence(e, where, flags or {}) for e in errors)
         raise InputError("; ".join(line for line in lines if line)) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = dialect.parse(path.read_text(encoding="utf-8"))
+        values = dialect.parse(read_small(path, MOST_BYTES, "a YAML file").decode())
     except FileNotFoundError:
         raise InputError(f"{path}: expected a configuration file, found nothing there") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -95,13 +102,13 @@ def _read(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected fields and sections (name: …), found {values!r:.60}")
+        raise InputError(f"{path}: expected fields and sections (name: …), found {shown(values)}")
     return {str(key): value for key, value in values.items()}
 
 
 def _yaml_problem(error: dialect.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = _one_line(getattr(error, "problem", None) or str(error))
+    problem = _one_line(getattr(error, "problem", None) or str(error))[:LONGEST_LINE]
     return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}" if mark else problem
 
 
@@ -237,7 +244,7 @@ def _sentence(error: ErrorDetails, where: str, flags: Mapping[str, str]) -> str:
     leaves = _inner(dict(_leaves(Config)))
     # A recipe's kind is no part of its fields' names.
     parts = [str(part) for part in error["loc"] if part not in (MAPPING, NAME)]
-    name = ".".join(parts)
+    name = ".".join(part[:LONGEST_NAME] for part in parts[: dialect.MOST_DEPTH])
     if not parts and error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}"  # of fields that do not go together
     if error["type"] == "extra_forbidden":
@@ -247,7 +254,7 @@ def _sentence(error: ErrorDetails, where: str, flags: Mapping[str, str]) -> str:
     if known is None:
         return (
             f"{where}: {name or 'the whole'}: expected a section with fields, "
-            f"found {error['input']!r:.60}"
+            f"found {shown(error['input'])}"
         )
     if error["type"] == "default_factory_not_called":
         return ""  # follows from another field's error, which has its own sentence
@@ -258,7 +265,7 @@ def _sentence(error: ErrorDetails, where: str, flags: Mapping[str, str]) -> str:
     if error["type"] == "missing" and name == known:
         return f"{place}: expected {_describe(leaves[known])}, found none"
     found = flags[known] if known in flags else error["input"]
-    return f"{place}: expected {_describe(leaves[known])}, found {found!r:.60}"
+    return f"{place}: expected {_describe(leaves[known])}, found {shown(found)}"
 
 
 def _unknown(name: str, where: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ def import_plugins(config: Config) -> None:
     for name in config.plugins:
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(
                 f"plugins: expected Python modules that can be imported here, found {name} "

@@ -10,7 +10,7 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.errors.text import line, shown
-from dsnet.io.files import atomic_file
+from dsnet.io.files import atomic_file, read_small
 from dsnet.models.metadata import check_classes
 from pipeline.data.digest import check_digest
 from pipeline.data.headers import LONGEST_SIDE, read_headers
@@ -130,11 +130,7 @@ def read_manifest(beton: str | Path) -> Manifest:
             f"{beton}: expected its manifest {path.name} beside it, found none, so the beton may "
             f"not be whole; {again}"
         )
-    if (length := path.stat().st_size) > MOST_BYTES:
-        raise InputError(
-            f"{path}: expected a manifest of up to {MOST_BYTES:,} bytes, found {length:,}; {again}"
-        )
-    manifest = parsed(path.read_bytes(), beton, path)
+    manifest = parsed(read_small(path, MOST_BYTES, "a manifest"), beton, path)
     size = beton.stat().st_size
     if size != manifest.size:
         raise InputError(

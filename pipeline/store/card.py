@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dsnet import DSNet
+from dsnet.io.version_files import PICTURE
 from dsnet.routing.tuned import TunedGate
 from pipeline.store.version import GIVEN
 
@@ -13,8 +14,6 @@ FACTS = "facts"
 """Tag of a version: what its card needs to know of the network, as JSON."""
 REACHED = "reached"
 """Tag of a version: `Reached`, as JSON."""
-PICTURE = "accuracy.svg"
-"""Drawing of the same, beside the card."""
 _LONGEST = 5000
 
 

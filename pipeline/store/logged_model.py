@@ -20,12 +20,12 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 
 from dsnet import DSNet
 from dsnet.io.files import room
+from dsnet.io.version_files import CONTENT
 from pipeline.store.artifacts import files
 from pipeline.store.connection import uri
 from pipeline.store.mlflow_model import add
 from pipeline.store.outage import ask
 
-CONTENT = "content"
 _TAGS = ("stage", "fingerprint", "dataset_digest", CONTENT)  # of a version, that it has too
 _NOT_IN_NAMES = re.compile(r"[/:.%\"']")
 _DIGEST_LENGTH = 36  # of a data set's digest, MLflow's own limit

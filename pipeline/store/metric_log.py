@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -48,11 +48,26 @@ class MetricLog:
         self._change = threading.Condition()  # guards all of the above
         self._thread: threading.Thread | None = None
 
-    def resume(self, last: Mapping[str, int]) -> None:
-        """Go on in a run that has metrics. last: the newest step of each name there."""
+    def resume(self, last: Mapping[str, int], unsent: Sequence[Metric] = ()) -> None:
+        """Go on in a run that has metrics. last: the newest step of each name there.
+
+        unsent: what `give_up` gave when the run ended before.
+        """
+        newest = dict(last)
         with self._change:
-            self._pending = deque(m for m in self._pending if m.step > last.get(m.key, -1))
-            self._last = {**last, **self._last}
+            waiting, self._pending = [*unsent, *self._pending], deque()
+            for metric in waiting:
+                if metric.step > newest.get(metric.key, -1):
+                    newest[metric.key] = metric.step
+                    self._pending.append(metric)
+            self._last = newest | {k: max(n, newest.get(k, n)) for k, n in self._last.items()}
+            self._start()
+
+    def give_up(self) -> list[Metric]:
+        """Send nothing more; what has not reached the store."""
+        with self._change:
+            pending, self._pending = [*self._pending], deque()
+            return pending
 
     def log(self, metrics: Mapping[str, Any], step: int) -> None:
         """Send nested metrics of `step`; NaN and infinities are left out, with one warning each."""
@@ -73,11 +88,7 @@ class MetricLog:
             while len(self._pending) > self._kept:
                 self._pending.popleft()
                 self._lost += 1
-            if self._pending and self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._send_all, daemon=True, name="mlflow-metrics"
-                )
-                self._thread.start()
+            self._start()
             self._change.wait_for(lambda: self._failing or not self._pending, self._patience)
 
     def flush(self, timeout: float = 10.0) -> int:
@@ -96,6 +107,13 @@ class MetricLog:
         if missing:
             logger.warning("%d metrics of a run did not reach MLflow at %s", missing, self.uri)
         return missing
+
+    def _start(self) -> None:
+        if self._pending and self._thread is None:
+            self._thread = threading.Thread(
+                target=self._send_all, daemon=True, name="mlflow-metrics"
+            )
+            self._thread.start()
 
     def _send_all(self) -> None:
         """The thread: ends when nothing is pending."""

@@ -6,7 +6,6 @@ nothing of this project.
 """
 
 import base64
-import hashlib
 import importlib.metadata
 import io
 import json
@@ -23,30 +22,20 @@ from PIL import Image
 
 import dsnet
 from dsnet import DSNet
-from dsnet.io.files import sha256
+from dsnet.io.version_files import (
+    CODE,
+    CONDA,
+    EXAMPLE,
+    MLMODEL,
+    PICTURE,
+    PYTHON_ENV,
+    README,
+    REQUIREMENTS,
+    SERVING_EXAMPLE,
+    added_digest,
+)
 from dsnet.runtime.inputs import COLUMN
 from dsnet.runtime.session import ONNX
-from pipeline.store.card import PICTURE
-
-CODE = "code"
-README = "README.md"
-_EXAMPLE, _SERVING_EXAMPLE = "input_example.json", "serving_input_example.json"
-_REQUIREMENTS, _PYTHON_ENV, _CONDA = "requirements.txt", "python_env.yaml", "conda.yaml"
-ADDED = frozenset(
-    {
-        "MLmodel",
-        README,
-        PICTURE,
-        CODE,
-        _EXAMPLE,
-        _SERVING_EXAMPLE,
-        _REQUIREMENTS,
-        _PYTHON_ENV,
-        _CONDA,
-        "registered_model_meta",  # by MLflow, where it loads a version from a folder in place
-    }
-)
-"""Names of what is beside a model directory's own files at the root of a version's folder."""
 
 
 def add(
@@ -78,13 +67,13 @@ def add(
         utc_time_created=str(datetime.fromtimestamp(made / 1000, UTC).replace(tzinfo=None)),
         signature=signature(model),
         saved_input_example_info={
-            "artifact_path": _EXAMPLE,
-            "serving_input_path": _SERVING_EXAMPLE,
+            "artifact_path": EXAMPLE,
+            "serving_input_path": SERVING_EXAMPLE,
             "type": "dataframe",
             "pandas_orient": "split",
         },
     )
-    environment = {"conda": _CONDA, "virtualenv": _PYTHON_ENV}
+    environment = {"conda": CONDA, "virtualenv": PYTHON_ENV}
     described.add_flavor(
         "python_function",
         loader_module="dsnet.pyfunc",
@@ -100,19 +89,8 @@ def add(
             providers=["CUDAExecutionProvider", "CPUExecutionProvider"],
             code=None,
         )
-    described.save(str(directory / "MLmodel"))
+    described.save(str(directory / MLMODEL))
     return added_digest(directory)
-
-
-def added_digest(directory: Path) -> str:
-    """SHA-256 over every file that `add` added: their paths and contents."""
-    files = sorted(
-        path
-        for path in directory.rglob("*")
-        if path.is_file() and path.relative_to(directory).parts[0] in ADDED
-    )
-    lines = [f"{sha256(path)}  {path.relative_to(directory).as_posix()}\n" for path in files]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def signature(model: DSNet) -> ModelSignature:
@@ -160,8 +138,8 @@ def _write_example(directory: Path, side: int) -> None:
     Image.fromarray(pixels).save(encoded, "PNG")
     data = [[base64.b64encode(encoded.getvalue()).decode()]]
     split = {"columns": [COLUMN], "data": data}
-    (directory / _EXAMPLE).write_text(json.dumps(split))
-    (directory / _SERVING_EXAMPLE).write_text(json.dumps({"dataframe_split": split}, indent=2))
+    (directory / EXAMPLE).write_text(json.dumps(split))
+    (directory / SERVING_EXAMPLE).write_text(json.dumps({"dataframe_split": split}, indent=2))
 
 
 def _write_environment(directory: Path) -> None:
@@ -173,12 +151,12 @@ def _write_environment(directory: Path) -> None:
         for name in ("mlflow", "numpy", "pillow", "safetensors", runtime)
     ]
     python = platform.python_version()
-    (directory / _REQUIREMENTS).write_text("".join(f"{pin}\n" for pin in pins))
-    (directory / _PYTHON_ENV).write_text(
-        f"python: {python}\nbuild_dependencies:\n- pip\ndependencies:\n- -r {_REQUIREMENTS}\n"
+    (directory / REQUIREMENTS).write_text("".join(f"{pin}\n" for pin in pins))
+    (directory / PYTHON_ENV).write_text(
+        f"python: {python}\nbuild_dependencies:\n- pip\ndependencies:\n- -r {REQUIREMENTS}\n"
     )
     listed = "".join(f"  - {pin}\n" for pin in pins)
-    (directory / _CONDA).write_text(
+    (directory / CONDA).write_text(
         f"name: mlflow-env\nchannels:\n- conda-forge\ndependencies:\n- python={python}\n- pip\n"
         f"- pip:\n{listed}"
     )

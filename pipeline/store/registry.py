@@ -29,9 +29,10 @@ from dsnet.inference.export import missing_extra
 from dsnet.inference.retune import retune
 from dsnet.io import weights
 from dsnet.io.files import SUMS, atomic_directory, sha256
+from dsnet.io.version_files import ADDED, ADDED_CONTENT, CONTENT
 from dsnet.routing.target import Target
 from dsnet.runtime.session import ONNX
-from pipeline.store import artifacts, logged_model, mlflow_model, tracking
+from pipeline.store import artifacts, logged_model, tracking
 from pipeline.store.aliases import alias_target
 from pipeline.store.card import FACTS, card, description, facts_of
 from pipeline.store.outage import ask, is_permanent, reason
@@ -52,7 +53,6 @@ ALLOWED = (
     "report.html",
 )
 
-_MLFLOW_CONTENT = "mlflow_content"
 _MODEL_ID = "model_id"  # of MLflow's logged model
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9][a-z0-9_-]{0,99}", re.IGNORECASE)
@@ -95,7 +95,7 @@ def register(
     all_tags = {
         **tags,
         **_as_tags(stage, tags, metrics),
-        logged_model.CONTENT: content,
+        CONTENT: content,
         FACTS: facts_of(model, gates),
     }
     about = card(name, all_tags, metrics)
@@ -109,7 +109,7 @@ def register(
         client, name, run_to_use, directory, model, about, picture, all_tags, metrics
     )
     source, model_id = logged.source, logged.model_id
-    all_tags |= {_MODEL_ID: model_id, _MLFLOW_CONTENT: logged.added}
+    all_tags |= {_MODEL_ID: model_id, ADDED_CONTENT: logged.added}
 
     attempts = 0
 
@@ -189,7 +189,7 @@ def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) 
         "metrics",
         "content",
         FACTS,
-        _MLFLOW_CONTENT,
+        ADDED_CONTENT,
         _MODEL_ID,
     }:
         raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
@@ -319,7 +319,7 @@ def pull(uri: str, dest: Path) -> Path:
         with atomic_directory(dest) as temporary:
             for name in files:
                 artifacts.download(version.source, name, temporary)
-            if _content(temporary) != version.tags["content"]:
+            if _content(temporary) != version.tags[CONTENT]:
                 raise InputError(
                     f"{version.uri}: expected the content that was registered, found other; "
                     "its artifacts were changed"
@@ -338,7 +338,7 @@ def _is_already(version: Version, target: Target | None, folder: Path) -> bool:
     try:
         content = _content(folder)
         if target is None:
-            return content == version.tags["content"]
+            return content == version.tags[CONTENT]
         if weights.read_description(folder)["source"] != _source(version, target):
             return False
     except (InputError, OSError):
@@ -355,7 +355,7 @@ def _source(version: Version, target: Target) -> dict[str, str]:
     """Where a directory that runs at a target comes from."""
     return {
         "version": version.uri,
-        "content": version.tags["content"],
+        "content": version.tags[CONTENT],
         "target": str(target),
     }
 
@@ -376,7 +376,7 @@ def _files(version: Version) -> list[str]:
     if not names:
         raise InputError(f"{version.uri}: expected files at {shown(version.source)}, found none")
     _refuse_links(version, names)
-    beside = mlflow_model.ADDED if _MLFLOW_CONTENT in version.tags else frozenset()
+    beside = ADDED if ADDED_CONTENT in version.tags else frozenset()
     if wrong := sorted(names - set(ALLOWED) - beside):
         raise InputError(
             f"{version.uri}: expected the files of a model directory ({', '.join(ALLOWED)}), "

@@ -30,7 +30,7 @@ from dsnet.errors import InputError, OutageError
 from dsnet.routing.target import Target
 from pipeline.cluster import events
 from pipeline.config import Config, storage_dir
-from pipeline.store import driver
+from pipeline.store import driver, unsent
 from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
 from pipeline.store.metric_log import MetricLog
 from pipeline.store.notes import given_note, run_note
@@ -139,8 +139,13 @@ class Run:
             self._try("parameters", partial(_log_params, items[start : start + _PARAMS_PER_CALL]))
 
     def end(self, status: str) -> None:
-        """Let what is pending arrive, and end the run."""
+        """Let what is pending arrive, and end the run.
+
+        What did not arrive is kept in DSNET_HOME, for the driver that goes on in this run.
+        """
         self.metrics.flush(waits.left() if status == "FINISHED" else _BRIEFLY)
+        if self._id is not None:
+            unsent.keep(self._id, self.metrics.give_up())
         self._try("the end", lambda mlflow, run: mlflow.set_terminated(run, status))
 
     def _try(self, what: str, call: Callable[[MlflowClient, str], object]) -> None:
@@ -302,7 +307,7 @@ def _resumed(run: Run, tags: dict[str, str]) -> str | None:
     changed = {MLFLOW_PARENT_RUN_ID: tags[MLFLOW_PARENT_RUN_ID], driver.TAG: driver.this_driver()}
     mlflow.log_batch(run_id, tags=[RunTag(*item) for item in changed.items()])
     last = {metric.key: int(metric.step) for metric in before.data.to_proto().metrics}
-    run.metrics.resume(last)
+    run.metrics.resume(last, unsent.taken(run_id))
     logger.info(
         "%s: goes on in its MLflow run %s, which was %s at step %s",
         run.name,

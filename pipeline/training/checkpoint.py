@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dsnet.errors import InputError
+from dsnet.errors.text import line, shown
 from dsnet.io.files import SUMS, first_damaged, read_sums, write_sums
 
 logger = logging.getLogger(__name__)
@@ -47,17 +49,22 @@ class Checkpoint:
     report: Report
 
 
-def seal(folder: Path, report: Report) -> None:
-    """Make a checkpoint of the files in `folder`: what is reported with them, and checksums."""
+def seal(folder: Path, report: Report, run: Path) -> None:
+    """Make a checkpoint of the files in `folder`: what is reported with them, and checksums.
+
+    run: the stage's folder, whose name has the stage and the beginning of its fingerprint.
+    """
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
-    (folder / _REPORT).write_text(json.dumps({**asdict(report), "files": sorted(files)}))
+    about = {**asdict(report), "files": sorted(files), "of": run.name}
+    (folder / _REPORT).write_text(json.dumps(about))
     write_sums(folder)
 
 
 def newest_whole(run: Path) -> Checkpoint | None:
     """The newest checkpoint in a stage's folder whose files are as they were written, if any.
 
-    Newer ones that are cut short or altered are passed over, with a warning for each.
+    Newer ones that are cut short, altered, or of another stage or fingerprint are passed over, with
+    a warning for each.
     """
     return next(_whole(reversed(checkpoints(run))), None)
 
@@ -107,24 +114,28 @@ def _order(folder: Path) -> tuple[int, str]:
 def _whole(folders: Iterator[Path]) -> Iterator[Checkpoint]:
     """Those that are as they were written; a warning for each that is not."""
     for folder in folders:
-        if (problem := _problem(folder)) is not None:
+        try:
+            yield Checkpoint(folder, _read(folder))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             logger.warning(
-                "checkpoint %s is damaged and passed over for the one before: %s", folder, problem
+                "checkpoint %s is passed over for the one before: %s", folder, line(error)
             )
-            continue
-        written = json.loads((folder / _REPORT).read_text())
-        del written["files"]
-        yield Checkpoint(folder, Report(**written))
 
 
-def _problem(folder: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None if nothing is."""
+def _read(folder: Path) -> Report:
+    """What was said of a checkpoint. Raises InputError for one that is not whole, or not its own.
+
+    And whatever reading a report does that is none.
+    """
     if not (folder / SUMS).is_file():
-        return f"it has no {SUMS}"
+        raise InputError(f"it has no {SUMS}")
     if (name := first_damaged(folder, (_REPORT,))) is not None:
-        return f"{name} is missing or does not match {SUMS}"
+        raise InputError(f"{name} is missing or does not match {SUMS}")
+    written = json.loads((folder / _REPORT).read_text())
     # Checksums that were cut short know nothing of the files whose lines are gone.
-    files = set(json.loads((folder / _REPORT).read_text())["files"])
-    if missing := files - read_sums(folder).keys():
-        return f"{SUMS} does not have {min(missing)}"
-    return None
+    if missing := set(written.pop("files")) - read_sums(folder).keys():
+        raise InputError(f"{SUMS} does not have {min(missing)}")
+    own = folder.parent.name
+    if (of := written.pop("of", own)) != own:  # those of before do not say
+        raise InputError(f"it is of {shown(of)}, and this stage's are of {own}")
+    return Report(**written)

@@ -45,5 +45,5 @@ class CheckpointWriter:
         checkpoint.remove_unfinished(self._run)
         with atomic_directory(checkpoint.next_folder(self._run)) as folder:
             fill(folder)
-            checkpoint.seal(folder, report)
+            checkpoint.seal(folder, report, self._run)
         checkpoint.remove_old(self._run)

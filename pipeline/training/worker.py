@@ -386,8 +386,16 @@ def stay(queue: Any) -> None:
             ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
         except (InputError, OutageError) as error:
             # One worker's perhaps, for which the others wait: they end with the driver's answer.
+            # To raise it would have Ray Train print its trace, and start all anew, before that.
             ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
-            raise
+            return
+        except SystemExit as error:
+            ended = InputError(
+                f"plugins: expected modules that raise errors, found one that ends its worker "
+                f"(sys.exit({error.code!r:.60}))"
+            )
+            ray.get(queue.fail.remote(number, cloudpickle.dumps(ended)))
+            return
         ray.get(queue.end.remote(number, rank))
 
 

@@ -16,7 +16,7 @@ from jobs.doctor import GIB, Part, examine
 
 PARTS = [
     "compiler", "pkg-config", "libturbojpeg", "opencv", "ffcv", "torch", "ray", "ray cluster",
-    "mlflow", "mlflow store", "disk",
+    "mlflow", "mlflow store", "disk", "shared memory",
 ]  # fmt: skip
 
 
@@ -152,6 +152,7 @@ def test_a_password_in_the_stores_address_is_not_shown(monkeypatch: pytest.Monke
 
 class Usage(NamedTuple):
     free: int
+    total: int = 100 * GIB
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,18 @@ def test_a_disk_can_be_too_full(monkeypatch: pytest.MonkeyPatch, free: int, stat
     part = found()["disk"]
     assert part.state == state
     assert ("DSNET_HOME" in part.advice) == (state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("free", "state"), [(GIB, "ok"), (GIB // 4, "warning"), (GIB // 32, "missing")]
+)
+def test_shared_memory_can_be_too_full(
+    monkeypatch: pytest.MonkeyPatch, free: int, state: str
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(free))
+    part = doctor.check_shared_memory()
+    assert part.state == state
+    assert ("/dev/shm" in part.advice) == (state != "ok")
 
 
 @pytest.mark.parametrize(

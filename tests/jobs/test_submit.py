@@ -24,8 +24,8 @@ import psutil
 import pytest
 from ray.job_submission import JobSubmissionClient
 
-from dsnet.errors import InputError
-from jobs import cli, submit
+from dsnet.errors import InputError, OutageError
+from jobs import cli, ray_jobs, submit
 from pipeline.cluster import run_state
 from pipeline.config import Config
 
@@ -74,6 +74,8 @@ class Line:
                 self._ends.pop().shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # who waits in accept does not see a close
         self._listening.close()
         self.cut()
 
@@ -284,19 +286,63 @@ def test_logs_come_live_and_once_although_the_line_is_cut(
 def test_a_cluster_that_stays_away_ends_the_following(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Patience begins where it is found away, and not at the last word of a silent job."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
     monkeypatch.setattr(submit, "PATIENCE_SECONDS", 2.0)
     line = Line(int(cluster.url.rpartition(":")[2]))
     client = submit.connect(line.url)
     job = submit.start(client, entrypoint="echo started; sleep 600")
+    gone: list[float] = []
 
     def vanish(text: str) -> None:
         if "started" in text.splitlines():
+            time.sleep(3)
+            gone.append(time.monotonic())
             line.close()
 
-    with pytest.raises(ConnectionError, match="no word"):
+    with pytest.raises(OutageError, match=r"no word from Ray's dashboard at .* for 2 s"):
         submit.follow(client, job, vanish)
+    assert time.monotonic() - gone[0] > 2
     submit.connect(cluster.url).stop_job(job)
+
+
+@pytest.mark.slow
+def test_the_latest_is_of_ones_own_and_no_job_of_others(
+    client: JobSubmissionClient,
+) -> None:
+    mine = {"name": "mine", "command": "run", "code": "c", "user": ray_jobs.user()}
+    jobs = [
+        submit.start(client, entrypoint="echo done", metadata=metadata)
+        for metadata in (
+            mine,
+            {**mine, "name": "theirs", "user": "somebody else"},
+            {**mine, "name": "doctor", "command": "doctor --nodes"},
+            {"name": "other"},
+        )
+    ]
+    assert ray_jobs.find(client, ray_jobs.LATEST).job == jobs[0]
+    assert ray_jobs.find(client, jobs[1]).name == "theirs"
+
+
+@pytest.mark.slow
+def test_a_dashboard_that_goes_away_ends_every_command_in_a_line(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
+    line = Line(int(cluster.url.rpartition(":")[2]))
+    client = submit.connect(line.url)
+    job = submit.start(
+        client, entrypoint="echo done", metadata={"name": "a", "command": "run", "code": "c"}
+    )
+    listed = ray_jobs.find(client, job)
+    line.close()
+    for ask in (
+        lambda: ray_jobs.jobs_of(client),
+        lambda: ray_jobs.status(client, listed),
+        lambda: ray_jobs.stop(client, listed),
+    ):
+        with pytest.raises(OutageError, match=f"at {line.url} does not answer any more"):
+            ask()
 
 
 # ----------------------------------------------------------------------------------- the command

@@ -8,11 +8,12 @@ from safetensors.torch import save_file
 
 import dsnet
 from dsnet.errors import DiskFullError
+from dsnet.io import files
 from dsnet.io.files import atomic_directory, room, root_cause
 from jobs import cli
 from pipeline.config import Config
 from pipeline.store import registry, tracking
-from tests.disk import fill
+from tests.disk import fill, small_disk
 
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
 METRICS = {"top1": 0.975, "average_madds": 123456.75}
@@ -100,3 +101,23 @@ def test_a_workers_full_disk_is_found_in_what_wraps_it(disk: Path) -> None:
     with pytest.raises(DiskFullError, match=f"^{disk}: .*about 5.0 MB needed"):  # noqa: SIM117
         with room(disk, lambda: 5_000_000):
             (disk / "checkpoint").write_bytes(b"0" * 100_000)
+
+
+def test_shared_memory_that_is_full_is_named_where_the_folder_has_room(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "SHARED_MEMORY", disk)
+    fill(disk)
+    with (
+        pytest.raises(DiskFullError, match=f"^{disk}: the shared memory is full .*{tmp_path} has"),
+        room(tmp_path, lambda: 8_400_000),
+    ):
+        (disk / "buffer").write_bytes(b"0" * 100_000)
+
+
+def test_a_disk_without_a_place_for_another_file_is_not_called_full(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "few", "size=40m,nr_inodes=3") as few:
+        (few / "one").touch()
+        (few / "two").touch()
+        with pytest.raises(DiskFullError, match=f"^{few}: .*no place for another file"), room(few):
+            (few / "three").touch()

@@ -303,7 +303,7 @@ def test_checksums_name_files_of_their_own_folder_alone(
 def test_checksums_that_are_too_long_are_not_read(directory: Path, change: Change) -> None:
     with open(directory / "SHA256SUMS", "r+b") as file:
         file.truncate(2**30)
-    assert "checksums in up to 1,048,576 bytes, found 1,073,741,824" in refusal(directory)
+    assert "checksums of up to 1,048,576 bytes, found 1,073,741,824" in refusal(directory)
 
 
 @given(content=st.binary(max_size=300))

@@ -229,6 +229,7 @@ def test_all_that_does_not_fit_is_named_at_once(state: State, saved: Save, tmp_p
     state["blocks.3.first_block.bn2.aux_bn.1.running_mean"] = torch.zeros(7)
     state["blocks.2.first_block.conv_dw.weight"] = torch.zeros(12, 1, 5, 3)
     state["blocks.0.first_block.conv_pw.weight"] = torch.zeros(10, 5, 1, 1, dtype=torch.int64)
+    state["conv_stem.weight"] = state["conv_stem.weight"].to(torch.float8_e4m3fn)
     state["blocks.0.first_block.skip.weight"] = torch.zeros(1)
     with pytest.raises(InputError) as refusal:
         import_official(saved(state), tmp_path / "model")
@@ -240,11 +241,12 @@ def test_all_that_does_not_fit_is_named_at_once(state: State, saved: Save, tmp_p
         "bn1.aux_bn.0.num_batches_tracked is missing",
         "blocks.3.first_block.bn2.aux_bn.1.running_mean should be 16, is 7",
         "blocks.2.first_block.conv_dw.weight should be 12x1x5x5, is 12x1x5x3",
-        "blocks.0.first_block.conv_pw.weight should be floating point, is torch.int64",
+        "first_block.conv_pw.weight should be floating point of 16 bits or more, is torch.int64",
+        "conv_stem.weight should be floating point of 16 bits or more, is torch.float8_e4m3fn",
         "blocks.0.first_block.skip.weight is left over",
     ):
         assert part in message
-    assert message.count(";") == 5  # and nothing else
+    assert message.count(";") == 6  # and nothing else
     assert not (tmp_path / "model").exists()
 
 

@@ -23,13 +23,16 @@ def ran(loop: Any, workers: WorkerGroup, config: Config, key: str) -> StageResul
 
 
 def test_a_wrong_input_and_a_bug_end_the_stage_and_not_what_comes_after_it(
-    home: Path, workers: WorkerGroup
+    home: Path, workers: WorkerGroup, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Plain functions of this module would be imported by workers, and all that it imports.
     def refused(worker: Worker, _: object) -> None:
         if worker.rank == 1:
             raise InputError("data.source: expected pictures, found none")
         worker.gather_bytes(b"")  # it waits for the other
+
+    def quits(worker: Worker, _: object) -> None:
+        raise SystemExit(0)  # as a plugin may
 
     def broken(worker: Worker, _: object) -> None:
         raise RuntimeError(f"a bug on rank {worker.rank}")
@@ -42,6 +45,9 @@ def test_a_wrong_input_and_a_bug_end_the_stage_and_not_what_comes_after_it(
     with pytest.raises(InputError) as wrong:
         ran(refused, workers, config, "refused")
     assert str(wrong.value) == "data.source: expected pictures, found none"
+    with pytest.raises(InputError, match=r"found one that ends its worker \(sys\.exit\(0\)\)"):
+        ran(quits, workers, config, "quits")
+    assert "Traceback" not in "".join(capfd.readouterr())
     with pytest.raises(TrainingFailedError, match=r"a bug on rank [01]"):
         ran(broken, workers, config, "broken")
     assert ran(sound, workers, config, "sound").metrics == {"workers": 2}

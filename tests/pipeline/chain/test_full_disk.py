@@ -17,7 +17,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_checkpoint_that_does_not_fit_costs_no_other_and_no_work(
-    disk: Path, undisturbed: Callable[[str], Version], workers: WorkerGroup, tmp_path: Path
+    disk: Path,
+    undisturbed: Callable[[str], Version],
+    workers: WorkerGroup,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     storage = {"storage": str(disk / "train")}
     config = short("no-room", cluster=storage)
@@ -33,6 +37,7 @@ def test_a_checkpoint_that_does_not_fit_costs_no_other_and_no_work(
     assert ": its disk is full (0.0 MB of " in str(caught.value)
     assert f"kept in {disk / 'train'}, and the same command goes on" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "Traceback" not in "".join(capfd.readouterr())
     before = checkpoint.newest_whole(folder)
     assert before is not None and not before.report.final
     ballast.unlink()

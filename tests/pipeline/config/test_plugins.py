@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dsnet.errors import InputError
+from jobs import cli
 from pipeline import chain
 from pipeline.config import Config, config_from_dict, import_plugins, load_config
 from pipeline.sweep.run import sweep
@@ -70,3 +71,20 @@ def test_one_that_fails_is_named_with_its_error_in_one_line(modules: Path) -> No
         import_plugins(plugged("plugged_broken"))
     assert "plugged_broken (RuntimeError: no luck)" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ends", ["raise SystemExit", "import sys; sys.exit(0)", "exit('so long')"])
+def test_one_that_ends_the_process_is_named(modules: Path, ends: str) -> None:
+    (modules / "plugged_exit.py").write_text(f"{ends}\n")
+    with pytest.raises(InputError, match=r"plugged_exit \(SystemExit"):
+        import_plugins(plugged("plugged_exit"))
+
+
+def test_one_that_ends_the_process_later_is_no_success(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever of it is called, and by whatever command."""
+    monkeypatch.setattr("jobs.commands.madds.print_json", lambda document: sys.exit(0))
+    assert cli.run(["madds", "ds_mbnet", "--json"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has ended the process (sys.exit(0))" in line

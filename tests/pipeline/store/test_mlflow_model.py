@@ -24,6 +24,7 @@ import dsnet
 from dsnet import Metadata
 from dsnet.errors import InputError
 from dsnet.inference.export import write_onnx
+from dsnet.io.files import SUMS, read_sums, sha256
 from dsnet.routing.tuned import fitted
 from pipeline.predict.model import open_runner
 from pipeline.predict.stream import Row, predict
@@ -264,6 +265,45 @@ def test_a_version_that_was_altered_is_refused_by_name(version: Version, tmp_pat
         with pytest.raises(InputError, match=name):
             mlflow.pyfunc.load_model(str(folder))
         (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "README.md"])
+def test_a_version_changed_where_it_is_stored_is_refused_by_its_tags(
+    version: Version, name: str
+) -> None:
+    """Checksums lie beside the files: who changes one can change the other."""
+    folder = Path(version.source.removeprefix("file://"))
+    before = {path: path.read_bytes() for path in (folder / name, folder / SUMS)}
+    content = bytearray(before[folder / name])
+    content[-1] ^= 1
+    try:
+        (folder / name).write_bytes(content)
+        sums = {
+            **read_sums(folder),
+            **({} if name == "README.md" else {name: sha256(folder / name)}),
+        }
+        (folder / SUMS).write_text("".join(f"{sums[each]}  {each}\n" for each in sorted(sums)))
+        with pytest.raises(InputError, match="models:/digits/1: expected the files that were"):
+            mlflow.pyfunc.load_model(URI)
+    finally:
+        for path, whole in before.items():
+            path.write_bytes(whole)
+    mlflow.pyfunc.load_model(URI)
+
+
+def test_a_copy_is_held_to_its_checksums_where_the_registry_is_away(
+    version: Version, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = Path(mlflow.artifacts.download_artifacts(URI, dst_path=str(tmp_path)))
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    try:
+        mlflow.pyfunc.load_model(str(folder))
+    finally:
+        mlflow.set_tracking_uri(tracking.uri())
+    assert "could not be compared with the version's tags" in caplog.text
+    (folder / SUMS).unlink()
+    with pytest.raises(InputError, match=f"it has no {SUMS}"):
+        mlflow.pyfunc.load_model(str(folder))
 
 
 # ------------------------------------------------------------------------------------ over HTTP

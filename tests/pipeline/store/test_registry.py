@@ -17,7 +17,8 @@ import dsnet
 from dsnet.errors import InputError
 from dsnet.io import weights
 from dsnet.io.files import SUMS, sha256
-from pipeline.store import connection, logged_model, mlflow_model, outage, registry, tracking
+from dsnet.io.version_files import ADDED
+from pipeline.store import connection, logged_model, outage, registry, tracking
 from pipeline.store.registry import Version
 
 TAGS = {"fingerprint": "f", "parent": "", "dataset_digest": "d", "code_version": "c"}
@@ -77,7 +78,7 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def rewrite_sums(directory: Path) -> None:
-    others = {SUMS, *mlflow_model.ADDED}
+    others = {SUMS, *ADDED}
     files = sorted(path for path in directory.iterdir() if path.name not in others)
     lines = [f"{hashlib.sha256(f.read_bytes()).hexdigest()}  {f.name}\n" for f in files]
     (directory / SUMS).write_text("".join(lines))

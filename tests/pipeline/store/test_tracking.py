@@ -269,6 +269,36 @@ def test_metrics_of_an_outage_arrive_after_it(line: Line, caplog: pytest.LogCapt
     assert len(warnings) == 1
 
 
+def test_what_did_not_arrive_follows_when_the_stage_goes_on_and_none_twice(
+    line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also what no checkpoint has: figures within an epoch, what is in use."""
+    monkeypatch.setenv("DSNET_STORE_PATIENCE", "2")
+    monkeypatch.setenv("DSNET_HOME", str(tmp_path))
+    monkeypatch.setattr(tracking, "_BRIEFLY", 0.1)
+    with tracking.chain_run(Config(name="outage")) as chain:
+        tags = {"fingerprint": "f"}
+        with (  # noqa: PT012
+            pytest.raises(ZeroDivisionError),
+            tracking.stage_run(chain, "supernet", tags) as run,
+        ):
+            run.log({"loss": 0.0, "running": {"loss": 0.5}}, step=0)
+            line.cut()
+            for step in range(1, 4):
+                run.log({"loss": float(step), "running": {"loss": step + 0.5}}, step=step)
+            raise ZeroDivisionError
+        line.mend()
+        tracking.client().set_terminated(str(run.id), "KILLED")  # as when its driver is gone
+        with tracking.stage_run(chain, "supernet", tags) as again:
+            # A stage tells again what its checkpoint has, and not what it had within an epoch.
+            for step in range(5):
+                again.log({"loss": float(step)}, step=step)
+            again.log({"running": {"loss": 4.5}}, step=4)
+    assert again.id == run.id
+    assert history(run.id, "loss") == [(step, float(step)) for step in range(5)]
+    assert history(run.id, "running/loss") == [(step, step + 0.5) for step in range(5)]
+
+
 def test_a_stage_runs_through_an_outage_that_lasts(
     line: Line, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsnet.errors import DiskFullError
+from dsnet.io.files import write_sums
 from pipeline.training.checkpoint import (
     Report,
     best_whole,
@@ -26,7 +27,7 @@ def make(run: Path, number: int, *, final: bool = False, best: float | None = No
     for name in ("model/weights.safetensors", "model/SHA256SUMS", "optimizer.safetensors"):
         (folder / name).write_bytes(bytes([number % 256]) * 1000)
     history = [{"epoch": done} for done in range(min(number, 9) + 1)]
-    seal(folder, Report({"epoch": number}, history, final, best))
+    seal(folder, Report({"epoch": number}, history, final, best), run)
     return folder
 
 
@@ -76,6 +77,28 @@ def test_one_that_is_damaged_is_passed_over_by_name_for_the_one_before(
     assert found is not None and found.folder == older
     (record,) = caplog.records
     assert record.levelname == "WARNING" and str(newer) in record.getMessage()
+
+
+def test_one_of_another_stage_or_fingerprint_is_passed_over_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, others = tmp_path / "digits-gate-0123456789ab", tmp_path / "digits-gate-ba9876543210"
+    older = make(ours, 1)
+    foreign = make(others, 2, best=1.0).rename(ours / "checkpoint_000002")
+    for found in (newest_whole(ours), best_whole(make(ours, 3, best=0.5).parent)):
+        assert found is not None and found.folder != foreign
+    assert str(foreign) in caplog.text
+    assert f"it is of {others.name!r}, and this stage's are of {ours.name}" in caplog.text
+    assert newest_whole(ours) is not None and older.is_dir()
+
+
+@pytest.mark.parametrize("report", ["[]", '{"files": [], "metrics": {}, "later": 1}', "[" * 5000])
+def test_one_whose_report_is_none_is_passed_over(report: str, tmp_path: Path) -> None:
+    older, newer = make(tmp_path, 1), make(tmp_path, 2)
+    (newer / "report.json").write_text(report)
+    write_sums(newer)
+    found = newest_whole(tmp_path)
+    assert found is not None and found.folder == older
 
 
 def test_half_an_upload_is_passed_over(tmp_path: Path) -> None:
