@@ -222,9 +222,7 @@ def reason_against(present: Version, new: Version, rule: Promotion = RULE) -> st
     return None
 
 
-def _point_target(
-    version: Version, target: Target, unlearned: str | None, rule: Promotion
-) -> None:
+def _point_target(version: Version, target: Target, unlearned: str | None, rule: Promotion) -> None:
     """Give `version` the alias of a target that it was made for, if the rule allows it; say so."""
     name, alias = version.name, target_alias(target)
     present = _holders(name).get(alias)

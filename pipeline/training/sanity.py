@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dsnet.routing import frontier
 from dsnet.tasks.base import Task
 from dsnet.tasks.measure import Measure
-from pipeline.data.dataset import Dataset
 from pipeline.training.evaluation import standard_error
+
+if TYPE_CHECKING:  # it brings every source of data
+    from pipeline.data.dataset import Dataset
 
 FEWEST_TEST_IMAGES = 300
 LARGEST_IMBALANCE = 5
@@ -65,7 +68,7 @@ class Labels:
     test: tuple[int, ...]
 
     @classmethod
-    def of(cls, dataset: Dataset, task: Task) -> "Labels | None":
+    def of(cls, dataset: "Dataset", task: Task) -> "Labels | None":
         """Counted in the betons; None for a task that has no use for labels."""
         if not task.labelled:
             return None
@@ -217,5 +220,3 @@ def _below_static(
         "below what static widths, or a mixture of two, reach at the same average: "
         f"{', '.join(below)}"
     )
-
-

@@ -59,7 +59,12 @@ def labels(**changed: tuple[int, ...]) -> Labels:
         ),
         (STATIC, dynamic(0.71, 200), labels(train=(0,) + (6,) * 8), ["0 of class a"]),
         # Chance: 1/9 is 11.11%, on 900 images with a standard error of 1.05 points.
-        ([point("width 0", 0.132, 100)], [], SOUND, ["chance level (11.11%, standard error 1.05%): width 0 13.20%"]),
+        (
+            [point("width 0", 0.132, 100)],
+            [],
+            SOUND,
+            ["chance level (11.11%, standard error 1.05%): width 0 13.20%"],
+        ),
         ([point("width 0", 0.133, 100)], [], SOUND, None),
         # Any width at chance counts, and of what is gated a tenth of the way to 100%: 20%.
         (
