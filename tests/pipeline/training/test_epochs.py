@@ -136,7 +136,7 @@ def test_an_evaluation_comes_before_a_third_of_the_epochs(
 def test_few_epochs_are_looked_at_when_a_third_of_their_steps_is_done(
     epochs: int, looks: list[tuple[int, int]], tmp_path: Path
 ) -> None:
-    training = made(tmp_path, small_config(epochs=epochs))
+    training = made(tmp_path / "checkpoint", small_config(epochs=epochs))
     found: list[tuple[int, int]] = []
     training.stage = replace(training.stage, look=lambda done, total: found.append((done, total)))
     training.run()
