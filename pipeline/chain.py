@@ -19,6 +19,7 @@ from pipeline.runner.job import Job, local
 from pipeline.runner.log_data import log_data
 from pipeline.runner.plan import announce_plan, anything_to_do, begin_forced, plan, tell_plan
 from pipeline.runner.promotion import settle
+from pipeline.runner.seen import warn_of_seen
 from pipeline.runner.starting_point import Start, starting_point
 from pipeline.runner.supernet import given_supernet
 from pipeline.stages import calibrate, supernet
@@ -76,6 +77,7 @@ def run(
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     start = None if given else starting_point(config, dataset)
+    warn_of_seen(given or (start.version if start else None), dataset)
     specs = [stage.spec for stage in SUPERNET]
     steps, forced = begin_forced(config, plan(config, dataset, specs, given, start, force))
     announce_plan(steps)

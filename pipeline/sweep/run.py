@@ -19,6 +19,7 @@ from pipeline.runner.doubts import warn
 from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
 from pipeline.runner.log_data import log_data
+from pipeline.runner.seen import warn_of_seen
 from pipeline.runner.starting_point import starting_point
 from pipeline.runner.supernet import gateless, given_supernet
 from pipeline.store import tracking
@@ -68,6 +69,7 @@ def sweep(
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     start = None if given else starting_point(config, dataset)
+    warn_of_seen(given or (start.version if start else None), dataset)
     ours = WorkerGroup() if workers is None else nullcontext(workers)
     with interruptible(), tracking.chain_run(config, targets) as run, ours as at_work:
         log_data(config, dataset, run)
