@@ -223,9 +223,9 @@ class Supernet(Section):
     """Passes over the training images."""
     batch_size: Positive = 64
     """Images per worker and step."""
-    lr: Rate = _unless_fine_tuned(0.08, 0.03)
-    """Learning rate after the warm-up, the greatest of all; left out, with supernet.from: 0.03, for
-    what was learned is lost at more."""
+    lr: Rate = _unless_fine_tuned(0.08, 0.01)
+    """Learning rate after the warm-up, the greatest of all; left out, with supernet.from: 0.01, for
+    at more what was learned is lost. A head that starts anew wants 0.1, with trunk_lr 0.1."""
     schedule: Literal["cosine", "one_cycle"] = "cosine"
     """How the learning rate rises and falls: linearly over the warm-up, then by half a cosine to 0
     (cosine); by half a cosine from lr / 25 over 30% of the steps, then by another to lr / 250,000,
@@ -286,9 +286,8 @@ class Supernet(Section):
     freeze: Names = ()
     """Parts that keep the weights of supernet.from: trunk (all but the head), or beginnings of
     parameter names such as [stem, stages.0]. Their BatchNorm statistics still follow the images."""
-    trunk_lr: Rate = _unless_fine_tuned(1.0, 0.3)
-    """Factor of the learning rate for all but the head: 0.1 to change little of what is there; left
-    out, with supernet.from: 0.3."""
+    trunk_lr: Rate = 1.0
+    """Factor of the learning rate for all but the head: 0.1 to change little of what is there."""
 
     @field_validator("resolution_from")
     @classmethod
