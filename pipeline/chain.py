@@ -115,10 +115,10 @@ def _made(
             version = given or make_supernet(job)
             for step in GATED:
                 version = step(job, version)
-            settled, *rest = _settled(config, dataset, version)
+            settled, rows, unlearned = _settled(config, dataset, version)
             # A chain is compared by what came out; its widths are its evaluation's to tell.
             run.log(settled.metrics)
-            return settled, *rest
+            return settled, rows, unlearned
 
 
 def _settled(

@@ -168,7 +168,7 @@ def training_of(
         after_step=lambda now, skip: update_teacher(
             teacher, student, warmed_decay(section.ema, now), skip
         ),
-        look=lambda done, total: held_out and held_out.look(done, total),
+        look=(lambda done, total: None) if held_out is None else held_out.look,
         # Each worker has seen other images; from here on they agree on the statistics.
         end_epoch=lambda: average([*student.buffers(), *teacher.buffers()]),
     )
