@@ -349,7 +349,9 @@ class _Listener:
             events.tell("said", stage=self._stage, line=said.line)
             level = logging.WARNING if said.warning else logging.INFO
             logger.log(level, "%s: %s", self._stage, said.line)
-            self._newest = dict([said.newest]) if said.newest else self._newest
+            if said.newest is not None:
+                what, value = said.newest
+                self._newest = {what: f"{value},"}
         if news.progress is None:
             return
         done, total = news.progress
