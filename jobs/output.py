@@ -49,6 +49,16 @@ def print_path(path: Path, as_json: bool) -> None:
         click.echo(path)
 
 
+def print_unlearned(uri: str, reason: str | None) -> None:
+    """The last line of a command whose network did not learn, on stderr; nothing where it did."""
+    if reason is None:
+        return
+    from pipeline.training.sanity import WHAT_TO_CHANGE  # it brings PyTorch
+
+    text = f"{uri} DID NOT LEARN and took no alias: {reason}. What to do: {WHAT_TO_CHANGE}"
+    click.secho(text, fg="red", bold=True, err=True)
+
+
 class JsonList:
     """One JSON document on stdout, a list, its items printed as they come.
 

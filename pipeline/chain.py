@@ -19,6 +19,7 @@ from pipeline.runner.job import Job, local
 from pipeline.runner.log_data import log_data
 from pipeline.runner.plan import announce_plan, anything_to_do, begin_forced, plan, tell_plan
 from pipeline.runner.promotion import settle
+from pipeline.runner.seen import warn_of_seen
 from pipeline.runner.starting_point import Start, starting_point
 from pipeline.runner.supernet import given_supernet
 from pipeline.stages import calibrate, supernet
@@ -26,7 +27,7 @@ from pipeline.stages.stage import Stage
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.training.evaluation import EvaluationRow
-from pipeline.training.sanity import Labels, doubts
+from pipeline.training.sanity import Labels, doubts, not_learned
 
 if TYPE_CHECKING:  # it brings Ray Train
     from pipeline.training.worker_group import WorkerGroup
@@ -54,6 +55,8 @@ class ChainResult:
     """Number of test images."""
     versions: list[Version]
     """Everything registered under the chain's names."""
+    unlearned: str | None = None
+    """Why the network did not learn, for which it has no alias; None: it did."""
 
 
 def run(
@@ -74,6 +77,7 @@ def run(
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     start = None if given else starting_point(config, dataset)
+    warn_of_seen(given or (start.version if start else None), dataset)
     specs = [stage.spec for stage in SUPERNET]
     steps, forced = begin_forced(config, plan(config, dataset, specs, given, start, force))
     announce_plan(steps)
@@ -81,14 +85,14 @@ def run(
     found = steps[-1].found
     with interruptible():
         if found is None or anything_to_do(steps):
-            version, rows = _made(config, dataset, given, start, forced, workers)
+            version, rows, unlearned = _made(config, dataset, given, start, forced, workers)
         else:
-            version, rows = _settled(config, dataset, found)
+            version, rows, unlearned = _settled(config, dataset, found)
     if forced is not None:
         forced.done()
     names = [version.name] if given else [f"{config.name}-supernet", version.name]
     versions = [v for name in names for v in registry.versions(name)]
-    return ChainResult(version, rows, dataset.test.samples, versions)
+    return ChainResult(version, rows, dataset.test.samples, versions, unlearned)
 
 
 def _made(
@@ -98,7 +102,7 @@ def _made(
     start: Start | None,
     forced: Forced | None,
     workers: "WorkerGroup | None",
-) -> tuple[Version, list[EvaluationRow]]:
+) -> tuple[Version, list[EvaluationRow], str | None]:
     """The gated network, made of what is there and what is not; see `_settled`."""
     # Here, for a finished chain does without Ray Train.
     from pipeline.training.worker_group import WorkerGroup
@@ -111,23 +115,26 @@ def _made(
             version = given or make_supernet(job)
             for step in GATED:
                 version = step(job, version)
-            settled, rows = _settled(config, dataset, version)
+            settled, rows, unlearned = _settled(config, dataset, version)
             # A chain is compared by what came out; its widths are its evaluation's to tell.
             run.log(settled.metrics)
-            return settled, rows
+            return settled, rows, unlearned
 
 
 def _settled(
     config: Config, dataset: Dataset, version: Version
-) -> tuple[Version, list[EvaluationRow]]:
-    """The evaluated version with the aliases that are its due, and what it reaches, doubts told."""
+) -> tuple[Version, list[EvaluationRow], str | None]:
+    """The evaluated version with the aliases that are its due, what it reaches, doubts told, and
+    why it did not learn, if so."""
     model, images = dsnet.load(local(config, version)), dataset.test.samples
     labels = Labels.of(dataset, model.task)
     rows = counts(version).rows(model)
     reached = points(rows, model, config.gate.target)
-    warn(doubts(*reached, model.task.headline, images, labels))
+    headline = model.task.headline
+    warn(doubts(*reached, headline, images, labels))
+    unlearned = not_learned(*reached, headline, labels)
     targets = [] if config.gate.target is None else [config.gate.target]
-    return settle(version, targets, images, labels, config.promotion), rows
+    return settle(version, targets, images, [unlearned], config.promotion), rows, unlearned
 
 
 def make_supernet(job: Job) -> Version:

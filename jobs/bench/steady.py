@@ -157,6 +157,11 @@ class _Plain(Worker):
             write(checkpoint)
         self.moments.append(_now())
 
+    def say(
+        self, line: str, *, warning: bool = False, newest: tuple[str, str] | None = None
+    ) -> None:
+        pass
+
     def resume(self, restore: Callable[[Path], None]) -> None:
         pass
 

@@ -42,7 +42,8 @@ def command(
     Every width by itself and, where its gates are trained, as they route; of a classifier also the
     accuracy of each class, the confusion matrix and the expected calibration error (--json has all
     of them). Images are prepared as the model wants them, at its own resolution. Their classes are
-    found by name among the model's: any of them, in any order. Nothing is registered.
+    found by name among the model's: any of them, in any order. Pictures among them that a
+    registered model was trained on are counted in a warning. Nothing is registered.
 
     \b
     Examples:
@@ -59,7 +60,13 @@ def command(
 
         import_plugins(config)
         opened = open_model(model, budget)
-        measured = measure(opened, ingest_test(config), config)
+        data = ingest_test(config)
+        if model.startswith("models:"):
+            from pipeline.runner.seen import warn_of_seen_in
+            from pipeline.store import registry
+
+            warn_of_seen_in(registry.resolve(model), data)
+        measured = measure(opened, data, config)
         if plot is not None:
             _draw(measured, plot)
     if as_json:

@@ -13,7 +13,7 @@ from jobs.config_flags import (
     print_config,
     print_config_flag,
 )
-from jobs.output import print_json, print_table, program, working
+from jobs.output import print_json, print_table, print_unlearned, program, working
 from pipeline.cluster.events import told
 from pipeline.config import home
 from pipeline.runner.force import STAGES, Force
@@ -53,6 +53,10 @@ def command(
     chain that was interrupted goes on where it stopped, and a changed gate.target runs the gate and
     what follows alone. Any field of the configuration can be changed by a flag.
 
+    A classifier that did not learn (a width at chance level on the test images, or less than a
+    tenth of the way from chance to 100%) is registered, but becomes no champion and takes no alias;
+    the last line says so, and the exit status is 0.
+
     A supernet can start from another's weights (supernet.from): a registered model, or a folder
     that import-official made. --force trains from nothing what is there already, and registers it
     as new versions; the old ones stay. Interrupted, the same command goes on with it.
@@ -80,6 +84,7 @@ def command(
             result = chain.run(config, force=force)
     if as_json:
         print_json(_as_json(result))
+        print_unlearned(result.version.uri, result.unlearned)
     else:
         print_result(result)
 
@@ -91,6 +96,7 @@ def _as_json(result: "ChainResult") -> dict[str, Any]:
         "images": result.images,
         "rows": [row.to_dict() for row in result.rows],
         "versions": [version_as_json(version) for version in result.versions],
+        "not_learned": result.unlearned,
     }
 
 
@@ -117,6 +123,7 @@ def print_result(result: "ChainResult") -> None:
         f"  {dsnet} predict models:/{name} IMAGE...\n"
         f"  {_look_at_runs()}"
     )
+    print_unlearned(result.version.uri, result.unlearned)
 
 
 def _look_at_runs() -> str:

@@ -15,7 +15,7 @@ from jobs.config_flags import (
     print_config,
     print_config_flag,
 )
-from jobs.output import print_json, print_table, program, working
+from jobs.output import print_json, print_table, print_unlearned, program, working
 from pipeline.cluster.events import told
 from pipeline.config import home
 from pipeline.store.driver import this_driver
@@ -73,6 +73,7 @@ def command(config_file: str, targets: str, show: bool, as_json: bool, **flags: 
             click.echo(f"trial {row.label} failed: {row.error}", err=True)
     if as_json:
         print_json(sweep_as_json(result))
+        print_unlearned(result.versions[0].uri, result.unlearned)
     else:
         print_sweep(result)
 
@@ -83,6 +84,7 @@ def sweep_as_json(result: "SweepResult") -> dict[str, Any]:
         "targets": [asdict(row) for row in result.results.chosen],
         "versions": [version_as_json(version) for version in result.versions],
         "seconds": result.results.about.seconds,
+        "not_learned": result.unlearned,
         "page": str(result.page),
         "parquet": str(result.parquet),
     }
@@ -114,3 +116,4 @@ def print_sweep(result: "SweepResult") -> None:
         f"  {result.parquet}    its figures\n"
         f"  {program('dsnet')} predict {first} IMAGE..."
     )
+    print_unlearned(result.versions[0].uri, result.unlearned)

@@ -66,6 +66,14 @@ def base_of(recipe: str | OwnRecipe) -> str:
     return recipe if isinstance(recipe, str) else recipe.base
 
 
+def _unless_fine_tuned(default: float, fine_tuning: float) -> Any:
+    """A field of `Supernet` with another default where the training starts from trained weights."""
+    return Field(
+        default_factory=lambda data: default if data.get("from_") is None else fine_tuning,
+        json_schema_extra={"default": default},
+    )
+
+
 class Data(Section):
     """Where the pictures come from and what becomes of them."""
 
@@ -208,18 +216,24 @@ class Cluster(Section):
 class Supernet(Section):
     """Stage I: all widths at once, by in-place bootstrapping."""
 
+    from_: Annotated[str, Field(min_length=1)] | None = Field(default=None, alias="from")
+    """What to start from, for fine-tuning: a registered model (models:/NAME/3, models:/NAME@alias)
+    or a model directory, such as dsnet import-official makes. The head starts anew for other
+    classes; of other widths what fits is copied. null: from random weights."""
     epochs: Positive = 150
     """Passes over the training images."""
     batch_size: Positive = 64
     """Images per worker and step."""
-    lr: Rate = 0.08
-    """Learning rate after the warm-up, the greatest of all."""
+    lr: Rate = _unless_fine_tuned(0.08, 0.01)
+    """Learning rate after the warm-up, the greatest of all; left out, with supernet.from: 0.01, for
+    at more what was learned is lost. A head that starts anew wants 0.1, with trunk_lr 0.1."""
     schedule: Literal["cosine", "one_cycle"] = "cosine"
     """How the learning rate rises and falls: linearly over the warm-up, then by half a cosine to 0
     (cosine); by half a cosine from lr / 25 over 30% of the steps, then by another to lr / 250,000,
     as torch's OneCycleLR, without a warm-up of its own (one_cycle)."""
-    warmup_epochs: Annotated[int, Field(ge=0)] = 5
-    """Epochs in which the learning rate rises linearly from warmup_lr to lr, for cosine."""
+    warmup_epochs: Annotated[int, Field(ge=0)] = _unless_fine_tuned(5, 0)
+    """Epochs in which the learning rate rises linearly from warmup_lr to lr, for cosine; left out,
+    with supernet.from: 0."""
     warmup_lr: NotNegative = 1e-5
     """Learning rate of the first step where there is a warm-up."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -270,10 +284,6 @@ class Supernet(Section):
     patience: Positive | None = None
     """Evaluations without improvement, in the mean over all widths, after which training ends; what
     is handed on is then the best that was evaluated. null: train every epoch, hand on the last."""
-    from_: Annotated[str, Field(min_length=1)] | None = Field(default=None, alias="from")
-    """What to start from, for fine-tuning: a registered model (models:/NAME/3, models:/NAME@alias)
-    or a model directory, such as dsnet import-official makes. The head starts anew for other
-    classes; of other widths what fits is copied. null: from random weights."""
     freeze: Names = ()
     """Parts that keep the weights of supernet.from: trunk (all but the head), or beginnings of
     parameter names such as [stem, stages.0]. Their BatchNorm statistics still follow the images."""

@@ -17,6 +17,7 @@ from pipeline.store.fingerprint import place_of
 from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation
+from pipeline.training.losses import Against
 from pipeline.training.state import MODEL
 
 if TYPE_CHECKING:  # it brings Ray Train
@@ -47,7 +48,13 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
             model = dsnet.load(outcome.directory / MODEL)
             logger.info(
                 "%s",
-                summary(stage.spec.name, outcome.metrics, outcome.seconds, model.task.headline),
+                summary(
+                    stage.spec.name,
+                    outcome.metrics,
+                    outcome.seconds,
+                    model.task.headline,
+                    Against.of(job.config),
+                ),
             )
             if (drawing := curves(outcome.history, model.task.headline)) is not None:
                 run.text(drawing, f"{model.task.headline.name}.svg")

@@ -17,7 +17,8 @@ from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.checks import check_classes, check_model
-from pipeline.runner.evaluate import evaluate
+from pipeline.runner.doubts import points
+from pipeline.runner.evaluate import counts, evaluate
 from pipeline.runner.find_or_train import run_stage
 from pipeline.runner.fitting import Given, about, fitting, read
 from pipeline.runner.job import GATE, Job, headline
@@ -33,7 +34,7 @@ from pipeline.store.fingerprint import fingerprint, place_of
 from pipeline.store.registry import Version
 from pipeline.store.version import GIVEN, IN_PLACE_OF
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.sanity import Labels
+from pipeline.training.sanity import Labels, not_learned
 
 if TYPE_CHECKING:  # it brings Ray Train
     from pipeline.training.worker_group import WorkerGroup
@@ -96,8 +97,11 @@ def register(
         if supernet_wanted:
             return version
         version = evaluate(job, version)
-        labels = Labels.of(dataset, found.model.task)
-        return settle(version, [], dataset.test.samples, labels, config.promotion)
+        model = found.model
+        reached = points(counts(version).rows(model), model, None)
+        labels = Labels.of(dataset, model.task)
+        unlearned = not_learned(*reached, model.task.headline, labels)
+        return settle(version, [], dataset.test.samples, [unlearned], config.promotion)
 
 
 def _registered(

@@ -14,13 +14,15 @@
   Categorical Data Analysis, 2.2.1); of other means the root of the sum of their squared standard
   errors, which stand among the versions' metrics.
 
-A classifier at chance level does not become champion, the first no more than a later one. What
-comes of it is told in one line.
+What did not learn (`pipeline.training.sanity.not_learned`) does not become champion, the first no
+more than a later one. What comes of it is told in one line.
 
 **previous** is the champion before this one, which `rollback` goes back to.
 
-**target-50pct** and its like name the newest version made for that target, by version number: a
-newer version takes such an alias from an older one, which is told, and never the other way round.
+**target-50pct** and its like follow the same rule, each by what its two versions reach at that
+target: the first version that learned and was made for it has it, and another takes it only if it
+could take the champion's place from that one. Of a sweep's version that is by its gate for that
+target.
 
 A version is settled once. The tag `promotion` says how and is written last: run again, a chain or a
 sweep that had ended changes nothing, and one that was killed before that is settled now. `promote`
@@ -30,10 +32,12 @@ Who changes the champion of a name holds its lock, in $DSNET_HOME: MLflow cannot
 where it still is what was compared with. Processes with another home do not wait for each other.
 """
 
+import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from filelock import FileLock
 
@@ -43,9 +47,9 @@ from dsnet.tasks.measure import Measure
 from pipeline.config import Promotion, home
 from pipeline.store import registry
 from pipeline.store.aliases import target_alias
+from pipeline.store.card import REACHED
 from pipeline.store.registry import CHAMPION, Version
 from pipeline.training.evaluation import standard_error, stderr_name
-from pipeline.training.sanity import Labels
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +64,14 @@ def settle(
     version: Version,
     targets: Sequence[Target],
     images: int,
-    labels: Labels | None,
+    unlearned: Sequence[str | None],
     rule: Promotion = RULE,
 ) -> Version:
     """Give a version made and counted for `targets` the aliases that are its due, once.
 
     Where nobody asks, it runs at the middle one of its targets; its metrics are that one's, on so
-    many test images. labels: their classes; None for a task without. rule: by which it may become
-    champion.
+    many test images. unlearned: for each target why the version did not learn, None where it did;
+    a single one where there is no target. rule: by which it may take an alias from another.
     """
     with _alone(version.name):
         version = registry.resolve(version.uri)  # another process may have settled it
@@ -78,28 +82,40 @@ def settle(
                 version.tags[SETTLED],
             )
             return version
-        target = str(targets[len(targets) // 2]) if targets else NO_TARGET
+        middle = len(targets) // 2
+        target = str(targets[middle]) if targets else NO_TARGET
         tags = {"target": target, "test_images": str(images)}
         version = registry.annotate(version, tags, {})
-        _point_targets(version, targets)
+        for each, reason in zip(targets, unlearned, strict=False):
+            _point_target(version, each, reason, rule)
         present = champion(version.name)
-        promoted, line = verdict(present, version, labels, rule)
+        promoted, line = verdict(present, version, unlearned[middle], rule)
         if promoted:
             _crown(version, present)
         logger.log(logging.INFO if promoted else logging.WARNING, "%s", line)
         return registry.annotate(version, {SETTLED: line}, {})
 
 
-def promote(name: str, number: int) -> str:
-    """Make a version champion by hand, and say so. Raises InputError for one that is not there."""
+def promote(name: str, number: int, target: Target | None = None) -> str:
+    """Make a version champion by hand, and say so. Raises InputError for one that is not there.
+
+    target: it gets that target's alias, and not the champion's.
+    """
     with _alone(name):
         version = registry.resolve(f"models:/{name}/{number}")
-        present = champion(name)
+        alias = CHAMPION if target is None else target_alias(target)
+        present = _holders(name).get(alias)
         if present is not None and present.version == number:
-            return f"{version.uri} is champion already, nothing changes"
-        _crown(version, present)
-    line = f"champion of {name} is now {version.uri}"
-    return f"{line}, after {present.uri}; back: dsnet rollback {name}" if present else line
+            return f"{version.uri} is {alias} already, nothing changes"
+        if target is None:
+            _crown(version, present)
+        else:
+            registry.set_alias(name, alias, number)
+    line = f"{alias} of {name} is now {version.uri}"
+    if present is None:
+        return line
+    back = f"promote {name} {present.version} --target {target}" if target else f"rollback {name}"
+    return f"{line}, after {present.uri}; back: dsnet {back}"
 
 
 def rollback(name: str) -> str:
@@ -140,21 +156,20 @@ def champion(name: str) -> Version | None:
 
 
 def verdict(
-    present: Version | None, new: Version, labels: Labels | None, rule: Promotion = RULE
+    present: Version | None, new: Version, unlearned: str | None, rule: Promotion = RULE
 ) -> tuple[bool, str]:
     """Whether `new` becomes champion, and the line that tells why or why not.
 
-    present: the champion, None where there is none. labels: of the data that `new` is of; None for
-    a task without.
+    present: the champion, None where there is none. unlearned: why `new` did not learn; None: it
+    did.
     """
     name, ours = new.name, _told(new)
     by_hand = f"by hand: dsnet promote {name} {new.version}"
     stays = f"champion of {name} stays {_told(present)}" if present else f"no champion of {name}"
     if present is not None and present.version == new.version:
         return False, stays
-    if labels is not None and labels.at_chance(new.value):
-        level = f"it is at chance level ({labels.chance:.2%})"
-        return False, f"{stays}, {ours} is not promoted: {level}; {by_hand}"
+    if unlearned is not None:
+        return False, f"{stays}, {ours} is not promoted: it did not learn ({unlearned}); {by_hand}"
     if present is None:
         return True, f"champion of {name} is now {ours}, the first"
     if reason := reason_against(present, new, rule):
@@ -207,21 +222,38 @@ def reason_against(present: Version, new: Version, rule: Promotion = RULE) -> st
     return None
 
 
-def _point_targets(version: Version, targets: Sequence[Target]) -> None:
-    """Give `version` the aliases of its targets that no newer version has."""
-    holders = _holders(version.name)
-    said = []
-    for alias in map(target_alias, targets):
-        present = holders.get(alias)
-        if present is not None and present.version > version.version:
-            said.append(f"{alias} stays with {present.uri}, which is newer")
-            continue
-        registry.set_alias(version.name, alias, version.version)
-        if present is not None and present.version < version.version:
-            other = present.tags["dataset_digest"] != version.tags["dataset_digest"]
-            said.append(f"{alias} was {present.uri}{', of other data,' if other else ''} before")
-    if said:
-        logger.info("%s: %s", version.uri, "; ".join(said))
+def _point_target(version: Version, target: Target, unlearned: str | None, rule: Promotion) -> None:
+    """Give `version` the alias of a target that it was made for, if the rule allows it; say so."""
+    name, alias = version.name, target_alias(target)
+    present = _holders(name).get(alias)
+    if present is not None and present.version == version.version:
+        return
+    if unlearned is not None:
+        reason: str | None = f"it did not learn ({unlearned})"
+    elif present is not None:
+        reason = reason_against(_at(present, target), _at(version, target), rule)
+    else:
+        reason = None
+    if reason is not None:
+        stays = f"stays with {present.uri}" if present is not None else "names no version"
+        by_hand = f"by hand: dsnet promote {name} {version.version} --target {target}"
+        logger.warning("%s %s, not %s: %s; %s", alias, stays, version.uri, reason, by_hand)
+        return
+    registry.set_alias(name, alias, version.version)
+    if present is not None:
+        logger.info("%s: %s was %s before", version.uri, alias, present.uri)
+
+
+def _at(version: Version, target: Target) -> Version:
+    """A version by what it reaches at one of the targets that a sweep has made it for."""
+    wanted = str(target)
+    budgets = json.loads(version.tags.get(REACHED, "{}")).get("budgets", {})
+    if version.tags.get("target") == wanted or wanted not in budgets:
+        return version
+    madds, value = budgets[wanted]
+    # The standard error of what is no share stays the middle target's, on the same images.
+    metrics = {**version.metrics, version.headline.name: value, "average_madds": madds}
+    return replace(version, tags={**version.tags, "target": wanted}, metrics=metrics)
 
 
 def _told(version: Version) -> str:

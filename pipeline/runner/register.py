@@ -17,6 +17,7 @@ from pipeline.report.accuracy import accuracy_file
 from pipeline.report.results import GATE as ROUTED
 from pipeline.report.results import STATIC, Row
 from pipeline.runner.job import GATE, Job
+from pipeline.runner.seen import record
 from pipeline.store import registry
 from pipeline.store.card import REACHED, Reached
 from pipeline.store.code_version import code_version
@@ -73,7 +74,7 @@ def register_model(
                 "data": data_tag(job.dataset),
                 "code_version": code_version(),
                 "evaluated_on": evaluated_on,
-                **({"holdout": holdout_tag(job.config)} if given is None else given),
+                **(_trained(job, run, parent) if given is None else given),
                 "task": model.task.name,
                 "headline": model.task.headline.name,
                 **({REACHED: reached.json()} if reached else {}),
@@ -87,6 +88,14 @@ def register_model(
         events.tell("registered", stage=stage, version=version.uri, run_id=run.known_id)
         job.keep(version, directory)
         return version
+
+
+def _trained(job: Job, run: Run, parent: Version | None) -> dict[str, str]:
+    """Tags of what was trained here: which pictures were held out, and a record of the others."""
+    tags = {"holdout": holdout_tag(job.config)}
+    if parent is not None and parent.tags.get("dataset_digest") == job.dataset.digest:
+        return tags  # it, or one before it, has the record
+    return tags | record(job.dataset.train, run)
 
 
 def _points(model: dsnet.DSNet, metrics: Mapping[str, float], reached: Reached) -> list[Row]:

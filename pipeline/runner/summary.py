@@ -7,15 +7,22 @@ from dsnet.tasks.measure import Measure
 from pipeline.cluster.progress import clock
 from pipeline.stages import evaluate
 from pipeline.training.evaluation import Evaluation
+from pipeline.training.losses import Against
 
 
-def summary(stage: str, metrics: Mapping[str, Any], seconds: float, headline: Measure) -> str:
-    """`supernet: done in 1:32, 24 epochs, loss 0.512 slimmest, 0.498 widest, top-1 98.61% …`
+def summary(
+    stage: str,
+    metrics: Mapping[str, Any],
+    seconds: float,
+    headline: Measure,
+    against: Against | None = None,
+) -> str:
+    """`supernet: done in 1:32, 24 epochs, loss 0.498 widest (labels), 0.512 slimmest (teacher), …`
 
-    metrics: what the stage reported last, or what a gate by table reaches, by measure. What is not
-    among them is left out.
+    against: what the losses of stage I are against. metrics: what the stage reported last, or what
+    a gate by table reaches, by measure. What is not among them is left out.
     """
-    parts = [f"done in {_took(seconds)}", *_work(metrics), *_losses(metrics)]
+    parts = [f"done in {_took(seconds)}", *_work(metrics), *_losses(metrics, against or Against())]
     where = "test" if stage == evaluate.SPEC.name else "held-out"
     if figures := list(_figures(metrics, headline)):
         parts.append(f"{headline.title} {', '.join(figures)} on {where} images")
@@ -35,11 +42,11 @@ def _work(metrics: Mapping[str, Any]) -> Iterator[str]:
             yield f"{metrics[name]:,} {one if metrics[name] == 1 else many}"
 
 
-def _losses(metrics: Mapping[str, Any]) -> Iterator[str]:
+def _losses(metrics: Mapping[str, Any], against: Against) -> Iterator[str]:
     """Stage I has a loss for each width, stage II one."""
     losses = metrics.get("loss", {})
     if losses:
-        yield f"loss {losses['smallest']:.3f} slimmest, {losses['largest']:.3f} widest"
+        yield against.in_words(losses)
     elif "loss" in (train := metrics.get("train", {})):
         yield f"loss {train['loss']:.3f}"
 

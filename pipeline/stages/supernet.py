@@ -36,7 +36,8 @@ from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Schedule, train_epochs
 from pipeline.training.epochs import Stage as Loop
-from pipeline.training.evaluation import EvaluationRow, by_width, evaluate
+from pipeline.training.evaluation import EvaluationRow
+from pipeline.training.held_out import HeldOut
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import MODEL, Best, Training
 
@@ -103,14 +104,16 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
     teacher = make_teacher(student)
     optimizer = make_optimizer(learning, section, student.head)
     state = Training(teacher, optimizer, student, rank=worker.rank, world_size=worker.world_size)
-    holdout = worker.holdout_loader(inputs.train, section.batch_size)
+    held_out = HeldOut(worker, inputs.train, teacher)
+    if inputs.start is not None:
+        held_out.start()
     side = partial(resolution_of_epoch, worker.config)
     for epoch in train_epochs(
         worker,
         state,
         worker.train_loader(inputs.train, section.batch_size, mix=True, resolution_of=side),
         schedule(section),
-        training_of(worker, student, teacher),
+        training_of(worker, student, teacher, held_out),
     ):
         metrics: dict[str, Any] = {
             "epoch": state.epoch,
@@ -122,18 +125,21 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
         if section.resolution_from is not None:
             metrics["resolution"] = side(state.epoch - 1)
         figure = None
-        if epoch.evaluate:
-            counts = evaluate(teacher, worker.batches(holdout.epoch(0), teacher), routed=False)
-            rows = counts.rows(teacher)
-            metrics["holdout"] = by_width(rows)
-            metrics["evaluation"] = counts.to_dict()
-            figure = headline(rows, teacher)
-            remember(state, figure, metrics)
+        if epoch.evaluate or epoch.early:
+            rows, measured = held_out.measure()
+            metrics |= measured
+            when = f"epoch {state.epoch} of {section.epochs}"
+            held_out.tell(when, rows, epoch.steps, epoch.total, early=epoch.early)
+            if epoch.evaluate:
+                figure = headline(rows, teacher)
+                remember(state, figure, metrics)
         patience = section.patience
         last = epoch.last or (patience is not None and state.stale >= patience)
         if last and patience is not None and state.stale:
             metrics |= hand_on_best(worker, state)
             figure = None
+        if last:
+            held_out.end(metrics["evaluation"])
         save = last or epoch.checkpoint or (patience is not None and figure is not None)
         worker.report(
             metrics, state.snapshot(worker.gather_bytes) if save else None, final=last, best=figure
@@ -142,7 +148,9 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
             return
 
 
-def training_of(worker: "Worker", student: DSNet, teacher: DSNet) -> Loop:
+def training_of(
+    worker: "Worker", student: DSNet, teacher: DSNet, held_out: HeldOut | None = None
+) -> Loop:
     """The steps of stage I, and what is looked at between them."""
     section = worker.config.supernet
     bootstrap = make_step(section, student, teacher, worker.device)
@@ -160,6 +168,7 @@ def training_of(worker: "Worker", student: DSNet, teacher: DSNet) -> Loop:
         after_step=lambda now, skip: update_teacher(
             teacher, student, warmed_decay(section.ema, now), skip
         ),
+        look=(lambda done, total: None) if held_out is None else held_out.look,
         # Each worker has seen other images; from here on they agree on the statistics.
         end_epoch=lambda: average([*student.buffers(), *teacher.buffers()]),
     )

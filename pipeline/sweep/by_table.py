@@ -209,8 +209,8 @@ class Found:
                         },
                     ),
                 )
-        images, labels = self.request.images, self.request.labels
-        return settle(version, targets, images, labels, job.config.promotion)
+        unlearned = [*self.request.unlearned(results).values()]
+        return settle(version, targets, self.request.images, unlearned, job.config.promotion)
 
     def _rows_of(self, trial: Trial) -> list[Row]:
         label = "every budget" if trial.target == EVERY else f"target {trial.target}"

@@ -50,6 +50,8 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
         versions[target] = version
     if not versions:
         raise RuntimeError(f"no target has a gate: {'; '.join(row.error or '' for row in rows)}")
+    results = Results(request.about(time.monotonic() - started), tuple(rows), Images())
+    unlearned = request.unlearned(results)
     # The middle target's first: where a name has no champion yet, it becomes it.
     middle = list(versions)[len(versions) // 2]
     for target in sorted(versions, key=lambda target: target != middle):
@@ -57,10 +59,9 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
             versions[target],
             [target],
             request.images,
-            request.labels,
+            [unlearned[target]],
             request.job.config.promotion,
         )
-    results = Results(request.about(time.monotonic() - started), tuple(rows), Images())
     return results, list(versions.values())
 
 

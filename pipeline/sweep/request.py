@@ -1,5 +1,6 @@
 """What a sweep is asked for, and what its report says of that."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -7,13 +8,13 @@ from functools import cached_property
 from dsnet import DSNet
 from dsnet.routing.target import Target
 from pipeline.config import Config
-from pipeline.report import About
+from pipeline.report import STATIC, About, Results, Row
 from pipeline.runner.job import Job
 from pipeline.stages import table, table_gate
 from pipeline.store.code_version import code_version
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.store.registry import Version
-from pipeline.training.sanity import Labels
+from pipeline.training.sanity import Labels, Point, doubts, not_learned
 
 SPEC = Spec(
     "sweep",
@@ -65,6 +66,20 @@ class SweepRequest:
         """How many images of each class there are; None for a task without classes."""
         return Labels.of(self.job.dataset, self.model.task)
 
+    def doubts(self, results: Results) -> list[str]:
+        """What gives reason to doubt them, a sentence each."""
+        static, gated = _points(results.of_kind(STATIC)), _points(results.chosen)
+        return doubts(static, gated, results.headline, self.images, self.labels)
+
+    def unlearned(self, results: Results) -> dict[Target, str | None]:
+        """For each target that has a gate, why that did not learn; None where it did."""
+        static, gated = _points(results.of_kind(STATIC)), results.chosen
+        return {
+            target: not_learned(static, _points(own), results.headline, self.labels)
+            for target in self.targets
+            if (own := [row for row in gated if row.target == str(target)])
+        }
+
     @property
     def images(self) -> int:
         """Number of test images."""
@@ -94,3 +109,16 @@ class SweepRequest:
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             seconds=seconds,
         )
+
+
+def _points(rows: Sequence[Row]) -> list[Point]:
+    return [
+        Point(
+            row.label,
+            row.value or 0.0,
+            row.value_stderr or 0.0,
+            row.madds or 0.0,
+            row.target_madds,
+        )
+        for row in rows
+    ]

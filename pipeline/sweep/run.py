@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dsnet.routing.target import Target
@@ -19,6 +19,7 @@ from pipeline.runner.doubts import warn
 from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
 from pipeline.runner.log_data import log_data
+from pipeline.runner.seen import warn_of_seen
 from pipeline.runner.starting_point import starting_point
 from pipeline.runner.supernet import gateless, given_supernet
 from pipeline.store import tracking
@@ -26,7 +27,6 @@ from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training
 from pipeline.sweep.request import SweepRequest, with_target
 from pipeline.sweep.tuner import check_targets
-from pipeline.training.sanity import Point, doubts
 from pipeline.training.worker_group import WorkerGroup
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class SweepResult:
     page: Path
     versions: list[Version]
     """What was registered, each under its targets' aliases: by table, one for all targets."""
+    unlearned: str | None = None
+    """Why a gate of them did not learn, for which it has no alias; None: all did."""
 
 
 def sweep(
@@ -67,6 +69,7 @@ def sweep(
     check_classes(config, dataset, given)
     announce(config, dataset, given)
     start = None if given else starting_point(config, dataset)
+    warn_of_seen(given or (start.version if start else None), dataset)
     ours = WorkerGroup() if workers is None else nullcontext(workers)
     with interruptible(), tracking.chain_run(config, targets) as run, ours as at_work:
         log_data(config, dataset, run)
@@ -77,10 +80,8 @@ def sweep(
         way = by_table if is_by_table(config, request.model) else by_training
         with job.alone(f"{config.name}-sweep", request.key):
             results, versions = way.run(request, started)
-        static, chosen = (
-            [_point(row) for row in rows] for rows in (results.of_kind(STATIC), results.chosen)
-        )
-        warn(doubts(static, chosen, results.headline, request.images, request.labels))
+        warn(request.doubts(results))
+        results = _as_named(results, versions)
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"
         write_results(results, parquet)
@@ -89,7 +90,8 @@ def sweep(
         run.artifact(parquet)
         run.artifact(page)
         events.tell("report", run_id=run.known_id, artifact=page.name, page=str(page))
-        return SweepResult(results, parquet, page, versions)
+        reasons = filter(None, request.unlearned(results).values())
+        return SweepResult(results, parquet, page, versions, next(reasons, None))
 
 
 def _metrics(results: Results) -> dict[str, dict[str, float]]:
@@ -101,7 +103,14 @@ def _metrics(results: Results) -> dict[str, dict[str, float]]:
     }
 
 
-def _point(row: Row) -> Point:
-    return Point(
-        row.label, row.value or 0.0, row.value_stderr or 0.0, row.madds or 0.0, row.target_madds
-    )
+def _as_named(results: Results, versions: Sequence[Version]) -> Results:
+    """With the number of a version in place of a target's alias that it did not get."""
+    of_target = {version.tags["target"]: version for version in versions}
+
+    def named(row: Row) -> Row:
+        version = of_target.get(row.target or "", versions[0])
+        if row.uri is None or row.uri.partition("@")[2] in version.aliases:
+            return row
+        return replace(row, uri=version.uri)
+
+    return replace(results, rows=tuple(map(named, results.rows)))

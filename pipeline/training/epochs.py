@@ -63,6 +63,15 @@ class Schedule:
     one_cycle: bool = False
     """Whether the learning rate takes one_cycle's course, which has no other warm-up."""
 
+    @property
+    def early(self) -> int:
+        """The last epoch within the first third of them that ends with an evaluation; 0: none.
+
+        Where none is due by then there is one more.
+        """
+        third, every = self.epochs // 3, self.evaluate_every or self.checkpoint_every
+        return third - third % every or third
+
     def learning_rate(self, step: int, steps_of_epoch: int) -> float:
         """The learning rate of the step of that number, counted from 0."""
         steps = self.epochs * steps_of_epoch
@@ -83,6 +92,8 @@ class Epoch:
     throughput: dict[str, float]
     steps: int
     """Steps done since the beginning of the training."""
+    total: int
+    """Steps of the whole training."""
     lr: float
     """Learning rate of the last step."""
     last: bool
@@ -91,6 +102,9 @@ class Epoch:
     """Whether a checkpoint is due; with the last epoch it always is."""
     evaluate: bool
     """Whether an evaluation is due; with the last epoch it always is."""
+    early: bool
+    """Whether this is the last epoch before a third of the steps is done at which to look how it
+    goes, whatever is due."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,9 @@ class Stage:
     after_step: Callable[[int, Tensor], object] = lambda step, skip: None
     """Called with the number of steps before the one that was just taken, and a scalar that is 1
     where it was skipped."""
+    look: Callable[[int, int], object] = lambda done, total: None
+    """Called with the number of steps done and of all, once, when a third of them is done: where
+    there are so few epochs that none ends by then."""
     end_epoch: Callable[[], object] = lambda: None
     """Called after an epoch's last step, for workers to agree on what each has for itself."""
 
@@ -148,6 +165,7 @@ class _Loop:
         self.batches = schedule.accumulate * len(worker.shares)  # in a step, of this worker
         self.workers = worker.step_shares / len(worker.shares)  # as if all had as much as this one
         self.steps = -(-len(loader) // self.batches)  # in an epoch
+        self.total = schedule.epochs * self.steps
         self.intervals = Intervals(worker, schedule.checkpoint_steps, schedule.checkpoint_minutes)
 
     def epoch(self) -> Epoch:
@@ -183,10 +201,12 @@ class _Loop:
             state.losses.skipped,
             throughput.figures(self.workers),
             done,
+            self.total,
             lr,
             last,
             checkpoint,
             checkpoint if every is None else last or state.epoch % every == 0,
+            state.epoch == schedule.early,
         )
 
     def _step(self, group: list[tuple[Tensor, Tensor]], now: int, throughput: Throughput) -> float:
@@ -219,7 +239,9 @@ class _Loop:
     def _after(self, done: int, images: Tensor, lr: float, throughput: Throughput) -> None:
         """After a step: at intervals, look whether all is well, tell it, and make a checkpoint."""
         state, worker = self.state, self.worker
-        total = self.schedule.epochs * self.steps
+        total = self.total
+        if done == total // 3 and not self.schedule.early:
+            self.stage.look(done, total)
         if state.step == self.steps:
             worker.progress(done, total)
             return  # what ends with an epoch is due anyway

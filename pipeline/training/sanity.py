@@ -2,19 +2,61 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dsnet.routing import frontier
 from dsnet.tasks.base import Task
 from dsnet.tasks.measure import Measure
-from pipeline.data.dataset import Dataset
 from pipeline.training.evaluation import standard_error
+
+if TYPE_CHECKING:  # it brings every source of data
+    from pipeline.data.dataset import Dataset
 
 FEWEST_TEST_IMAGES = 300
 LARGEST_IMBALANCE = 5
 OFF_TARGET = 0.03
 """Share of a target by which an average on test images may differ from it."""
+LEAST_GAIN = 0.1
+"""Share of the way from chance to 100% that a gated classifier must have come to count as one that
+has learned. With thousands of test images a point above chance is significant, and worth nothing.
+"""
+WHAT_TO_CHANGE = (
+    "look at the pictures and labels (dsnet inspect), then try supernet.bootstrap labels, another "
+    "supernet.lr, or more supernet.epochs"
+)
+"""Advice for a training that does not learn."""
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What an answer that looks at no image reaches on a set of images."""
+
+    share: float
+    """One over the number of classes, or the share of the most frequent class among the images,
+    whichever is larger."""
+    images: int
+
+    @classmethod
+    def of(cls, counts: Sequence[int]) -> "Chance":
+        """Of images of which there are so many of each class."""
+        images = sum(counts)
+        return cls(max(1 / len(counts), max(counts) / images), images)
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of `share` over so many images."""
+        return standard_error(self.share, self.images)
+
+    @property
+    def least(self) -> float:
+        """Share of right answers below which a gated network has not learned: LEAST_GAIN."""
+        return self.share + LEAST_GAIN * (1 - self.share)
+
+    def at(self, right: float) -> bool:
+        """Whether a share of right answers is at most two standard errors above chance."""
+        return right <= self.share + 2 * self.stderr
 
 
 @dataclass(frozen=True)
@@ -26,7 +68,7 @@ class Labels:
     test: tuple[int, ...]
 
     @classmethod
-    def of(cls, dataset: Dataset, task: Task) -> "Labels | None":
+    def of(cls, dataset: "Dataset", task: Task) -> "Labels | None":
         """Counted in the betons; None for a task that has no use for labels."""
         if not task.labelled:
             return None
@@ -43,17 +85,9 @@ class Labels:
         return sum(self.test)
 
     @property
-    def chance(self) -> float:
-        """Share of right answers of one that looks at no image.
-
-        One over the number of classes, or the share of the most frequent class among the test
-        images, whichever is larger.
-        """
-        return max(1 / len(self.classes), max(self.test) / self.test_images)
-
-    def at_chance(self, right: float) -> bool:
-        """Whether a share is at most two standard errors above chance on these test images."""
-        return right <= self.chance + 2 * standard_error(self.chance, self.test_images)
+    def chance(self) -> Chance:
+        """What needs no learning, on the test images."""
+        return Chance.of(self.test)
 
 
 @dataclass(frozen=True)
@@ -90,9 +124,42 @@ def doubts(
     if labels is not None:
         found.append(_imbalance(headline, labels))
     found += [_off_target(dynamic, images), _below_static(static, dynamic, headline)]
-    if labels is not None:
-        found.append(_at_chance(static, dynamic, headline, labels))
+    if reason := not_learned(static, dynamic, headline, labels):
+        found.append(f"it did not learn: {reason}")
     return [sentence for sentence in found if sentence is not None]
+
+
+def not_learned(
+    static: Sequence[Point], dynamic: Sequence[Point], headline: Measure, labels: Labels | None
+) -> str | None:
+    """Why the result is of a network that did not learn; None for one that did.
+
+    A classifier did not learn where any of its routable widths (`static`) is at chance level, or
+    what was gated (`dynamic`) has come less than LEAST_GAIN of the way from chance to 100%. Nobody
+    should get such a network by an alias (`pipeline.runner.promotion`). None for a task without
+    labels, too, where nothing says what needs no learning: it is compared with the champion alone.
+    """
+    if labels is None:
+        return None
+    chance = labels.chance
+    level = [point for point in (*static, *dynamic) if chance.at(point.value)]
+    low = [point for point in dynamic if point not in level and point.value < chance.least]
+    found = []
+    if level:
+        found.append(
+            f"{headline.title} is at chance level ({headline.text(chance.share)}, standard error "
+            f"{chance.stderr:.2%}): {_values(level, headline)}"
+        )
+    if low:
+        found.append(
+            f"{headline.title} is below {headline.text(chance.least)}, {LEAST_GAIN:.0%} of the way "
+            f"from chance to 100%: {_values(low, headline)}"
+        )
+    return "; ".join(found) or None
+
+
+def _values(points: Sequence[Point], headline: Measure) -> str:
+    return ", ".join(f"{point.name} {headline.text(point.value)}" for point in points)
 
 
 def _few_images(
@@ -152,22 +219,4 @@ def _below_static(
     return (
         "below what static widths, or a mixture of two, reach at the same average: "
         f"{', '.join(below)}"
-    )
-
-
-def _at_chance(
-    static: Sequence[Point], dynamic: Sequence[Point], headline: Measure, labels: Labels
-) -> str | None:
-    widest = max(static, key=lambda point: point.madds)
-    low = [
-        f"{point.name} {headline.text(point.value)}"
-        for point in (widest, *dynamic)
-        if labels.at_chance(point.value)
-    ]
-    if not low:
-        return None
-    return (
-        f"{headline.title} is at chance level: {', '.join(low)}, where an answer that looks at no "
-        f"image has {headline.text(labels.chance)} (standard error "
-        f"{standard_error(labels.chance, labels.test_images):.2%})"
     )

@@ -23,6 +23,16 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Said:
+    """A line for people."""
+
+    line: str
+    warning: bool = False
+    newest: tuple[str, str] | None = None
+    """Shown beside the progress from here on: what it is, and its value."""
+
+
+@dataclass(frozen=True)
 class News:
     """What a driver has not heard yet of its task."""
 
@@ -34,8 +44,7 @@ class News:
     """What of each node is in use."""
     reports: list[dict[str, Any]]
     """Metrics, in order."""
-    said: list[str]
-    """Lines for people."""
+    said: list[Said]
     ended: bool
     """Whether every worker is through."""
     left: bool
@@ -52,7 +61,7 @@ class _State:
     figures: tuple[int, dict[str, float]] = (0, {})
     usage: dict[int, dict[str, float]] = field(default_factory=dict)
     reports: list[dict[str, Any]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
     through: set[int] = field(default_factory=set)
     ended: bool = False
     error: bytes | None = None
@@ -143,7 +152,9 @@ class StageQueue:
             before, self._workers, self._present = self._workers, workers, set()
             self._state.through, self._state.save = set(), False
             if self._is_open() and before != workers:
-                self._state.said.append(f"{workers} of its workers go on, where {before} were")
+                self._state.said.append(
+                    Said(f"{workers} of its workers go on, where {before} were")
+                )
                 self._change.notify_all()
 
     async def save(self, within_s: float) -> None:
@@ -207,11 +218,11 @@ class StageQueue:
                 self._state.reports.append(metrics)
                 self._change.notify_all()
 
-    async def say(self, number: int, line: str) -> None:
+    async def say(self, number: int, said: Said) -> None:
         """A line for whoever looks on."""
         async with self._change:
             if self._is_at(number):
-                self._state.said.append(line)
+                self._state.said.append(said)
                 self._change.notify_all()
 
     async def fail(self, number: int, error: bytes) -> None:

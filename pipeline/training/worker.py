@@ -29,6 +29,8 @@ from pipeline.data.remote.beton import Beton, at_hand
 from pipeline.data.split import holdout
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_writer import CheckpointWriter
+from pipeline.training.sanity import Chance
+from pipeline.training.stage_queue import Said
 from pipeline.training.usage import Usage
 
 T = TypeVar("T")
@@ -96,6 +98,12 @@ class Worker(ABC):
         final: whether the checkpoint is what the stage hands on; it is there when `report` returns.
         best: the figure, higher is better, by which the best checkpoint is kept beside the newest.
         """
+
+    @abstractmethod
+    def say(
+        self, line: str, *, warning: bool = False, newest: tuple[str, str] | None = None
+    ) -> None:
+        """Say a line to whoever looks on; rank 0's counts. newest: see `Said`."""
 
     @abstractmethod
     def resume(self, restore: Callable[[Path], None]) -> None:
@@ -225,6 +233,13 @@ class Worker(ABC):
         _, aside = self.train_and_holdout(beton)
         return self.loader(beton, batch_size, train=False, indices=aside)
 
+    def holdout_chance(self, beton: Beton) -> Chance:
+        """What an answer that looks at no image reaches on the images kept aside."""
+        _, aside = self.train_and_holdout(beton)
+        manifest = read_manifest(at_hand(beton))
+        counts = np.bincount(manifest.labels()[aside], minlength=len(manifest.classes))
+        return Chance.of(counts.tolist())
+
     def batches(self, batches: Iterator[Batch], model: DSNet) -> Iterator[tuple[Tensor, Tensor]]:
         """What `Batch.pair` makes of each, on this worker's device."""
         for batch in batches:
@@ -309,6 +324,12 @@ class TrainWorker(Worker):
                 self._checkpoints.wait()
                 self._tell("saved")
 
+    def say(
+        self, line: str, *, warning: bool = False, newest: tuple[str, str] | None = None
+    ) -> None:
+        if self.rank == 0:
+            self._tell("say", Said(line, warning, newest))
+
     def resume(self, restore: Callable[[Path], None]) -> None:
         found = None
         if self.rank == 0:
@@ -317,7 +338,7 @@ class TrainWorker(Worker):
                 self._history = [*newest.report.history]
                 for index, metrics in enumerate(self._history):
                     self._tell("report", index, metrics)
-                self._tell("say", f"goes on from {newest.folder}")
+                self.say(f"goes on from {newest.folder}")
                 found = str(newest.folder)
         # One looks and all follow: what is damaged must be so for every worker.
         if folder := ray.train.collective.broadcast_from_rank_zero(found):
@@ -406,6 +427,7 @@ class LocalWorker(Worker):
         super().__init__(config, 0, 1, torch.device("cpu"))
         self.directory = directory
         self.metrics: list[dict[str, Any]] = []
+        self.said: list[Said] = []
         self._best: float | None = None
 
     def progress(self, done: int, total: int, **figures: float) -> None:
@@ -429,6 +451,11 @@ class LocalWorker(Worker):
             self._best = best
             with atomic_directory(self._best_directory) as folder:
                 shutil.copytree(self.directory, folder, dirs_exist_ok=True)
+
+    def say(
+        self, line: str, *, warning: bool = False, newest: tuple[str, str] | None = None
+    ) -> None:
+        self.said.append(Said(line, warning, newest))
 
     def resume(self, restore: Callable[[Path], None]) -> None:
         if self.directory.is_dir():

@@ -37,6 +37,7 @@ from pipeline.cluster.shared_folders import check_shared
 from pipeline.config import Cluster, Config, data_dir, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
+from pipeline.training.losses import Against
 from pipeline.training.process_group import ProcessGroup
 from pipeline.training.stage_queue import News, StageQueue, Task
 from pipeline.training.worker import T, Work, Worker, stay
@@ -142,7 +143,7 @@ class WorkerGroup:
         try:
             with ExitStack() as ending:
                 metrics = StageMetrics(config.name, stage)
-                listener = _Listener(stage, run, metrics, ending)
+                listener = _Listener(stage, run, metrics, ending, config)
                 seconds = self._run(Task(self._tasks, stage, work), config, listener)
         except DivergenceError as error:
             # Every worker has come to it, and all wait for the next task.
@@ -327,22 +328,30 @@ class _Listener:
     have Prometheus' metrics whenever there may be news, or they would be taken for ended.
     """
 
-    def __init__(self, stage: str, run: Run, metrics: StageMetrics, ending: ExitStack) -> None:
+    def __init__(
+        self, stage: str, run: Run, metrics: StageMetrics, ending: ExitStack, config: Config
+    ) -> None:
         """ending: ends what is shown of it."""
+        self._against = Against.of(config)
         self.heard = 0
         """Number of reports."""
         self._stage, self._run, self._metrics, self._ending = stage, run, metrics, ending
         self._progress: Progress | None = None
         self._point = 0.0  # when the last one was logged
+        self._newest: dict[str, str] = {}  # figures of the last evaluation, in words
 
     def hear(self, news: News) -> None:
         for metrics in news.reports:
             self._run.log(metrics, int(metrics.get("step", metrics.get("epoch", self.heard))))
             self.heard += 1
             events.tell("epoch", stage=self._stage, run_id=self._run.known_id, **_short(metrics))
-        for line in news.said:
-            events.tell("said", stage=self._stage, line=line)
-            logger.info("%s: %s", self._stage, line)
+        for said in news.said:
+            events.tell("said", stage=self._stage, line=said.line)
+            level = logging.WARNING if said.warning else logging.INFO
+            logger.log(level, "%s: %s", self._stage, said.line)
+            if said.newest is not None:
+                what, value = said.newest
+                self._newest = {what: f"{value},"}
         if news.progress is None:
             return
         done, total = news.progress
@@ -351,7 +360,7 @@ class _Listener:
             self._progress = self._ending.enter_context(
                 Progress(self._stage, total=total, unit="steps")
             )
-        self._progress.update(done, **figures)
+        self._progress.update(done, **self._newest, **self._against.named(figures))
         events.progress(self._stage, done, total, figures)
         self._metrics.record(self._run.known_id, news.progress, figures, news.usage)
         now = time.monotonic()

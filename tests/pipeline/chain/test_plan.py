@@ -29,7 +29,7 @@ def test_a_field_that_changed_is_named_and_what_follows_from_it_is_run(result: C
         f"gate: to be run, since {gated}: gate.target was 0.5, is 0.4"
     )
     lines = said(configured(supernet={"epochs": 2}))
-    assert lines[0] == f"supernet: to be run, since {supernet}: supernet.epochs was 3, is 2"
+    assert lines[0] == f"supernet: to be run, since {supernet}: supernet.epochs was 5, is 2"
     assert lines[1:] == [
         f"calibrate: to be run, what it goes on from is new since {calibrated}",
         f"gate: to be run, what it goes on from is new since {gated}",

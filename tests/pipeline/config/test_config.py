@@ -85,6 +85,19 @@ def test_a_starting_point_is_named_by_a_word_of_pythons(config_file: Any) -> Non
     assert refusal({"supernet.from_": "x"}).endswith("the nearest is supernet.from")
 
 
+def test_fine_tuning_has_gentler_defaults_that_what_is_given_replaces() -> None:
+    names = "lr", "warmup_epochs"
+    for values, expected in (
+        ({}, (0.08, 5)),
+        ({"from": "models:/a-supernet/2"}, (0.01, 0)),
+        ({"from": "models:/a-supernet/2", "lr": 0.1}, (0.1, 0)),
+    ):
+        config = config_from_dict({"supernet": values})
+        found = config.as_dict()["supernet"]  # what --print-config shows
+        assert tuple(found[name] for name in names) == expected
+        assert config_from_dict(config.as_dict()) == config
+
+
 def test_every_field_is_documented_and_its_flag_accepts_its_default() -> None:
     for field in fields():
         assert len(field.description) > 10, field.name

@@ -6,7 +6,9 @@ import pytest
 
 from dsnet.tasks.measure import Measure
 from dsnet.tasks.registry import CLASSIFICATION
+from pipeline.config import config_from_dict
 from pipeline.runner.summary import summary
+from pipeline.training.losses import Against
 
 PSNR = Measure("psnr", "PSNR", unit="dB")
 
@@ -29,6 +31,26 @@ SUPERNET = {
 }
 
 
+def test_losses_are_named_by_what_they_are_against() -> None:
+    losses = {"largest": 2.0, "random_0": 1.0, "smallest": 0.5, "lr": 0.1}
+    for section, words in (
+        ({}, ("labels", "teacher")),
+        ({"supernet": {"bootstrap": "distill"}}, ("labels", "own widest")),
+        ({"supernet": {"bootstrap": "labels"}}, ("labels", "labels")),
+        ({"model": {"arch": "ds_denoiser_48"}}, ("targets", "teacher")),
+    ):
+        against = Against.of(config_from_dict(section))
+        widest, slim = words
+        assert against.named(losses) == {
+            f"loss widest ({widest})": 2.0,
+            f"loss random_0 ({slim})": 1.0,
+            f"loss slimmest ({slim})": 0.5,
+            "lr": 0.1,
+        }
+        said = f"loss 2.000 widest ({widest}), 0.500 slimmest ({slim})"
+        assert against.in_words(losses) == said
+
+
 @pytest.mark.parametrize(
     ("stage", "metrics", "seconds", "headline", "line"),
     [
@@ -37,8 +59,9 @@ SUPERNET = {
             SUPERNET,
             92.0,
             CLASSIFICATION.headline,
-            "supernet: done in 1:32, 24 epochs, 1,080 steps, loss 0.500 slimmest, 0.250 widest, "
-            "top-1 90.00% slimmest, 98.00% widest on held-out images, 1,234 images/s",
+            "supernet: done in 1:32, 24 epochs, 1,080 steps, loss 0.250 widest (labels), 0.500 "
+            "slimmest (teacher), top-1 90.00% slimmest, 98.00% widest on held-out images, "
+            "1,234 images/s",
         ),
         (
             "gate",

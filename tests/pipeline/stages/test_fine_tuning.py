@@ -26,6 +26,9 @@ def test_a_frozen_part_is_the_starting_points_and_the_rest_goes_on_from_it(tmp_p
     with closing(LocalWorker(config, tmp_path / "checkpoint")) as worker:
         upstream = Upstream(config, tiny.dataset, start=start)
         supernet.loop(worker, supernet.Inputs.of(upstream))
+    first, *later = [said.line for said in worker.said]
+    assert first.startswith("before the first step: held-out top-1 ")
+    assert later[0].startswith("epoch 1 of 1, 2 of 2 steps: held-out top-1 ")
     tuned = dsnet.load(tmp_path / "checkpoint" / "model")
     for name, parameter in tuned.named_parameters():
         before = tiny.model.get_parameter(name)

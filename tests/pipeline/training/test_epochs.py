@@ -1,6 +1,7 @@
 """The loop over epochs: a training that was stopped, and one that comes to nothing."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from dsnet.errors import DivergenceError
 from pipeline.config import Config, config_from_dict
 from pipeline.stages import gate, supernet
 from pipeline.stages.stage import Stage, Upstream
+from pipeline.training.epochs import Schedule
 from pipeline.training.worker import LocalWorker
 from tests.pipeline.stages.tiny import Tiny
+from tests.pipeline.training.made import made, small_config
 
 
 class Stopped(Exception):
@@ -116,3 +119,25 @@ def test_an_epoch_without_an_evaluation_reports_its_losses_alone(
     throughput = worker.metrics[0]["throughput"]
     assert throughput["images_per_second"] > 0
     assert 0 <= throughput["share_waiting_for_data"] < 1
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "early"),
+    [(150, 1, 50), (24, 6, 6), (26, 6, 6), (20, 10, 6), (3, 1, 1), (4, 4, 1), (2, 1, 0), (1, 1, 0)],
+)
+def test_an_evaluation_comes_before_a_third_of_the_epochs(
+    epochs: int, every: int, early: int
+) -> None:
+    assert Schedule(epochs, 0.1, checkpoint_every=every).early == early
+    assert Schedule(epochs, 0.1, evaluate_every=every).early == early
+
+
+@pytest.mark.parametrize(("epochs", "looks"), [(2, [(2, 8)]), (3, [])])
+def test_few_epochs_are_looked_at_when_a_third_of_their_steps_is_done(
+    epochs: int, looks: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    training = made(tmp_path / "checkpoint", small_config(epochs=epochs))
+    found: list[tuple[int, int]] = []
+    training.stage = replace(training.stage, look=lambda done, total: found.append((done, total)))
+    training.run()
+    assert found == looks

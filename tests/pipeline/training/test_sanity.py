@@ -59,8 +59,32 @@ def labels(**changed: tuple[int, ...]) -> Labels:
         ),
         (STATIC, dynamic(0.71, 200), labels(train=(0,) + (6,) * 8), ["0 of class a"]),
         # Chance: 1/9 is 11.11%, on 900 images with a standard error of 1.05 points.
-        ([point("width 0", 0.132, 100)], [], SOUND, ["chance level: width 0 13.20%", "11.11%"]),
+        (
+            [point("width 0", 0.132, 100)],
+            [],
+            SOUND,
+            ["chance level (11.11%, standard error 1.05%): width 0 13.20%"],
+        ),
         ([point("width 0", 0.133, 100)], [], SOUND, None),
+        # Any width at chance counts, and of what is gated a tenth of the way to 100%: 20%.
+        (
+            [point("width 0", 0.12, 100), point("width 1", 0.6, 300)],
+            [],
+            SOUND,
+            ["did not learn: top-1 is at chance level", "width 0 12.00%"],
+        ),
+        (
+            [point("width 0", 0.18, 100), point("width 1", 0.2, 300)],
+            dynamic(0.195, 200),
+            SOUND,
+            ["did not learn: top-1 is below 20.00%, 10% of the way", "100%: dynamic 19.50%"],
+        ),
+        (
+            [point("width 0", 0.18, 100), point("width 1", 0.23, 300)],
+            dynamic(0.205, 200),
+            SOUND,
+            None,
+        ),
         # The most frequent class has more than one in nine: 200 of 1,000.
         (
             [point("width 0", 0.22, 100)],
@@ -87,7 +111,7 @@ def test_the_issues_result_is_doubted_for_all_that_is_wrong_with_it() -> None:
     static = [point("width 0", 0.192, 100.0), point("width 1", 0.192, 400.0)]
     counted = labels(train=(60,) + (10,) * 8, test=(20,) * 9)
     found = doubts(static, dynamic(0.115, 100.0, 200.0), TOP1, 180, counted)
-    words = ("are few", "unbalanced", "miss their target", "below", "chance level: dynamic 11.50%")
+    words = ("are few", "unbalanced", "miss their target", "below", "did not learn")
     assert len(found) == len(words)
     for word, sentence in zip(words, found, strict=True):
         assert word in sentence
