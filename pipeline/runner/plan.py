@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dsnet
-from dsnet import DSNet, InputError, create_model, restricted
+from dsnet import DSNet, InputError
 from pipeline.cluster import events
 from pipeline.config import Config, stage_dir, table_dir
 from pipeline.data.dataset import Dataset
@@ -16,7 +16,9 @@ from pipeline.runner.force import NOTHING, Anew, Force, Forced
 from pipeline.runner.gate import fits_table
 from pipeline.runner.job import GATE, local
 from pipeline.runner.starting_point import Start
+from pipeline.runner.supernet import gates_fit
 from pipeline.stages import evaluate, gate, table, table_gate
+from pipeline.stages.network import new_network
 from pipeline.store import registry, tracking
 from pipeline.store.fingerprint import Spec, fingerprint, place_of, read_by
 from pipeline.store.registry import Version
@@ -210,10 +212,9 @@ def _anew(config: Config, step: Step) -> Anew:
 
 def _network(config: Config, given: Version | None) -> DSNet:
     """The network that gates are made for."""
-    routes = config.model.routes
     if given is not None:
-        return restricted(dsnet.load(local(config, given)), routes)
-    return create_model(config.model.arch, config.model.num_classes, routes=routes)
+        return gates_fit(config, given.uri, dsnet.load(local(config, given)))
+    return new_network(config)
 
 
 def _why(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dsnet
-from dsnet import DSNet, restricted
+from dsnet import DSNet
 from dsnet.errors import InputError
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset, held
@@ -38,10 +38,14 @@ def planned(config: Config, dataset: Dataset | None, by_table: bool) -> list[Pla
     Where no store is there yet, MLflow is not imported.
     """
     file = address.database(address.uri())
-    given = config.gate.supernet is not None
+    given, named = config.gate.supernet is not None, config.supernet.from_
+    if given or (named or "").startswith("models:/"):
+        _refuse_without_store(file, config)
+    if named is not None and not given:
+        from pipeline.runner.starting_point import identified  # with it comes MLflow
+
+        identified(named)
     if dataset is None or (file is not None and not file.exists()):
-        if given or (config.supernet.from_ or "").startswith("models:/"):
-            _refuse_without_store(file, config)
         stages = [] if given else ["supernet", "calibrate"]
         stages += [*(["table"] if by_table else []), "gate", "evaluate"]
         why = NO_DATA if dataset is None else "nothing is registered yet"
@@ -53,20 +57,23 @@ def given_network(config: Config) -> DSNet | None:
     """The supernet that the config names, read from the registry into memory; None without one."""
     if config.gate.supernet is None:
         return None
+    from pipeline.runner.supernet import gates_fit
     from pipeline.store import registry  # MLflow takes seconds
 
     _refuse_without_store(address.database(address.uri()), config)
     with tempfile.TemporaryDirectory() as folder:
         model = dsnet.load(registry.pull(config.gate.supernet, Path(folder, "model")))
-    return restricted(model, config.model.routes)
+    return gates_fit(config, config.gate.supernet, model)
 
 
 def _refuse_without_store(file: Path | None, config: Config) -> None:
     if file is not None and not file.exists():
-        named = config.gate.supernet or config.supernet.from_
+        field, named = "gate.supernet", config.gate.supernet
+        if named is None:
+            field, named = "supernet.from", config.supernet.from_
         raise InputError(
-            f"{named}: expected a registered model, found no store at {file}; DSNET_HOME or "
-            "MLFLOW_TRACKING_URI says where it is"
+            f"{field} {named}: expected a registered model, found no store at {file}; "
+            "DSNET_HOME or MLFLOW_TRACKING_URI says where it is"
         )
 
 

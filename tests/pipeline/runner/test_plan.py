@@ -158,6 +158,10 @@ def test_a_supernet_with_too_many_paths_has_a_gate_without_a_table(
     )
     config = configured(gate={"target": 0.5, "supernet": given.uri})
     assert [step.stage for step in plan(config, done, SPECS, given)] == ["gate", "evaluate"]
+    others = configured(model={"gates": [3]}, gate={"supernet": given.uri})
+    found = rf"gate\.supernet {given.uri}: .* stages \[3\], .* found them in \[0, 1, 2, 3\]"
+    with pytest.raises(InputError, match=found):
+        plan(others, done, SPECS, given)
 
 
 def test_a_starting_point_is_an_input_of_the_supernet_alone(done: Dataset, tmp_path: Path) -> None:
