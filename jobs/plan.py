@@ -39,8 +39,8 @@ def subject(config: Config, counts: tuple[int | None, int | None, int | None]) -
     """
     import_plugins(config)
     # Counts that are stated are of data that is not here, or of other data than is.
-    dataset = None if all(counts[:2]) else dataset_here(config)
-    sizes = sizes_of(config, dataset, *counts)
+    dataset, found = (None, None) if all(counts[:2]) else dataset_here(config)
+    sizes = sizes_of(config, dataset, *counts, found)
     model = given_network(config) or made_network(config, sizes.classes)
     by_table = config.gate.method == "table" and len(routes(model)) <= MAX_PATHS
     return Subject(dataset, sizes, model, by_table)

@@ -8,10 +8,10 @@ import dsnet
 from dsnet import DSNet
 from dsnet.errors import InputError
 from pipeline.config import Config
-from pipeline.data.dataset import Dataset, held
+from pipeline.data.dataset import Counts, Dataset, held
 from pipeline.store import address
 
-NO_DATA = "the data are not ingested here, so that nothing can be found again"
+NO_DATA = "will run: the data is not ingested yet"
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Planned:
     """Why it runs, or which version is there."""
 
 
-def dataset_here(config: Config) -> Dataset | None:
-    """The betons of a configuration where they are here already, else None."""
+def dataset_here(config: Config) -> tuple[Dataset | None, Counts | None]:
+    """The betons of a configuration where they are here already, and its data's counts if known."""
     try:
         return held(config)
     except InputError:
-        return None  # how large it is may be stated
+        return None, None  # how large it is may be stated
 
 
 def planned(config: Config, dataset: Dataset | None, by_table: bool) -> list[Planned]:
@@ -48,7 +48,7 @@ def planned(config: Config, dataset: Dataset | None, by_table: bool) -> list[Pla
     if dataset is None or (file is not None and not file.exists()):
         stages = [] if given else ["supernet", "calibrate"]
         stages += [*(["table"] if by_table else []), "gate", "evaluate"]
-        why = NO_DATA if dataset is None else "nothing is registered yet"
+        why = NO_DATA if dataset is None else "will run: nothing is registered yet"
         return [Planned(stage, True, why) for stage in stages]
     return _found(config, dataset)
 
@@ -93,5 +93,4 @@ def _found(config: Config, dataset: Dataset) -> list[Planned]:
     return [
         Planned(step.stage, step.runs, step.why if step.runs else str(step))
         for step in worked_on(steps)
-        if step.runs or step.found
     ]
