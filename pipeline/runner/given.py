@@ -94,10 +94,13 @@ def register(
             there = _there(config, dataset, name, key, place)
             version = there or _registered(job, found, stage, name, key, tags)
         if supernet_wanted:
+            run.registered(version)
             return version
         version = evaluate(job, version)
         labels = Labels.of(dataset, found.model.task)
-        return settle(version, [], dataset.test.samples, labels, config.promotion)
+        settled = settle(version, [], dataset.test.samples, labels, config.promotion)
+        run.registered(settled)
+        return settled
 
 
 def _registered(
