@@ -11,13 +11,14 @@ import ray
 
 import dsnet
 from dsnet.models.architecture import Architecture
-from dsnet.models.create import architecture, of_one_width
+from dsnet.models.create import of_one_width
 from dsnet.models.registry import ARCHITECTURES
 from dsnet.models.width import RoutingSpace
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import Dataset
 from pipeline.stages import calibrate, evaluate, gate, supernet
+from pipeline.stages.network import new_network
 from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.worker import LocalWorker, alone
@@ -51,7 +52,7 @@ def ablate(config: Config, dataset: Dataset, seeds: int) -> list[Ablation]:
     """
     train = ray.remote(num_cpus=1)(_trials)
     train_alone = ray.remote(num_cpus=1)(_alone)
-    base = architecture(config.model.arch).with_routes(config.model.routes)
+    base = new_network(config).architecture
     routes = RoutingSpace(base).routes
     pending = []
     for seed in range(config.seed, config.seed + seeds):

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dsnet import DSNet, Metadata, create_model
+from dsnet import DSNet, Metadata
 from dsnet.routing import MAX_PATHS
 from pipeline.cluster.resources import Resources
 from pipeline.config import Config, import_plugins
@@ -14,6 +14,7 @@ from pipeline.runner.estimate.sizes import Sizes, sizes_of
 from pipeline.runner.estimate.speed import Speed
 from pipeline.runner.estimate.storage import storage
 from pipeline.runner.estimate.work import of_bootstrap, of_chain, routes
+from pipeline.stages.network import new_network
 
 MAKES_A_VERSION = ("supernet", "calibrate", "gate")
 
@@ -38,8 +39,8 @@ def subject(config: Config, counts: tuple[int | None, int | None, int | None]) -
     """
     import_plugins(config)
     # Counts that are stated are of data that is not here, or of other data than is.
-    dataset = None if all(counts[:2]) else dataset_here(config)
-    sizes = sizes_of(config, dataset, *counts)
+    dataset, found = (None, None) if all(counts[:2]) else dataset_here(config)
+    sizes = sizes_of(config, dataset, *counts, found)
     model = given_network(config) or made_network(config, sizes.classes)
     by_table = config.gate.method == "table" and len(routes(model)) <= MAX_PATHS
     return Subject(dataset, sizes, model, by_table)
@@ -47,13 +48,7 @@ def subject(config: Config, counts: tuple[int | None, int | None, int | None]) -
 
 def made_network(config: Config, classes: int) -> DSNet:
     """The configuration's network at its resolution. Raises InputError for what cannot be made."""
-    model = create_model(
-        config.model.arch,
-        config.model.num_classes or classes,
-        routes=config.model.routes,
-        dropout=config.model.dropout,
-        metadata=Metadata(resolution=config.data.resolution),
-    )
+    model = new_network(config, classes, Metadata(resolution=config.data.resolution))
     if config.gate.target is not None:
         config.gate.target.madds([model.madds(route) for route in model.space.routes])
     return model

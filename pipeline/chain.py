@@ -116,9 +116,17 @@ def _made(
             for step in GATED:
                 version = step(job, version)
             settled, rows, unlearned = _settled(config, dataset, version)
-            # A chain is compared by what came out; its widths are its evaluation's to tell.
-            run.log(settled.metrics)
+            # Chains are compared by what came out; the other widths are their evaluation's to tell.
+            run.log(settled.metrics | _ends(settled, rows))
+            run.registered(settled)
             return settled, rows, unlearned
+
+
+def _ends(version: Version, rows: list[EvaluationRow]) -> dict[str, float]:
+    """What the slimmest and the widest sub-network reach: `top1_slimmest`, `top1_widest`."""
+    *widths, _dynamic = rows
+    name = version.headline.name
+    return {f"{name}_slimmest": widths[0].value, f"{name}_widest": widths[-1].value}
 
 
 def _settled(

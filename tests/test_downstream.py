@@ -72,3 +72,8 @@ def test_the_page_s_program_answers_as_dsnet_predict(
     expected = predicted(dsnet.save(model, tmp_path / "model"), paths, budget)
     assert len({each["madds"] for each in expected}) > 1
     assert done.stdout.splitlines() == [f"{e['path']} {e['class']} {e['madds']}" for e in expected]
+    if budget == "0.9":  # and one that no route costs is refused, as it is there
+        command[3] = "7"
+        refused = subprocess.run(command, capture_output=True, text=True)
+        assert refused.returncode != 0 and refused.stdout == ""
+        assert re.fullmatch(r"BUDGET: expected 0\.\d+ to 1, found 7\n", refused.stderr)

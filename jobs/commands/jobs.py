@@ -11,7 +11,7 @@ import click
 
 from dsnet.errors import InputError
 from jobs.output import print_json, print_path, print_table, program, working
-from pipeline.cluster.progress import clock
+from pipeline.cluster.progress import clock, unit_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def command() -> None:
     """See and stop what was submitted to a cluster, or runs on this machine.
 
-    JOB is an id that dsnet submit or dsnet jobs list prints, or the word latest: of a cluster, the
-    newest run or sweep that you submitted.
+    JOB is an id that dsnet submit or dsnet jobs list prints, or the word latest, which status and
+    logs take where it is left out: of a cluster, the newest run or sweep that you submitted.
 
     \b
     Examples:
       dsnet jobs list --address http://127.0.0.1:8265
-      dsnet jobs status latest --address http://127.0.0.1:8265
-      dsnet jobs status latest                  of dsnet run in another terminal of this machine
+      dsnet jobs status --address http://127.0.0.1:8265
+      dsnet jobs status                         of dsnet run in another terminal of this machine
     """
 
 
@@ -49,6 +49,7 @@ def address_flag(required: bool) -> Callable[[Callable[..., None]], Callable[...
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 job_argument = click.argument("job", metavar="JOB")
+job_or_latest = click.argument("job", metavar="[JOB]", default="latest")
 
 
 @command.command("list")
@@ -91,7 +92,7 @@ def _jobs(address: str | None) -> list[dict[str, Any]]:
 
 
 @command.command("status")
-@job_argument
+@job_or_latest
 @address_flag(required=False)
 @json_flag
 def status(job: str, address: str | None, as_json: bool) -> None:
@@ -102,7 +103,7 @@ def status(job: str, address: str | None, as_json: bool) -> None:
 
     \b
     Examples:
-      dsnet jobs status latest --address http://127.0.0.1:8265
+      dsnet jobs status --address http://127.0.0.1:8265
       dsnet jobs status raysubmit_Zx8k1 --address http://127.0.0.1:8265 --json
     """
     state = _status(job, address)
@@ -125,7 +126,7 @@ def _status(job: str, address: str | None) -> dict[str, Any]:
 
 
 @command.command("logs")
-@job_argument
+@job_or_latest
 @address_flag(required=True)
 @click.option("--follow", is_flag=True, help="Go on to the job's end, and end with its status.")
 @click.option("--events", is_flag=True, help="Its events instead: one JSON object on each line.")
@@ -135,7 +136,7 @@ def logs(ctx: click.Context, job: str, address: str, follow: bool, events: bool)
 
     \b
     Examples:
-      dsnet jobs logs latest --address http://127.0.0.1:8265 --follow
+      dsnet jobs logs --address http://127.0.0.1:8265 --follow
       dsnet jobs logs latest --address http://127.0.0.1:8265 --events | jq .event
     """
     with working():
@@ -307,11 +308,12 @@ def _links(state: Mapping[str, Any]) -> dict[str, str]:
 def _progress(stage: Mapping[str, Any]) -> str:
     if not stage["total"]:
         return ""
-    return f"{stage['done']:,.0f}/{stage['total']:,.0f} ({stage['done'] / stage['total']:.0%})"
+    done, total, unit = stage["done"], stage["total"], unit_of(stage["stage"])
+    return f"{done:,.0f}/{total:,.0f} {unit} ({done / total:.0%})"
 
 
 def _at_step(stage: Mapping[str, Any]) -> str:
-    return f", step {_progress(stage)}" if stage["total"] else ""
+    return f", {_progress(stage)}" if stage["total"] else ""
 
 
 def _seconds(part: Mapping[str, Any]) -> float | None:

@@ -18,7 +18,8 @@ from jobs.output import print_json, print_table
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(arch: str | None, resolution: int | None, as_json: bool) -> None:
     """Print the multiply-adds per image of every sub-network of ARCH, slimmest first; without ARCH,
-    every architecture that there is for model.arch, with its slimmest and its widest.
+    every architecture that there is for model.arch, with its slimmest and its widest. One without
+    gates gets them from model.gates, by default one in its middle stage.
 
     Shares are of the widest sub-network that gates may pick, as in targets and budgets. The largest
     is the widest of everything, from the first layer on: it teaches the others in training, and

@@ -1,6 +1,7 @@
 """dsnet models: what is registered, and what differs between two versions."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,9 @@ from jobs.output import print_json, print_table, working
 
 if TYPE_CHECKING:
     from pipeline.store.version import Version
+
+Pair = tuple[str | None, str | None]
+_DIGEST, _DIGITS = re.compile(r"[0-9a-f]{32,}"), 12  # how many of a digest's are shown
 
 
 @click.command("models")
@@ -38,7 +42,8 @@ def command(
     sort: str | None,
     as_json: bool,
 ) -> None:
-    """List the registered models, the versions of the model NAME, or what differs between two.
+    """List the registered models, the versions of the model NAME, or what differs between two: the
+    fields of their configurations, then their figures.
 
     The registry is the MLflow server in MLFLOW_TRACKING_URI, or a file in DSNET_HOME. In JSON, the
     tags of a version lead to where it comes from: parent (the supernet), dataset_digest,
@@ -60,7 +65,8 @@ def command(
             raise click.UsageError("diff A B takes no --stage, --min, --max or --sort", context)
         with working():
             a, b = (catalog.find(_uri(name)) for name in names[1:])
-        _print_difference(a, b, as_json)
+            configs = [_configuration(version) for version in (a, b)]
+        _print_difference(a, b, configs, as_json)
         return
     if len(names) > 1:
         raise click.UsageError("expected one NAME, or diff A B", context)
@@ -106,23 +112,60 @@ def print_versions(versions: "Sequence[Version]") -> None:
     print_table(("model", "aliases", "stage", title, "average MAdds"), rows)
 
 
-def _print_difference(a: "Version", b: "Version", as_json: bool) -> None:
-    """What two versions measure, side by side, and every other tag that differs."""
+def _configuration(version: "Version") -> dict[str, str]:
+    """Of the run that made it, by dotted name; empty where it is not known."""
+    if not version.run_id:
+        return {}
+    from pipeline.store import tracking
+
+    tracking.configure(make=False)
+    return tracking.parameters_of(version.run_id)
+
+
+def _print_difference(
+    a: "Version", b: "Version", configs: Sequence[dict[str, str]], as_json: bool
+) -> None:
+    """What differs between two versions: the configuration by field, figures, other tags."""
+    config = _differing(*configs) if all(configs) else {}
     names = sorted(a.metrics.keys() | b.metrics.keys())
     metrics = {name: (a.metrics.get(name), b.metrics.get(name)) for name in names}
-    others = sorted((a.tags.keys() | b.tags.keys()) - set(names) - {"metrics"})
-    tags = {name: (a.tags.get(name), b.tags.get(name)) for name in others}
-    tags = {name: pair for name, pair in tags.items() if pair[0] != pair[1]}
+    tags = _differing(a.tags, b.tags)
+    tags = {name: pair for name, pair in tags.items() if name not in {*names, "metrics"}}
     if as_json:
-        print_json({"a": a.uri, "b": b.uri, "metrics": metrics, "tags": tags})
+        print_json({"a": a.uri, "b": b.uri, "config": config, "metrics": metrics, "tags": tags})
         return
+    if config:
+        shown = [(name, *map(_text, pair)) for name, pair in config.items()]
+        print_table(("configuration", a.uri, b.uri), shown)
+    for version, known in zip((a, b), configs, strict=True):
+        if not known:
+            click.echo(f"the configuration of {version.uri} is not known: its MLflow run is gone")
+    if all(configs) and not config:
+        click.echo("the configurations are equal")
     rows = [(name, *map(_number, pair), _change(*pair)) for name, pair in metrics.items()]
     print_table(("metric", a.uri, b.uri, "change"), rows)
-    if tags:
-        shown = [
-            (name, *("" if each is None else each for each in pair)) for name, pair in tags.items()
-        ]
+    told = {name: pair for name, pair in tags.items() if not any(map(_is_json, pair))}
+    if told:
+        shown = [(name, *map(_text, pair)) for name, pair in told.items()]
         print_table(("tag", a.uri, b.uri), shown)
+
+
+def _differing(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Pair]:
+    """Every name whose values differ, with both; None where one has none."""
+    pairs = {name: (a.get(name), b.get(name)) for name in sorted(a.keys() | b.keys())}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _text(value: str | None) -> str:
+    """For people: of a digest its beginning."""
+    if value is None:
+        return ""
+    return f"{value[:_DIGITS]}…" if _DIGEST.fullmatch(value) else value
+
+
+def _is_json(value: str | None) -> bool:
+    """Whether it is counts that figures are made of, for programs."""
+    return value is not None and value.startswith(("{", "["))
 
 
 def _number(value: float | None) -> str:

@@ -58,7 +58,8 @@ def command(
       POST /predict       an image's bytes, or JSON {"images": [base64, …]}; ?budget= and ?top_k=
       GET  /health        200 while it takes requests
       GET  /metrics       for Prometheus
-      GET  /openapi.json  what all of that looks like
+      GET  /openapi.json  what all of that looks like; /docs as a page
+      GET  /              a page to try it in a browser
 
     Images that come while the network is busy share its next batch. At the end what has come is
     answered first. On RAY_ADDRESS's cluster if that is set, else on one of its own.
@@ -78,5 +79,5 @@ def command(
         seconds = None if p99 is None else p99 / 1000
         prepared = prepare(model, budget=budget, replicas=replicas, p99=seconds, least=least)
         with http(host, port) as url, deployed(prepared):
-            click.echo(f"serving {model} at {url}; Ctrl-C ends it", err=True)
+            click.echo(f"serving {model} at {url} (API: {url}/docs); Ctrl-C ends it", err=True)
             threading.Event().wait()

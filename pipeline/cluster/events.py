@@ -10,7 +10,7 @@ has one a second at most, the log one in five seconds, and in one minute where a
     mlflow      run_id, experiment_id, uri: the run of the chain
     there       stage, version: a stage that was found, where no plan said so
     stage       stage, run_id: it begins
-    progress    stage, done, total (steps), eta_s, figures
+    progress    stage, done, total (of `unit_of` the stage), eta_s, figures
     epoch       stage, run_id, epoch and what the stage reported: losses, held-out figures, speed
     said        stage, line: such as which checkpoint it goes on from
     stage_end   stage, run_id, state: done, failed or stopped

@@ -17,6 +17,12 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 SECONDS_BETWEEN_LINES = 5.0
+UNITS = {"table": "rows"}  # what a stage counts, where it is not steps
+
+
+def unit_of(stage: str) -> str:
+    """What the progress of a stage counts: steps of a worker, or rows of a table."""
+    return UNITS.get(stage, "steps")
 
 
 class Progress:

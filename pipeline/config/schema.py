@@ -50,7 +50,7 @@ Choices = Annotated[
     FROM_LIST,
     Field(min_length=1),
 ]
-Routes = Choices[Annotated[int, Field(ge=0)]]
+Indices = Choices[Annotated[int, Field(ge=0)]]
 Modules = Annotated[
     tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...],
     FROM_LIST,
@@ -160,12 +160,16 @@ class Model(Section):
     for photographs, or another."""
     num_classes: Annotated[int, Field(ge=2)] | None = None
     """Number of classes; null: as many as the data has."""
-    routes: Routes | None = None
+    gates: Indices | None = None
+    """Stages whose first block gets a gate, counted from 0, such as [2]; the stages before the
+    first of them run at their slimmest. null: the architecture's own, or where it has none
+    (ds_resnet50) the stage in the middle."""
+    routes: Indices | None = None
     """Sub-networks that the gate may choose from, by index from the slimmest (0); null: all."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Dropout before the classifier, on the largest width only."""
 
-    @field_validator("routes")
+    @field_validator("gates", "routes")
     @classmethod
     def _rise(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         if value is not None and list(value) != sorted(set(value)):

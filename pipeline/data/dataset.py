@@ -28,6 +28,10 @@ logger = logging.getLogger(__name__)
 SMALLEST_STD = 1e-3  # a channel that is the same everywhere must not be divided by zero
 
 
+Counts = tuple[int, int, int]
+"""Training pictures, test pictures, classes."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The betons of a chain."""
@@ -41,7 +45,7 @@ class Dataset:
         return hashlib.sha256(f"{self.train.digest} {self.test.digest}".encode()).hexdigest()
 
     @property
-    def counts(self) -> tuple[int, int, int]:
+    def counts(self) -> Counts:
         """Training pictures, test pictures, classes."""
         return self.train.samples, self.test.samples, len(self.train.classes)
 
@@ -76,22 +80,27 @@ def ingest(config: Config) -> Dataset:
     return Dataset(ours, compared(ours, _written(config, test)))
 
 
-def held(config: Config) -> Dataset | None:
+def held(config: Config) -> tuple[Dataset | None, Counts]:
     """The betons that `ingest` would find there and leave as they are; None where it would write.
 
-    They are not looked into. Raises InputError for a source that is not as expected.
+    They are not looked into. Beside them the counts of the source, which is opened once for both.
+    Raises InputError for a source that is not as expected.
     """
     ours = _listed(config, [config.data.train_split])
     theirs = _listed(config, _tested(config)) if ours else None
-    if ours is None or theirs is None:
-        ours, theirs = (
-            written_to(source, _beton(config, source), max_resolution=config.data.max_resolution)
-            for source in _sources(config)
-        )
-    return Dataset(ours, theirs) if ours and theirs else None
+    if ours is not None and theirs is not None:
+        return Dataset(ours, theirs), Dataset(ours, theirs).counts
+    train, test = _sources(config)
+    ours, theirs = (
+        written_to(source, _beton(config, source), max_resolution=config.data.max_resolution)
+        for source in (train, test)
+    )
+    if ours is not None and theirs is not None:
+        return Dataset(ours, theirs), Dataset(ours, theirs).counts
+    return None, (len(train), len(test), len(train.classes))
 
 
-def counted(config: Config) -> tuple[int, int, int]:
+def counted(config: Config) -> Counts:
     """Training pictures, test pictures and classes of the source; errors as `ingest`."""
     train, test = _sources(config)
     return len(train), len(test), len(train.classes)

@@ -7,11 +7,13 @@ import numpy as np
 
 from pipeline.config import OwnRecipe
 from pipeline.data.manifest import Manifest
+from pipeline.data.sources.base import Source
 from pipeline.data.views import Views, views
 from pipeline.report.data_uri import picture_uri
 from pipeline.report.page import render_template
 
 SAMPLES, VIEWS = 8, 6
+_MOST_SAMPLES = 24
 _CLASSES_SHOWN = 48
 _LEFT_OUT_SHOWN = 100
 _ENLARGED_BELOW = 64  # pixels; shown with sharp edges
@@ -60,7 +62,10 @@ def _beton(
     classes = class_rows(manifest)
     half = _CLASSES_SHOWN // 2
     shown = classes if len(classes) <= _CLASSES_SHOWN else classes[:half] + classes[-half:]
-    found = views(manifest, recipe, resolution, samples=SAMPLES, views=VIEWS, seed=seed)
+    # One of every class, where there are not too many.
+    samples = min(max(SAMPLES, len(classes)), _MOST_SAMPLES)
+    found = views(manifest, recipe, resolution, samples=samples, views=VIEWS, seed=seed)
+    found = sorted(found, key=lambda each: each.label)
     return {
         "manifest": manifest,
         "classes": shown,
@@ -72,10 +77,10 @@ def _beton(
     }
 
 
-def class_rows(manifest: Manifest) -> list[Shown]:
+def class_rows(data: Manifest | Source) -> list[Shown]:
     """Every class, that with the most pictures first."""
-    counts = np.bincount(manifest.labels(), minlength=len(manifest.classes)).tolist()
-    pairs = sorted(zip(manifest.classes, counts, strict=True), key=lambda pair: -pair[1])
+    counts = np.bincount(data.labels(), minlength=len(data.classes)).tolist()
+    pairs = sorted(zip(data.classes, counts, strict=True), key=lambda pair: -pair[1])
     return [Shown(name, count, count / pairs[0][1]) for name, count in pairs]
 
 

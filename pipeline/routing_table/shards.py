@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dsnet.errors import InputError
 from dsnet.io.files import atomic_file
 from dsnet.routing import RoutingTable
 from dsnet.tasks.registry import find
-from pipeline.routing_table.description import Description, claim
+from pipeline.routing_table.description import Description, claim, read_description
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,19 @@ def pending(folder: Path, description: Description) -> list[Shard]:
     """
     claim(folder, description)
     return [s for s in shards_of(description) if read_shard(folder, s, description) is None]
+
+
+def built_rows(folder: Path) -> tuple[int, int] | None:
+    """How many rows the shards in `folder` have, and the whole table; None where there is none.
+
+    Whether they are as they were written is not looked at: see `read_shard`.
+    """
+    try:
+        description = read_description(folder)
+    except InputError:
+        return None
+    shards = shards_of(description)
+    return sum(len(s) for s in shards if (folder / s.name).exists()), description.rows
 
 
 def schema_of(shard: Shard, description: Description) -> pa.Schema:

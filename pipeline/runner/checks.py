@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Sequence
 
-from dsnet import DSNet, InputError, create_model
+from dsnet import DSNet, InputError
 from dsnet.models import create
 from dsnet.routing.looks import check_looks
 from dsnet.tasks.base import Task
 from dsnet.tasks.registry import find
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
+from pipeline.stages.network import new_network
 from pipeline.store.registry import Version
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 def check_model(config: Config) -> None:
     """Raise InputError if the model cannot be made, its task not set, or the target not met."""
     create.task_of(config.model.arch).configured(config.task)
-    model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
+    model = new_network(config)
     if config.gate.target is not None:
         resolution = config.data.resolution
         config.gate.target.madds([model.madds(i, resolution) for i in model.space.routes])

@@ -96,6 +96,8 @@ def fitting(config: Config, dataset: Dataset, found: Given, as_supernet: bool) -
 
 def _check_layers(config: Config, ours: Architecture, theirs: Architecture) -> None:
     """Raise InputError, naming the first part that differs, for other layers than model.arch's."""
+    gates, found_gates = ours.gates, theirs.gates
+    ours, theirs = ours.with_gates(()), theirs.with_gates(())
     pairs = {
         "family": (ours.family, theirs.family),
         "number of stages": (len(ours.stages), len(theirs.stages)),
@@ -113,6 +115,12 @@ def _check_layers(config: Config, ours: Architecture, theirs: Architecture) -> N
                 f"{shown(theirs.name)}, whose {part} is another ({found}, not {wanted}); name its "
                 "architecture in model.arch"
             )
+    if gates != found_gates:
+        raise InputError(
+            f"expected a network with gates in the stages {list(gates)}, as the configuration "
+            f"says, found {f'them in {list(found_gates)}' if found_gates else 'none'}; set "
+            "model.gates to that, or start a training from the network with supernet.from"
+        )
 
 
 def _check_answers(config: Config, ours: DSNet, theirs: DSNet) -> None:

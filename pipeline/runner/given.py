@@ -95,13 +95,16 @@ def register(
             there = _there(config, dataset, name, key, place)
             version = there or _registered(job, found, stage, name, key, tags)
         if supernet_wanted:
+            run.registered(version)
             return version
         version = evaluate(job, version)
         model = found.model
         reached = points(counts(version).rows(model), model, None)
         labels = Labels.of(dataset, model.task)
         unlearned = not_learned(*reached, model.task.headline, labels)
-        return settle(version, [], dataset.test.samples, [unlearned], config.promotion)
+        settled = settle(version, [], dataset.test.samples, [unlearned], config.promotion)
+        run.registered(settled)
+        return settled
 
 
 def _registered(

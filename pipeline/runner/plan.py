@@ -6,17 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dsnet
-from dsnet import DSNet, InputError, create_model, restricted
+from dsnet import DSNet, InputError
 from pipeline.cluster import events
 from pipeline.config import Config, stage_dir, table_dir
 from pipeline.data.dataset import Dataset
+from pipeline.routing_table.shards import built_rows
 from pipeline.runner import force as forcing
 from pipeline.runner.evaluate import EVALUATED
 from pipeline.runner.force import NOTHING, Anew, Force, Forced
 from pipeline.runner.gate import fits_table
 from pipeline.runner.job import GATE, local
 from pipeline.runner.starting_point import Start
-from pipeline.stages import evaluate, gate, table, table_gate
+from pipeline.runner.supernet import gates_fit
+from pipeline.runner.tables import PARTS
+from pipeline.stages import calibrate, evaluate, gate, table, table_gate
+from pipeline.stages.network import new_network
 from pipeline.store import registry, tracking
 from pipeline.store.fingerprint import Spec, fingerprint, place_of, read_by
 from pipeline.store.registry import Version
@@ -43,20 +47,22 @@ class Step:
     """Why it is to be run, where it is."""
     forced: bool = False
     """Whether it is to be run although it was made before."""
+    built: Path | None = None
+    """Of a table: its folder, where all of it is there."""
 
     @property
     def runs(self) -> bool:
         """Whether there is anything to do."""
-        return self.found is None or self.forced
+        return (self.found is None and self.built is None) or self.forced
 
     def __str__(self) -> str:
         if self.runs:
             return f"{self.stage}: {self.why}"
-        assert self.found is not None
-        what = "has its figures" if self.stage == EVALUATE else "is there"
-        if GIVEN in self.found.tags:
-            what += " (given)"
-        return f"{self.stage}: {self.found.uri} {what}"
+        if self.found is None:
+            return f"{self.stage}: found in {self.built}"
+        how = "in" if self.stage == EVALUATE else "as"
+        given = " (given)" if GIVEN in self.found.tags else ""
+        return f"{self.stage}: found {how} {self.found.uri}{given}"
 
 
 def plan(
@@ -149,32 +155,36 @@ class _Plan:
     ) -> str:
         """Add a stage; the fingerprint of what it makes, or of what was given in its `place`."""
         key = fingerprint(spec, self.config, inputs=inputs, dataset_digest=self.dataset.digest)
+        found, built = None, None
         if stage == TABLE:
-            found, why = None, self._of_table(name, key)
+            built, why = self._of_table(name, key)
         elif stage == EVALUATE:
             found, why = self._of_evaluation(key)
         else:
             found = registry.find(name, key, place)
             why = "" if found else _why(self.config, self.dataset, spec, name, stage)
-        self.steps.append(Step(stage, name, key, found, why))
+        self.steps.append(Step(stage, name, key, found, why, built=built))
         if place is None or found is None or stage in self.force.stages:
             return key
         return found.tags["fingerprint"]
 
-    def _of_table(self, name: str, key: str) -> str:
+    def _of_table(self, name: str, key: str) -> tuple[Path | None, str]:
         folder = table_dir(self.config, name, key)
-        if folder.is_dir():
-            return f"what {folder} lacks is to be built"
-        return f"to be built, {name} has none for it yet"
+        parts = [built_rows(folder / part) for part in PARTS]
+        if all(part is not None and part[0] == part[1] for part in parts):
+            return folder, ""
+        if rows := sum(part[0] for part in parts if part):
+            return None, f"{rows:,} rows found in {folder}; will build the others"
+        return None, "not found; will build"
 
     def _of_evaluation(self, key: str) -> tuple[Version | None, str]:
         version = self.steps[-1].found
         if version is None:
-            return None, "to be run, as the gate is"
+            return None, "will run: the gate is new"
         if EVALUATED not in version.tags:
-            return None, f"to be run, {version.uri} has no figures yet"
+            return None, f"will run: {version.uri} is not evaluated yet"
         if version.tags[EVALUATED] != key:
-            return None, f"to be run, {version.uri} was measured otherwise"
+            return None, f"will run: other settings or data than {version.uri} was evaluated with"
         return version, ""
 
 
@@ -210,10 +220,9 @@ def _anew(config: Config, step: Step) -> Anew:
 
 def _network(config: Config, given: Version | None) -> DSNet:
     """The network that gates are made for."""
-    routes = config.model.routes
     if given is not None:
-        return restricted(dsnet.load(local(config, given)), routes)
-    return create_model(config.model.arch, config.model.num_classes, routes=routes)
+        return gates_fit(config, given.uri, dsnet.load(local(config, given)))
+    return new_network(config)
 
 
 def _why(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str) -> str:
@@ -222,18 +231,19 @@ def _why(config: Config, dataset: Dataset, spec: Spec, name: str, stage: str) ->
         before = [version for version in registry.versions(name) if version.stage == stage]
     except InputError:  # not registered
         before = []
+    will = "will run" if stage == calibrate.SPEC.name else "will train"
     if not before:
-        return f"to be run, {name} has none yet"
+        return f"{name} not found; {will}"
     last = before[-1]
     if last.tags["dataset_digest"] != dataset.digest:
-        return f"to be run, the data are others than those of {last.uri}"
+        return f"{will}: the data changed since {last.uri}"
     then = tracking.parameters_of(last.run_id)
     changed = [
-        f"{field} was {then[field]}, is {value}"
+        f"{field} changed from {then[field]} to {value}"
         for field, value in read_by(spec, config.as_dict()).items()
         if field in then and then[field] != str(value)
     ]
     if not changed:
-        return f"to be run, what it goes on from is new since {last.uri}"
+        return f"{will}: its input changed since {last.uri}"
     more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-    return f"to be run, since {last.uri}: {', '.join(changed[:_SHOWN])}{more}"
+    return f"{will}: {', '.join(changed[:_SHOWN])}{more} since {last.uri}"

@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +46,10 @@ def starting_point(config: Config, dataset: Dataset) -> Start | None:
     named = config.supernet.from_
     if named is None:
         return None
-    try:
+    with _about(named):
         start = _resolved(config, named)
         source, model = dsnet.load(start.directory), new_model(config, dataset.metadata(config))
         report = start_from(model, source)
-    except InputError as error:
-        raise InputError(f"supernet.from {named}: {error}") from error
     try:
         freeze(model, config.supernet.freeze)
     except InputError as error:
@@ -63,9 +63,19 @@ def identified(named: str) -> str:
 
     Raises InputError for what is not there or is damaged.
     """
-    if named.startswith("models:/"):
-        return registry.resolve(named).tags["fingerprint"]
-    return _identity(Path(named).expanduser())
+    with _about(named):
+        if named.startswith("models:/"):
+            return registry.resolve(named).tags["fingerprint"]
+        return _identity(Path(named).expanduser())
+
+
+@contextmanager
+def _about(named: str) -> Iterator[None]:
+    """Within, what goes wrong is about the starting point."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"supernet.from {named}: {error}") from error
 
 
 def _resolved(config: Config, named: str) -> Start:
@@ -85,7 +95,13 @@ def _resolved(config: Config, named: str) -> Start:
 def _identity(directory: Path) -> str:
     """SHA-256 over all that a supernet takes from a model directory."""
     if not directory.is_dir():
-        raise InputError("expected models:/NAME/3, models:/NAME@alias or a model directory")
+        expected = "expected models:/NAME/3, models:/NAME@alias or a model directory"
+        if not directory.exists():
+            raise InputError(f"{expected}, found nothing there")
+        raise InputError(
+            f"{expected}, found a file; for an ordinary network's checkpoint see docs/training.md "
+            "(From an ordinary network), for one of the official code dsnet import-official"
+        )
     model = dsnet.load(directory)
     read = {
         "weights": sha256(directory / WEIGHTS),

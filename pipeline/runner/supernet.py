@@ -62,4 +62,20 @@ def gateless(job: Job, supernet: Version) -> DSNet:
             f"gate.supernet {supernet.uri}: expected a supernet of {wanted} classes, as the data "
             f"has, found one of {found}; train one with dsnet run, or name another"
         )
-    return restricted(model, job.config.model.routes)
+    return gates_fit(job.config, supernet.uri, model)
+
+
+def gates_fit(config: Config, named: str, supernet: DSNet) -> DSNet:
+    """The supernet `named` with the routes that the config allows, its gates untrained.
+
+    Raises InputError where it has no gates, or others than `model.gates`.
+    """
+    wanted, found = config.model.gates, supernet.architecture.gates
+    if not found or wanted not in (None, found):
+        raise InputError(
+            f"gate.supernet {named}: expected a supernet with gates"
+            f"{f' in the stages {list(wanted)}, as model.gates says' if wanted else ''}, found "
+            f"{f'them in {list(found)}' if found else 'none'}; train one with dsnet run, or name "
+            "another"
+        )
+    return restricted(supernet, config.model.routes)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import dsnet
-from dsnet import DSNet, InputError, Metadata, create_model
+from dsnet import DSNet, InputError, Metadata
 from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
@@ -32,6 +32,7 @@ from dsnet.training.finite import first_not_finite
 from dsnet.training.precision import bfloat16_pays
 from pipeline.config import Config, Supernet
 from pipeline.data.remote.beton import Beton
+from pipeline.stages.network import new_network
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Schedule, train_epochs
@@ -56,6 +57,7 @@ SPEC = Spec(
     ),
     later=(
         ("data.sampling", "natural"),
+        ("model.gates", None),
         ("supernet.accumulate", 1),
         ("supernet.evaluate_every", None),
         ("supernet.patience", None),
@@ -261,15 +263,8 @@ def check_weights(student: DSNet, teacher: DSNet, images: Tensor, step: int) -> 
 
 def new_model(config: Config, metadata: Metadata) -> DSNet:
     """A freshly initialised network for the data, the same on every worker."""
-    model = config.model
-    labelled = task_of(model.arch).labelled
-    return create_model(
-        model.arch,
-        model.num_classes or (len(metadata.classes) if labelled else None),
-        routes=model.routes,
-        dropout=model.dropout,
-        metadata=metadata,
-    )
+    labelled = task_of(config.model.arch).labelled
+    return new_network(config, len(metadata.classes) if labelled else None, metadata)
 
 
 def learners(section: Supernet, student: DSNet) -> list[nn.Parameter]:

@@ -141,7 +141,8 @@ def _table(facts: Mapping[str, Any], tags: Mapping[str, str], metrics: Mapping[s
 
 
 _USE = """\
-With MLflow, where mlflow, numpy, pillow, safetensors and either onnxruntime or torch are installed:
+With MLflow, where the packages of `requirements.txt` are installed (torch does in place of
+onnxruntime):
 
 ```python
 import mlflow

@@ -11,8 +11,10 @@ _EXPERIMENT = """\
 Dynamic Slimmable Networks (arXiv 2103.13258): networks that pick, for each image, how wide the rest
 of themselves should be.
 
-- **run NAME** is a chain: the stages that train one network (supernet, calibrated supernet, gate)
-  and what it reaches on the test images (evaluate), nested in it.
+- **run NAME at TARGET: what changed** is a chain: the stages that train one network (supernet,
+  calibrated supernet, gate) and what it reaches on the test images (evaluate), nested in it. Its
+  own metrics are the network's: the headline (`top1`) of the dynamic network, of its slimmest and
+  its widest sub-network, and `average_madds`; *Columns* adds them to the table.
 - **sweep NAME: TARGETS** makes a gate for each of several budgets on one supernet; each *trial*
   nested in it is one of the gates that were tried. `frontier.html` among its artifacts compares
   them.

@@ -36,7 +36,7 @@ from pipeline.store import artifacts, logged_model, tracking
 from pipeline.store.aliases import alias_target
 from pipeline.store.card import FACTS, card, description, facts_of
 from pipeline.store.outage import ask, is_permanent, reason
-from pipeline.store.version import AVERAGE_MADDS, IN_PLACE_OF, headline_of, read_version
+from pipeline.store.version import AVERAGE_MADDS, IN_PLACE_OF, MODEL_ID, headline_of, read_version
 from pipeline.store.version import Version as Version  # what all else here is about
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,6 @@ ALLOWED = (
     "report.html",
 )
 
-_MODEL_ID = "model_id"  # of MLflow's logged model
 _SUMS_LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _ALIAS = re.compile(r"(?!latest$|v\d+$)[a-z0-9][a-z0-9_-]{0,99}", re.IGNORECASE)
 _NAME = re.compile(r"[^/:@'\"\s]+")
@@ -109,7 +108,7 @@ def register(
         client, name, run_to_use, directory, model, about, picture, all_tags, metrics
     )
     source, model_id = logged.source, logged.model_id
-    all_tags |= {_MODEL_ID: model_id, ADDED_CONTENT: logged.added}
+    all_tags |= {MODEL_ID: model_id, ADDED_CONTENT: logged.added}
 
     attempts = 0
 
@@ -161,8 +160,8 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
     client = _patiently(tracking.client)
     numbers = _numbers(metrics)
     later = {**version.tags, **tags}
-    if metrics and _MODEL_ID in later:
-        logged_model.measure(client, later[_MODEL_ID], version.run_id, metrics, later)
+    if metrics and MODEL_ID in later:
+        logged_model.measure(client, later[MODEL_ID], version.run_id, metrics, later)
         about = card(version.name, later, {**version.metrics, **metrics})
         _patiently(
             lambda: client.update_model_version(
@@ -190,7 +189,7 @@ def _as_tags(stage: str, tags: Mapping[str, str], metrics: Mapping[str, float]) 
         "content",
         FACTS,
         ADDED_CONTENT,
-        _MODEL_ID,
+        MODEL_ID,
     }:
         raise ValueError(f"both tags and metrics of a version: {', '.join(sorted(both))}")
     return {"stage": stage, "metrics": " ".join(sorted(metrics)), **_numbers(metrics)}

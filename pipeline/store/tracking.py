@@ -17,7 +17,7 @@ from pipeline.store import environment  # noqa: F401  before MLflow
 
 # isort: split
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Param, RunTag
 from mlflow.entities import Run as Entity
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import (
@@ -35,7 +35,7 @@ from pipeline.store.connection import Answer, answers, client, configure, experi
 from pipeline.store.metric_log import MetricLog
 from pipeline.store.notes import given_note, run_note
 from pipeline.store.outage import ask, reason, waits
-from pipeline.store.version import Version
+from pipeline.store.version import MODEL_ID, Version
 
 __all__ = [
     "Answer",
@@ -57,6 +57,8 @@ logger = logging.getLogger(__name__)
 _PARAMS_PER_CALL = 100  # MLflow's own limit
 _DIGEST = 36  # characters, MLflow's too
 _CHAIN = "chain"  # tag of a stage's run: the model's name, which its chain and its sweeps share
+_RUN_OF = "run_of"  # tag of a chain's own run: the same name, by which the one before is found
+_SHOWN = 3  # fields, in a run's name
 _CONFIG = "config.yaml"  # of a chain's run
 _BRIEFLY = 2.0  # seconds that a run which has failed waits for its metrics
 
@@ -65,10 +67,16 @@ class Run:
     """One MLflow run. Its methods warn where the store fails, and never raise for it."""
 
     def __init__(
-        self, uri: str, name: str, opened: Callable[["Run"], str], chain: str | None = None
+        self,
+        uri: str,
+        name: str,
+        opened: Callable[["Run"], str],
+        chain: str | None = None,
+        note: str = "",
     ) -> None:
-        """name: as it is shown. chain: the name of the model that its stages make."""
-        self.uri, self.name, self.chain = uri, name, chain
+        """name: as it is shown. chain: the name of the model that its stages make. note: what its
+        page says above everything else."""
+        self.uri, self.name, self.chain, self.note = uri, name, chain, note
         self._open = opened
         self._id: str | None = None
         self._lock = threading.Lock()
@@ -103,6 +111,21 @@ class Run:
         """Set tags of the run."""
         entities = [RunTag(key, value) for key, value in tags.items()]
         self._try("tags", lambda mlflow, run: mlflow.log_batch(run, tags=entities))
+
+    def registered(self, version: Version) -> None:
+        """Let the run's page lead to the version that came of it: in its note, and as its model.
+
+        The version is its stage's, whose run is nested in this one.
+        """
+        what = version.headline.text(version.value)
+        cost = f"{version.metrics['average_madds']:,.0f} multiply-adds on average"
+        self.note += (
+            f"\n\nRegistered as `{version.uri}`: {version.headline.title} {what} at {cost}."
+        )
+        self.tag({"registered": version.uri, MLFLOW_RUN_NOTE: self.note})
+        if model := version.tags.get(MODEL_ID):
+            output = LoggedModelOutput(model, step=0)
+            self._try("its model", lambda mlflow, run: mlflow.log_outputs(run, [output]))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or a folder's content, into `folder` of the run's artifacts."""
@@ -169,19 +192,24 @@ def chain_run(
 
     given: of neither, but of the registration of a model that was made elsewhere.
 
-    The configuration is its parameters and a file config.yaml. It is named after its command.
+    The configuration is its parameters and a file config.yaml. It is named after its command, the
+    target, and what changed since the run before.
     Runs that drivers of this machine have left when they were killed are ended first. Raises
     InputError where the store does not answer: nothing could be registered in the end. An
     OutageError within says where the work of the chain is kept.
     """
     configure()
-    name, tags = f"run {config.name}", {MLFLOW_RUN_NOTE: run_note(config, targets)}
+    note = given_note(config) if given else run_note(config, targets)
+    tags = {MLFLOW_RUN_NOTE: note}
     if given:
-        name, tags = f"register {config.name}", {MLFLOW_RUN_NOTE: given_note(config)}
+        name = f"register {config.name}"
     elif targets:
         name = f"sweep {config.name}: {', '.join(map(str, targets))}"
         tags["targets"] = ",".join(map(str, targets))
-    run = Run(uri(), name, lambda run: _made(run, tags), config.name)
+    else:
+        name = _title(config, ask(uri(), lambda: _parameters_before(client(), config.name)))
+        tags[_RUN_OF] = config.name
+    run = Run(uri(), name, lambda run: _made(run, tags), config.name, note)
     ask(run.uri, lambda: _end_dead(client()))
     ask(run.uri, run.opened)
     place = ask(run.uri, lambda: experiment(client()))
@@ -198,9 +226,29 @@ def chain_run(
             ) from error
 
 
+def _title(config: Config, before: Mapping[str, str]) -> str:
+    """The target, and what is new since the run before: runs of one name are told apart by it."""
+    title = f"run {config.name}"
+    if config.gate.target is not None:
+        title += f" at {config.gate.target}"
+    changed = [
+        f"{field} {value}"
+        for field, value in _dotted(config.as_dict())
+        if field != "gate.target" and before.get(field, str(value)) != str(value)
+    ]
+    more = [f"{len(changed) - _SHOWN} more"] if len(changed) > _SHOWN else []
+    return f"{title}: {', '.join([*changed[:_SHOWN], *more])}" if changed else title
+
+
+def _parameters_before(mlflow: MlflowClient, name: str) -> dict[str, str]:
+    """Of the newest run of a chain of that name; empty without one."""
+    newest = mlflow.search_runs([experiment(mlflow)], f"tags.{_RUN_OF} = '{name}'", max_results=1)
+    return dict(newest[0].data.params) if newest else {}
+
+
 def parameters_of(stage_run: str | None) -> dict[str, str]:
     """The configuration that a stage's run was part of, by dotted name; empty where it is gone."""
-    if stage_run is None:
+    if not stage_run:
         return {}
     try:
         parent = client().get_run(_chain_of(stage_run))

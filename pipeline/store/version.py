@@ -13,6 +13,8 @@ from dsnet.errors.text import shown
 from dsnet.tasks.measure import CLASSIFICATION, MEASURES, TOP1, Measure
 
 AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
+MODEL_ID = "model_id"
+"""Tag: the id of MLflow's logged model of it."""
 EVALUATE_RUN = "evaluate_run"
 """Tag: the MLflow run whose files have what was counted of it class by class."""
 GIVEN = "given"

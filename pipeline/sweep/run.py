@@ -87,6 +87,8 @@ def sweep(
         write_results(results, parquet)
         write_page(results, page)
         run.log(_metrics(results))
+        for version in versions:
+            run.registered(version)
         run.artifact(parquet)
         run.artifact(page)
         events.tell("report", run_id=run.known_id, artifact=page.name, page=str(page))

@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 
-from dsnet import InputError, create_model
+from dsnet import InputError
 from dsnet.routing.target import Target
 from dsnet.tasks.base import Task
 from dsnet.training.table_gate import TrainedGate
@@ -24,6 +24,7 @@ from pipeline.cluster.interrupts import handlers_kept
 from pipeline.config import Config, storage_dir
 from pipeline.runner.checks import check_look
 from pipeline.runner.tables import Tables
+from pipeline.stages.network import new_network
 from pipeline.stages.table_gate import gate_options
 from pipeline.sweep import trial
 from pipeline.sweep.search import METRIC, MODE, TargetSearch, asha, choices, optuna_search
@@ -131,7 +132,7 @@ def check_targets(targets: Sequence[Target], config: Config) -> None:
         raise InputError("--targets: expected at least one, such as 0.3,0.5,200M, found none")
     if len(set(map(str, targets))) < len(targets):
         raise InputError(f"--targets: expected each once, found {', '.join(map(str, targets))}")
-    model = create_model(config.model.arch, config.model.num_classes, routes=config.model.routes)
+    model = new_network(config)
     for target in targets:
         target.madds([model.madds(i, config.data.resolution) for i in model.space.routes])
     check_look(config, model, config.sweep.look)

@@ -32,7 +32,7 @@ from dsnet.errors import DivergenceError
 from dsnet.io.files import root_cause
 from pipeline.cluster import events, ray_cluster, ray_private, watch
 from pipeline.cluster.metrics import StageMetrics
-from pipeline.cluster.progress import Progress, clock
+from pipeline.cluster.progress import Progress, clock, unit_of
 from pipeline.cluster.shared_folders import check_shared
 from pipeline.config import Cluster, Config, data_dir, stage_dir, storage_dir
 from pipeline.store.tracking import Run
@@ -358,7 +358,7 @@ class _Listener:
         measured, figures = news.figures
         if self._progress is None:
             self._progress = self._ending.enter_context(
-                Progress(self._stage, total=total, unit="steps")
+                Progress(self._stage, total=total, unit=unit_of(self._stage))
             )
         self._progress.update(done, **self._newest, **self._against.named(figures))
         events.progress(self._stage, done, total, figures)

@@ -1,11 +1,13 @@
 """dsnet plan: says what a run does and takes, and writes nothing."""
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dsnet import DSNet, create_model
 from dsnet.errors import InputError
@@ -82,6 +84,21 @@ def test_a_plan_finds_the_betons_and_writes_nothing(
     assert before["storage_bytes"]["betons"] == after["storage_bytes"]["betons"] == sizes
     counts = [before["data"][key] for key in ("train", "test", "classes")]
     assert counts == [after["data"][key] for key in ("train", "test", "classes")] == [1437, 360, 10]
+
+
+def test_a_plan_opens_the_source_and_speaks_of_it_once(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for number in range(20):
+        (folder := tmp_path / "pictures" / f"{number % 2}").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    (config := tmp_path / "pictures.yaml").write_text(
+        f"data: {{source: {tmp_path / 'pictures'}, recipe: digits}}\n"
+        "model: {arch: ds_mbnet_digits}\n"
+    )
+    with caplog.at_level(logging.INFO):
+        assert cli.run(["plan", "--config", str(config)]) == 0
+    assert caplog.text.count("4 of 20 pictures are held out to test on") == 1
 
 
 def test_a_step_of_stage_one_costs_what_its_passes_do() -> None:

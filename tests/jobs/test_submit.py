@@ -493,7 +493,7 @@ def test_a_job_is_seen_from_elsewhere_stopped_within_a_stage_and_goes_on(
 
     # The same run, in another process, by the file that its driver keeps on this machine.
     here = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", "jobs", "status", "latest", "--json"],
+        [sys.executable, "-m", "jobs.cli", "jobs", "status", "--json"],
         env={**os.environ, "DSNET_HOME": str(tmp_path / "home")},
         capture_output=True,
         check=True,

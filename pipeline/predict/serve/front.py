@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -77,8 +78,14 @@ _BODY = {
     },
 }
 
-# No page with the documentation: it would load its scripts from elsewhere.
-app = FastAPI(title="dsnet serve", version="1", docs_url=None, redoc_url=None)
+app = FastAPI(title="dsnet serve", version="1", redoc_url=None)
+# Unlike FastAPI's own at /docs, it loads nothing from elsewhere.
+_PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+
+
+@app.get("/", include_in_schema=False)
+async def _page() -> Response:
+    return Response(_PAGE, media_type="text/html")
 
 
 @app.exception_handler(404)

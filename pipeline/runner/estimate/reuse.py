@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dsnet
-from dsnet import DSNet, restricted
+from dsnet import DSNet
 from dsnet.errors import InputError
 from pipeline.config import Config
-from pipeline.data.dataset import Dataset, held
+from pipeline.data.dataset import Counts, Dataset, held
 from pipeline.store import address
 
-NO_DATA = "the data are not ingested here, so that nothing can be found again"
+NO_DATA = "will run: the data is not ingested yet"
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Planned:
     """Why it runs, or which version is there."""
 
 
-def dataset_here(config: Config) -> Dataset | None:
-    """The betons of a configuration where they are here already, else None."""
+def dataset_here(config: Config) -> tuple[Dataset | None, Counts | None]:
+    """The betons of a configuration where they are here already, and its data's counts if known."""
     try:
         return held(config)
     except InputError:
-        return None  # how large it is may be stated
+        return None, None  # how large it is may be stated
 
 
 def planned(config: Config, dataset: Dataset | None, by_table: bool) -> list[Planned]:
@@ -38,13 +38,17 @@ def planned(config: Config, dataset: Dataset | None, by_table: bool) -> list[Pla
     Where no store is there yet, MLflow is not imported.
     """
     file = address.database(address.uri())
-    given = config.gate.supernet is not None
+    given, named = config.gate.supernet is not None, config.supernet.from_
+    if given or (named or "").startswith("models:/"):
+        _refuse_without_store(file, config)
+    if named is not None and not given:
+        from pipeline.runner.starting_point import identified  # with it comes MLflow
+
+        identified(named)
     if dataset is None or (file is not None and not file.exists()):
-        if given or (config.supernet.from_ or "").startswith("models:/"):
-            _refuse_without_store(file, config)
         stages = [] if given else ["supernet", "calibrate"]
         stages += [*(["table"] if by_table else []), "gate", "evaluate"]
-        why = NO_DATA if dataset is None else "nothing is registered yet"
+        why = NO_DATA if dataset is None else "will run: nothing is registered yet"
         return [Planned(stage, True, why) for stage in stages]
     return _found(config, dataset)
 
@@ -53,20 +57,23 @@ def given_network(config: Config) -> DSNet | None:
     """The supernet that the config names, read from the registry into memory; None without one."""
     if config.gate.supernet is None:
         return None
+    from pipeline.runner.supernet import gates_fit
     from pipeline.store import registry  # MLflow takes seconds
 
     _refuse_without_store(address.database(address.uri()), config)
     with tempfile.TemporaryDirectory() as folder:
         model = dsnet.load(registry.pull(config.gate.supernet, Path(folder, "model")))
-    return restricted(model, config.model.routes)
+    return gates_fit(config, config.gate.supernet, model)
 
 
 def _refuse_without_store(file: Path | None, config: Config) -> None:
     if file is not None and not file.exists():
-        named = config.gate.supernet or config.supernet.from_
+        field, named = "gate.supernet", config.gate.supernet
+        if named is None:
+            field, named = "supernet.from", config.supernet.from_
         raise InputError(
-            f"{named}: expected a registered model, found no store at {file}; DSNET_HOME or "
-            "MLFLOW_TRACKING_URI says where it is"
+            f"{field} {named}: expected a registered model, found no store at {file}; "
+            "DSNET_HOME or MLFLOW_TRACKING_URI says where it is"
         )
 
 
@@ -86,5 +93,4 @@ def _found(config: Config, dataset: Dataset) -> list[Planned]:
     return [
         Planned(step.stage, step.runs, step.why if step.runs else str(step))
         for step in worked_on(steps)
-        if step.runs or step.found
     ]

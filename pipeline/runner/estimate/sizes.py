@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from dsnet.errors import InputError
 from pipeline.config import Config
-from pipeline.data.dataset import Dataset, counted
+from pipeline.data.dataset import Counts, Dataset, counted
 
 # 200 photographs of ImageNet, the longer side at most 400 pixels, as JPEG of quality 90.
 JPEG_BYTES_PER_PIXEL = 0.33
@@ -45,16 +45,18 @@ def sizes_of(
     train: int | None,
     test: int | None,
     classes: int | None,
+    found: Counts | None = None,
 ) -> Sizes:
     """The sizes of the betons or the source where they are there; what is stated wins over both.
 
+    found: the counts of either, where they are known already.
     Raises InputError where neither says how many pictures there are, naming the flags that would.
     """
     classes = classes or config.model.num_classes
     stated = "stated"
     if train is None or test is None or classes is None:
         try:
-            found = dataset.counts if dataset else counted(config)
+            found = found or counted(config)
         except InputError as error:
             given = {"--images": train, "--test-images": test, "--classes": classes}
             missing = " and ".join(name for name, value in given.items() if value is None)

@@ -99,7 +99,7 @@ def runs_called(name: str) -> list[Run]:
     """The MLflow runs of the last chain of that name: its own, and those of its stages."""
     client = tracking.client()
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
-    chains = client.search_runs(ids, f"tags.mlflow.runName = 'run {name}'", max_results=1)
+    chains = client.search_runs(ids, f"tags.run_of = '{name}'", max_results=1)
     parent = chains[0].info.run_id
     return [*chains, *client.search_runs(ids, f"tags.mlflow.parentRunId = '{parent}'")]
 

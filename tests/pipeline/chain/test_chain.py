@@ -127,7 +127,10 @@ def test_the_chains_run_shows_what_it_reads_and_what_came_out(
     assert "1,437 pictures of digits train, 360 pictures of digits test" in page.read_text()
     read = {each.dataset.name for each in run.inputs.dataset_inputs}
     assert read == {"digits train", "digits test"}
-    assert run.data.metrics == pytest.approx(result.version.metrics)
+    *widths, _ = result.rows
+    ends = {"top1_slimmest": widths[0].value, "top1_widest": widths[-1].value}
+    assert run.data.metrics == pytest.approx(result.version.metrics | ends)
+    assert run.data.tags["registered"] == result.version.uri
 
 
 def test_an_evaluation_s_run_has_the_plot_and_the_calibration_error_of_every_width(

@@ -16,28 +16,28 @@ def said(config: Config) -> list[str]:
 def test_what_was_made_is_found_stage_by_stage(result: ChainResult) -> None:
     supernet, calibrated, gated = (version.uri for version in result.versions)
     assert said(configured()) == [
-        f"supernet: {supernet} is there",
-        f"calibrate: {calibrated} is there",
-        f"gate: {gated} is there",
-        f"evaluate: {gated} has its figures",
+        f"supernet: found as {supernet}",
+        f"calibrate: found as {calibrated}",
+        f"gate: found as {gated}",
+        f"evaluate: found in {gated}",
     ]
 
 
 def test_a_field_that_changed_is_named_and_what_follows_from_it_is_run(result: ChainResult) -> None:
     supernet, calibrated, gated = (version.uri for version in result.versions)
     assert said(configured(gate={"target": 0.4}))[2] == (
-        f"gate: to be run, since {gated}: gate.target was 0.5, is 0.4"
+        f"gate: will train: gate.target changed from 0.5 to 0.4 since {gated}"
     )
     lines = said(configured(supernet={"epochs": 2}))
-    assert lines[0] == f"supernet: to be run, since {supernet}: supernet.epochs was 5, is 2"
+    assert lines[0] == f"supernet: will train: supernet.epochs changed from 5 to 2 since {supernet}"
     assert lines[1:] == [
-        f"calibrate: to be run, what it goes on from is new since {calibrated}",
-        f"gate: to be run, what it goes on from is new since {gated}",
-        "evaluate: to be run, as the gate is",
+        f"calibrate: will run: its input changed since {calibrated}",
+        f"gate: will train: its input changed since {gated}",
+        "evaluate: will run: the gate is new",
     ]
 
 
 def test_a_new_name_has_nothing_yet(result: ChainResult) -> None:
     assert said(configured(name="unheard"))[0] == (
-        "supernet: to be run, unheard-supernet has none yet"
+        "supernet: unheard-supernet not found; will train"
     )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsnet.errors import InputError
-from jobs import local_runs, ray_jobs
+from jobs import cli, local_runs, ray_jobs
 from pipeline.cluster import events, run_state
 from pipeline.store.driver import this_driver
 
@@ -50,10 +50,10 @@ def test_the_file_and_the_log_come_to_the_same_state(
     def fail() -> None:
         with events.told("run", "mine", this_driver(), tmp_path):
             stages = [{"stage": "supernet", "version": "models:/mine-supernet/1", "why": ""}]
-            stages += [{"stage": "gate", "version": "", "why": "new"}]
+            stages += [{"stage": "table", "version": "", "why": "new"}]
             events.tell("plan", stages=stages)
-            with events.stage("gate", "run1"):
-                events.progress("gate", 40, 100, {"loss": 0.5})
+            with events.stage("table", "run1"):
+                events.progress("table", 40, 100, {"loss": 0.5})
                 during.extend(local_runs.runs())
                 raise InputError("no such thing")
 
@@ -67,6 +67,10 @@ def test_the_file_and_the_log_come_to_the_same_state(
     assert job.startswith("mine-")
     assert (state["state"], state["message"]) == ("failed", "no such thing")
     assert [stage["state"] for stage in state["stages"]] == ["there", "failed"]
+    # For people; without a JOB it is the latest. A table counts its rows.
+    assert cli.run(["jobs", "status"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{job}: run mine, failed" in shown and "40/100 rows (40%)" in shown
 
 
 def test_a_run_whose_driver_was_killed_is_told_as_stopped(

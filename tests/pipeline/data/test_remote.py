@@ -265,8 +265,8 @@ def test_a_chain_writes_its_betons_to_a_store_and_reads_them_without_the_source(
     written = sorted(path.name for path in (tmp_path / "betons").iterdir())
     names = [f"pictures-{split}.beton" for split in ("test", "train")]
     assert written == sorted([*names, *(f"{name}.json" for name in names)])
-    before = held(config_from_dict(values))
-    assert before is not None and before.digest == made.digest
+    before, counts = held(config_from_dict(values))
+    assert before is not None and counts == before.counts and before.digest == made.digest
     pictures.unlink()
     monkeypatch.setenv("DSNET_CACHE", str(tmp_path / "another node"))
     again = ingest_chain(config_from_dict(values))

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from jobs import cli
-from pipeline.config import OwnRecipe
+from pipeline.config import Data, OwnRecipe
 from pipeline.data.ingest import ingest
 from pipeline.data.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources import open_source
+from pipeline.data.train_and_test import train_and_test
 from pipeline.data.views import views
 from pipeline.report.data_page import class_rows, render_data
 
@@ -107,5 +108,27 @@ def test_the_command_says_what_it_finds_and_writes_the_page(
     assert "Recipe {base: light, random_erasing: 1.0}" in out.read_text()
     assert cli.run(["inspect", *arguments, "--recipe", "lihgt"]) == 2
     assert "expected one of digits, light" in capsys.readouterr().err
-    assert cli.run(["inspect", str(tmp_path)]) == 2
-    assert "expected .beton files in it" in capsys.readouterr().err
+
+
+def test_a_page_shows_training_first_and_every_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(24):
+        split = "train" if number < 12 else "test"
+        (folder := tmp_path / "in" / split / f"kind{number % 12:02}").mkdir(parents=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    # The pictures themselves, before anything is ingested.
+    assert cli.run(["inspect", str(tmp_path / "in"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(row["split"], row["pictures"]) for row in found] == [("train", 12), ("test", 12)]
+    assert found[0]["classes"] == {f"kind{number:02}": 1 for number in range(12)}
+    assert cli.run(["inspect", str(tmp_path / "in"), "--out", str(tmp_path / "none.html")]) == 2
+    assert "--out: expected .beton files, " in capsys.readouterr().err
+    for part in train_and_test(Data(source=str(tmp_path / "in"))):
+        ingest(part, tmp_path / f"{part.split}.beton")
+    out = tmp_path / "page.html"
+    words = ["inspect", str(tmp_path), "--resolution", "8", "--out", str(out)]
+    assert cli.run([*words, "--json"]) == 0
+    assert [row["split"] for row in json.loads(capsys.readouterr().out)] == ["train", "test"]
+    shown = re.findall(r'alt="(kind\d+), evaluated"', out.read_text())
+    assert shown == 2 * [f"kind{number:02}" for number in range(12)]

@@ -130,7 +130,7 @@ def test_a_given_supernet_takes_the_place_of_the_trained_one_and_of_nothing_that
     version = registered("placed", tmp_path / "model", "of the given one", **tags)
     found = steps(config, dataset)
     assert found["supernet"].found == version and not found["supernet"].runs
-    assert str(found["supernet"]) == f"supernet: {version.uri} is there (given)"
+    assert str(found["supernet"]) == f"supernet: found as {version.uri} (given)"
     # What was made of the trained one is not what is made of this one.
     for stage in ("calibrate", "gate", "evaluate"):
         assert found[stage].key != before[stage].key

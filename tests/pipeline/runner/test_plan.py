@@ -19,6 +19,7 @@ from pipeline.runner.plan import Step, announce_plan, begin_forced, plan
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.embedded_store import embedded_store
+from tests.pipeline.sweep.made import make_tables
 
 SPECS = [stage.spec for stage in chain.SUPERNET]
 CONFIG = {"name": "planned", "gate": {"target": 0.5}}
@@ -80,10 +81,10 @@ def test_a_chain_that_was_run_runs_nothing(done: Dataset, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO):
         announce_plan(steps)
     assert [record.getMessage() for record in caplog.records] == [
-        "supernet: models:/planned-supernet/1 is there",
-        "calibrate: models:/planned-supernet/2 is there",
-        "gate: models:/planned/1 is there",
-        "evaluate: models:/planned/1 has its figures",
+        "supernet: found as models:/planned-supernet/1",
+        "calibrate: found as models:/planned-supernet/2",
+        "gate: found as models:/planned/1",
+        "evaluate: found in models:/planned/1",
     ]
 
 
@@ -97,7 +98,7 @@ def test_a_field_of_the_gate_runs_the_gate_and_its_evaluation_alone(
 ) -> None:
     steps = plan(configured(gate={"target": 0.5, **field}), done, SPECS)
     assert run_by(steps) == ["gate", "evaluate"]
-    assert str(steps[-1]) == "evaluate: to be run, as the gate is"
+    assert str(steps[-1]) == "evaluate: will run: the gate is new"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,9 @@ def test_a_field_that_is_back_at_what_it_was_before_it_was_there_is_named(
             metrics={"top1": 0.9, "average_madds": 1.0},
         )
     (step, *_) = plan(configured(name="back"), dataset, SPECS)
-    assert step.why.endswith("since models:/back-supernet/1: supernet.patience was 5, is None")
+    assert step.why.endswith(
+        "supernet.patience changed from 5 to None since models:/back-supernet/1"
+    )
 
 
 def test_figures_that_were_counted_otherwise_are_counted_again(done: Dataset) -> None:
@@ -158,6 +161,28 @@ def test_a_supernet_with_too_many_paths_has_a_gate_without_a_table(
     )
     config = configured(gate={"target": 0.5, "supernet": given.uri})
     assert [step.stage for step in plan(config, done, SPECS, given)] == ["gate", "evaluate"]
+    others = configured(model={"gates": [3]}, gate={"supernet": given.uri})
+    found = rf"gate\.supernet {given.uri}: .* stages \[3\], .* found them in \[0, 1, 2, 3\]"
+    with pytest.raises(InputError, match=found):
+        plan(others, done, SPECS, given)
+
+
+def test_a_complete_table_is_found_and_of_part_of_one_the_rest_is_built(
+    done: Dataset, tmp_path: Path
+) -> None:
+    config = configured(gate={"target": 0.3}, cluster={"storage": str(tmp_path)})
+
+    def table() -> Step:
+        (step,) = (step for step in plan(config, done, SPECS) if step.stage == "table")
+        return step
+
+    assert str(table()) == "table: not found; will build"
+    folder = table_dir(config, table().name, table().key)
+    make_tables(folder, parts=("train", "holdout", "test"))
+    assert not table().runs and str(table()) == f"table: found in {folder}"
+    next((folder / "train").glob("*.parquet")).unlink()
+    assert table().runs
+    assert str(table()) == f"table: 600 rows found in {folder}; will build the others"
 
 
 def test_a_starting_point_is_an_input_of_the_supernet_alone(done: Dataset, tmp_path: Path) -> None:
@@ -253,7 +278,7 @@ def test_a_forced_run_begins_from_nothing_and_if_interrupted_goes_on(
     again, forced = begin_forced(config, plan(config, dataset, SPECS, force=force))
     assert forced is not None and rows.exists()
     assert run_by(again) == ["gate", "evaluate"]
-    assert str(again[1]) == f"calibrate: {newer.uri} is there"
+    assert str(again[1]) == f"calibrate: found as {newer.uri}"
 
     # It is done, and asked for once more: from nothing again.
     forced.done()

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -53,6 +54,17 @@ def test_it_is_there_when_the_artifacts_are_out_of_reach(job: Job) -> None:
     version, model = registered(job, 0)
     shutil.rmtree(artifacts(version))
     assert same(job.local(version), model)
+
+
+def test_the_chains_own_run_leads_to_the_version_that_its_stage_registered(job: Job) -> None:
+    with tracking.stage_run(job.run, "calibrate") as stage:
+        version, _ = registered(replace(job, run=stage), 2)
+    job.run.registered(version)
+    assert job.run.id != stage.id == version.run_id
+    run = tracking.client().get_run(job.run.id)
+    assert run.data.tags["registered"] == version.uri
+    assert f"`{version.uri}`: top-1 50.00% at 1 mult" in run.data.tags["mlflow.note.content"]
+    assert [each.model_id for each in run.outputs.model_outputs] == [version.tags["model_id"]]
 
 
 def test_one_that_was_altered_since_is_fetched_again(job: Job) -> None:

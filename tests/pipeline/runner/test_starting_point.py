@@ -1,18 +1,23 @@
 """What a supernet starts from is found, checked and kept before anything is trained."""
 
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 import dsnet
 from dsnet import InputError, create_model
+from dsnet.training import start_from
 from pipeline.config import Config, config_from_dict, storage_dir
 from pipeline.data.dataset import Dataset, ingest
+from pipeline.runner.estimate.reuse import planned
 from pipeline.runner.starting_point import starting_point
+from pipeline.stages.network import new_network
 from pipeline.store import registry
 from tests.embedded_store import embedded_store
 
@@ -75,7 +80,8 @@ def test_without_one_there_is_none(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ("nowhere", "supernet.from nowhere: expected models:/NAME/3, .* or a model directory"),
+        ("nowhere", "supernet.from nowhere: expected models:/NAME/3, .* directory, found nothing"),
+        ("resnet50.pth", r"supernet.from .*resnet50.pth: .* found a file; .* docs/training\.md"),
         ("models:/none-supernet/1", "supernet.from models:/none-supernet/1: "),
         ("empty", "supernet.from .*empty: .* is not a model directory"),
         ("resnet", r"supernet.from .*resnet: expected .* they have nothing in common"),
@@ -85,11 +91,33 @@ def test_what_cannot_be_started_from_is_refused(
     dataset: Dataset, tmp_path: Path, named: str, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "resnet50.pth").touch()
     model_directory(tmp_path / "resnet", arch="ds_resnet_cifar")
     if (tmp_path / named).exists():
         named = str(tmp_path / named)
+    config = configured(**{"from": named})
     with pytest.raises(InputError, match=message):
-        starting_point(configured(**{"from": named}), dataset)
+        starting_point(config, dataset)
+    if not named.endswith("/resnet"):  # a whole one, which is another network's
+        with pytest.raises(InputError, match=message):  # dsnet plan, also where nothing is ingested
+            planned(config, None, by_table=True)
+
+
+def test_the_docs_way_from_an_ordinary_network_keeps_what_it_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordinary = torchvision.models.resnet50(num_classes=3)
+    monkeypatch.chdir(tmp_path)
+    torch.save(ordinary.state_dict(), "resnet50.pth")
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code.replace("num_classes=1000", "num_classes=3"), {})
+    ours, images = dsnet.load("resnet50").eval(), torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(ours(images, width=3), ordinary.eval()(images))
+    config = config_from_dict({"model": {"arch": "ds_resnet50"}})
+    begun = start_from(new_network(config, classes=3), ours)
+    assert not begun.part and all(".gate." in name for name in begun.anew[:4])
+    assert begun.anew[4:] == ()
 
 
 def test_a_part_that_the_network_does_not_have_is_refused(dataset: Dataset, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What is registered, listed without MLflow; entries that make no sense are refused by name."""
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from dsnet import InputError
 from jobs import cli
+from pipeline.config import config_from_dict
 from pipeline.store import catalog, registry, tracking
 from tests.embedded_store import embedded_store
 
@@ -166,8 +168,48 @@ def test_a_narrow_terminal_folds_and_cuts_nothing_off(
 def test_two_versions_are_compared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "diff", "digits/1", "digits@champion"]) == 0
     out = capsys.readouterr().out
+    assert "the configuration of models:/digits/1 is not known" in out
     assert "0.9" in out and "+0" in out
     assert "parent" in out and "stage" not in out
+
+
+def test_two_versions_are_compared_by_their_configurations_fields_then_by_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = (
+        {"name": "compared", "supernet": {"epochs": 30}},
+        {"name": "compared", "supernet": {"epochs": 20, "bootstrap": "labels"}},
+    )
+    with embedded_store(tmp_path):
+        tracking.configure()
+        tracking.client().create_registered_model("compared")
+        for number, values in enumerate(configs):
+            with tracking.chain_run(config_from_dict(values)) as run:
+                tags = {
+                    **TAGS,
+                    "top1": f"0.{8 + number}",
+                    "fingerprint": f"{number:x}" * 64,
+                    "dataset_digest": "d" * 64,
+                    "evaluation": json.dumps({"correct": [number]}),
+                }
+                source = str(tmp_path / "gone")
+                tracking.client().create_model_version("compared", source, run.id, tags=tags)
+        words = ["models", "diff", "compared/1", "compared/2"]
+        assert cli.run(words) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert cli.run([*words, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    rows = {first: rest for first, *rest in cells if rest}
+    assert rows["supernet.epochs"] == ["30", "20"]
+    assert rows["supernet.bootstrap"] == ["ensemble", "labels"]
+    assert rows["top1"] == ["0.8", "0.9", "+0.1"]
+    assert [*rows].index("supernet.epochs") < [*rows].index("top1")
+    assert not rows.keys() & {"gate.epochs", "dataset_digest", "evaluation"}
+    assert rows["fingerprint"] == ["000000000000…", "111111111111…"]
+    assert found.keys() == {"a", "b", "config", "metrics", "tags"}
+    assert found["config"]["supernet.epochs"] == ["30", "20"]
+    assert found["tags"]["fingerprint"] == ["0" * 64, "1" * 64]
 
 
 @pytest.mark.parametrize(

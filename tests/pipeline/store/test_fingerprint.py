@@ -45,6 +45,7 @@ def test_equal_stages_have_equal_fingerprints() -> None:
         ("supernet__patience", "3"),
         ("supernet__compile", "true"),
         ("model__arch", "ds_mbnet"),
+        ("model__gates", "3"),
         ("model__dropout", "0"),
         ("data__recipe", "cifar"),
         ("data__recipe", "{base: digits, mixup: 0.2}"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from dsnet.errors import InputError
 from dsnet.routing.target import parse_target
-from pipeline.config import Config
+from pipeline.config import Config, config_from_dict
 from pipeline.store import connection, tracking
 from pipeline.store.flatten import flatten
 from pipeline.store.tracking import MetricLog
@@ -183,6 +183,28 @@ def test_stage_runs_are_children_of_the_chains_run(store: str) -> None:
     assert (parent.info.status, child.info.status) == ("FINISHED", "FINISHED")
     assert parent.data.params["gate.epochs"] == str(config.gate.epochs)
     assert "config.yaml" in [file.path for file in client.list_artifacts(chain.id)]
+
+
+def test_a_chains_run_is_named_by_its_target_and_by_what_changed_since_the_one_before(
+    store: str,
+) -> None:
+    changes: list[dict[str, Any]] = [
+        {"gate": {"target": 0.5}},
+        {"gate": {"target": 0.3}},
+        {"gate": {"target": 0.3}, "seed": 7, "supernet": {"bootstrap": "labels"}},
+        {},
+    ]
+    names = []
+    for changed in changes:
+        with tracking.chain_run(config_from_dict({"name": "told", **changed})) as run:
+            names.append(run.name)
+    assert names == [
+        "run told at 0.5",
+        "run told at 0.3",
+        "run told at 0.3: seed 7, supernet.bootstrap labels",
+        "run told: seed 0, supernet.bootstrap ensemble",
+    ]
+    assert tracking.client().get_run(run.id).info.run_name == names[-1]
 
 
 def test_what_a_run_reads_is_among_its_inputs(store: str) -> None:

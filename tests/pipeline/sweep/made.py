@@ -4,6 +4,7 @@ Each image needs one of the paths, and its feature says which: a gate that learn
 of them right, and one that does not is no better than lots.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,10 +19,16 @@ PARTS = ("train", "holdout")
 
 
 def make_tables(
-    folder: Path, rows: int = 900, holdout: int = 300, features: int = 6, paths: int = 3
+    folder: Path,
+    rows: int = 900,
+    holdout: int = 300,
+    features: int = 6,
+    paths: int = 3,
+    parts: Sequence[str] = PARTS,
 ) -> Tables:
     """Tables of one gate, for training and held out; features: how many the gate sees."""
-    for number, (part, images) in enumerate(zip(PARTS, (rows, holdout), strict=True)):
+    for number, part in enumerate(parts):
+        images = rows if part == "train" else holdout
         description = _describe(part, images, features, paths)
         claim(folder / part, description)
         for shard in shards_of(description):

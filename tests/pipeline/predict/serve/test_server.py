@@ -76,7 +76,7 @@ def server(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     try:
         assert process.stderr is not None
         lines = []
-        while "Ctrl-C ends it" not in (line := process.stderr.readline()):
+        while f"http://127.0.0.1:{port}/docs" not in (line := process.stderr.readline()):
             lines.append(line)
             assert line, "".join(lines)
         yield Server(f"http://127.0.0.1:{port}", folder / "model", files, process)
@@ -229,6 +229,10 @@ def test_it_says_what_it_answers_and_how_it_is(server: Server) -> None:
     metrics = requests.get(f"{server.url}/metrics", timeout=60)
     assert metrics.headers["content-type"].startswith("text/plain")
     assert 'dsnet_requests_total{status="200"}' in metrics.text
+    page = requests.get(f"{server.url}/", timeout=60)
+    assert page.headers["content-type"].startswith("text/html") and "POST /predict" in page.text
+    assert not re.search(r'(src|href)="https?:', page.text)
+    assert "openapi.json" in requests.get(f"{server.url}/docs", timeout=60).text
     missing = requests.get(f"{server.url}/nothing", timeout=60)
     assert (missing.status_code, missing.json()) == (404, {"error": "Not Found"})
 
