@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsnet.errors import InputError
+from dsnet.errors.text import shown
 
 EXPECTED = "a fraction above 0 and up to 1 (0.5) or a count of multiply-adds (200M)"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([kmg]?)", re.IGNORECASE)
 # No network worth routing is this cheap, so 50 is a slip for 50% rather than fifty multiply-adds.
 _SMALLEST_COUNT = 1000
+_LARGEST_COUNT = 10**15  # as a model directory may take for an image
+_LONGEST = 100  # characters
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,14 @@ def parse_target(value: object) -> Target:
         raise _refusal(value)
     if 0 < value <= 1:
         return Target(fraction=float(value))
-    if value >= _SMALLEST_COUNT and value == int(value):
+    if _SMALLEST_COUNT <= value <= _LARGEST_COUNT and value == int(value):
         return Target(count=int(value))
     raise _refusal(value)
 
 
 def _parse_text(text: str) -> Target:
+    if len(text) > _LONGEST:
+        raise _refusal(text)
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         try:
@@ -91,10 +96,10 @@ def _parse_text(text: str) -> Target:
         except InputError:
             raise _refusal(text) from None
     count = round(float(number) * _UNITS[unit.lower()])
-    if count < _SMALLEST_COUNT:
+    if not _SMALLEST_COUNT <= count <= _LARGEST_COUNT:
         raise _refusal(text)
     return Target(count=count)
 
 
 def _refusal(value: object) -> InputError:
-    return InputError(f"expected {EXPECTED}, found {value!r}")
+    return InputError(f"expected {EXPECTED}, found {shown(value)}")
