@@ -20,7 +20,7 @@ import click
 
 from dsnet.errors.text import escaped
 from jobs.output import claim_stdout
-from pipeline.cluster.interrupts import Terminated, terminable
+from pipeline.cluster.interrupts import stopped_by, terminable
 
 COMMANDS = {
     "init": "Print a configuration for a folder of pictures, to start from.",
@@ -111,6 +111,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader has what it wanted: `dsnet models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.stdout = sys.stderr  # what libraries say as they shut down is no result
+    if watching := sys.modules.get("pipeline.cluster.watch"):  # else there is no cluster to leave
+        watching.leave(status)
     sys.exit(status)
 
 
@@ -135,17 +137,20 @@ def run(args: Sequence[str] | None = None) -> int:
     """Run the command line `args` and return its exit status; wrong input becomes one line."""
     try:
         with terminable():
-            status = dsnet.main(args, prog_name="dsnet", standalone_mode=False)
+            try:
+                status = dsnet.main(args, prog_name="dsnet", standalone_mode=False)
+            except Exception as error:
+                if stopped_by() is None:
+                    raise
+                raise click.Abort from error  # whatever came of that
     except click.UsageError as error:
         return _refuse(_usage(error))
     except click.ClickException as error:
         return _refuse(error.format_message())
-    except click.Abort as error:
-        if isinstance(error.__cause__, Terminated):
-            _say("terminated")
-            return 128 + signal.SIGTERM
-        _say("interrupted")
-        return 128 + signal.SIGINT
+    except click.Abort:
+        number = stopped_by() or signal.SIGINT
+        _say("terminated" if number == signal.SIGTERM else "interrupted")
+        return 128 + number
     except BrokenPipeError:
         return 0
     except SystemExit as error:  # none of ours raises it

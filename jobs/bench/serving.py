@@ -2,13 +2,15 @@
 
 Both servers run on one Ray Serve, in turns under the same load, which arrives by itself (open loop)
 from another process: multiples of what the full budget can serve, measured first. A DS-MBNet with
-random weights: what it answers is noise, what it costs is not.
+random weights: what it answers is noise, what it costs is not. And the first one beside eight
+hostile clients: what becomes of the others' latency.
 """
 
 import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -44,8 +46,10 @@ PICTURES = 64
 LOADS = (0.5, 1.0, 2.0, 3.0)  # times what the full budget serves
 P99_S = 1.5  # to hold
 SECONDS = 8.0  # of each load
+HEAD_START_S = 2.0  # of hostile clients
 BURST = (100.0, 0.5)  # requests per second, seconds: more than any budget serves
 FIXED, ADAPTIVE = "fixed", "adaptive"
+ALONE, BESIDE = f"{LOADS[0]:g}x {FIXED}", f"{LOADS[0]:g}x {FIXED} beside hostile clients"
 PORT = 8471
 
 Send = Callable[[str, Sequence[tuple[float, float]]], list[Sent]]
@@ -71,11 +75,13 @@ def bench(options: Options) -> list[Record]:
             for load in LOADS
             for server in (FIXED, ADAPTIVE)
         }
+        measures[BESIDE] = partial(_beside_hostile, url, send, full * LOADS[0], seconds)
         measures["0.5x, 3x, 0.5x adaptive"] = partial(_returning, send, full, seconds)
         records = compare(
             "serving",
             measures,
-            against={f"{load:g}x {ADAPTIVE}": f"{load:g}x {FIXED}" for load in LOADS},
+            against={f"{load:g}x {ADAPTIVE}": f"{load:g}x {FIXED}" for load in LOADS}
+            | {BESIDE: ALONE},
             runs=options.runs,
             warmups=0,
         )
@@ -125,6 +131,19 @@ def _sent(
 
 def _measured(send: Send, server: str, rate: float, seconds: float) -> list[Figure]:
     return _figures(send(server, [(rate, seconds)]), seconds)
+
+
+def _beside_hostile(url: str, send: Send, rate: float, seconds: float) -> list[Figure]:
+    """The same while eight clients do what they can to prevent it, from two seconds before on."""
+    lasts = str(seconds + 2 * HEAD_START_S)
+    command = [sys.executable, "-m", "jobs.bench.serving_hostile", f"{url}/{FIXED}/predict", lasts]
+    hostile = subprocess.Popen(command, stderr=subprocess.PIPE)
+    try:
+        time.sleep(HEAD_START_S)
+        return _measured(send, FIXED, rate, seconds)
+    finally:
+        hostile.kill()
+        hostile.communicate()
 
 
 def _figures(sent: Sequence[Sent], seconds: float) -> list[Figure]:

@@ -1,5 +1,6 @@
 """dsnet jobs: what runs on a cluster or on this machine, how far it is, and its end."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ import click
 
 from dsnet.errors import InputError
 from jobs.output import print_json, print_path, print_table, program, working
+from pipeline.cluster.interrupts import stopped_by
 from pipeline.cluster.progress import clock, unit_of
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def logs(ctx: click.Context, job: str, address: str, follow: bool, events: bool)
     try:
         ctx.exit(submit.exit_status(submit.follow(client, found.job, take)))
     except KeyboardInterrupt:
-        ctx.exit(130)
+        ctx.exit(128 + (stopped_by() or signal.SIGINT))
 
 
 @command.command("stop")

@@ -1,5 +1,6 @@
 """dsnet submit: a chain or a sweep as a job on a Ray cluster."""
 
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from jobs.commands.run import force_flag
 from jobs.commands.sweep import parse_targets, targets_flag
 from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import program, working
+from pipeline.cluster.interrupts import stopped_by
 from pipeline.runner.force import Force
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ def _submit(address: str, follow: bool, pip: bool, words: list[str], config: "Co
         details = submit.follow(client, job, for_people(write_out))
     except KeyboardInterrupt:
         click.echo(f"\n{job} goes on without you; {jobs.format('stop')} stops it", err=True)
-        return 130
+        return 128 + (stopped_by() or signal.SIGINT)
     status = submit.exit_status(details)
     # Ray repeats the end of the logs in its message; they have just been printed.
     reason = f": {str(details.message).partition(', last available logs')[0]}" if status else ""

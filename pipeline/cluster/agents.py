@@ -1,4 +1,4 @@
-"""Ray's agents on this machine, ended with their driver.
+"""What Ray starts on this machine for a driver, ended with it, and with a start that fails.
 
 All else that Ray starts for a driver notices within seconds that it was killed, and ends. The two
 agents of a raylet notice too, but then try for a minute to tell the driver.
@@ -6,9 +6,13 @@ agents of a raylet notice too, but then try for a minute to tell the driver.
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
+import ray
 
+_RAY = os.path.dirname(ray.__file__)
 _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 # The end of the pipe means that the driver has ended, however it did. A number that by then is
@@ -35,6 +39,31 @@ def end_agents_with_this_process() -> None:
         start_new_session=True,  # Ctrl-C is for the driver alone
     )
     os.close(reading)
+
+
+@contextmanager
+def ended_if_it_fails() -> Iterator[None]:
+    """Within, a cluster is started; where that raises, what has been started of it is killed.
+
+    Ray would leave it until this process ends.
+    """
+    before = set(psutil.Process().children())
+    try:
+        yield
+    except BaseException:
+        for child in set(psutil.Process().children()) - before:
+            for process in _of_ray(child):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        raise
+
+
+def _of_ray(child: psutil.Process) -> list[psutil.Process]:
+    """It and all below it, if it is Ray's."""
+    with suppress(psutil.NoSuchProcess):
+        if any(_RAY in word for word in child.cmdline()):
+            return [child, *child.children(recursive=True)]
+    return []
 
 
 def _is_agent(process: psutil.Process) -> bool:

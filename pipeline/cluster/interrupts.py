@@ -13,9 +13,11 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_reasons: list[Exception] = []
-"""Why the block that is `interruptible` at the moment is to end, where it is no signal."""
+_causes: list[int | Exception] = []
+"""Why the block that is `interruptible` at the moment is to end: signals, errors of `end_by`."""
 _within = threading.Event()
+_received: list[int] = []
+"""Signals that the present command has received."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -26,17 +28,19 @@ class Terminated(KeyboardInterrupt):
 def interruptible() -> Iterator[None]:
     """Within, Ctrl-C and SIGTERM raise KeyboardInterrupt; what leaves after SIGTERM is Terminated.
 
-    And so does `end_by` from another thread; what leaves is then its error.
+    And so does `end_by` from another thread; what leaves is then its error. What came first counts:
+    a signal to the process group ends the Ray cluster too, and the error is then that it is gone.
 
     To be entered after `ray.init`, by the main thread; in another it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    received: list[int] = []
 
     def interrupt(number: int, _: FrameType | None) -> None:
-        received.append(number)
+        _causes.append(number)
+        if isinstance(_causes[0], int):
+            _received.append(number)
         raise KeyboardInterrupt  # Ray passes on this one alone, and as itself
 
     with handlers_kept():
@@ -45,15 +49,15 @@ def interruptible() -> Iterator[None]:
         _within.set()
         try:
             yield
-        except KeyboardInterrupt:
-            if _reasons:
-                raise _reasons[0] from None
-            if signal.SIGTERM in received:
-                raise Terminated from None
-            raise
+        except BaseException:  # of a cluster that ends at the same time come errors of any kind
+            if not _causes:
+                raise
+            if isinstance(_causes[0], Exception):
+                raise _causes[0] from None
+            raise (Terminated if _causes[0] == signal.SIGTERM else KeyboardInterrupt) from None
         finally:
             _within.clear()
-            _reasons.clear()
+            _causes.clear()
 
 
 @contextmanager
@@ -65,18 +69,25 @@ def terminable() -> Iterator[None]:
     """
 
     def terminate(number: int, _: FrameType | None) -> None:
+        _received.append(number)
         raise Terminated
 
+    _received.clear()
     with handlers_kept():
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)
         yield
 
 
+def stopped_by() -> int | None:
+    """The signal that the present command, which is `terminable`, received first; None for none."""
+    return _received[0] if _received else None
+
+
 def end_by(error: Exception) -> None:
     """From another thread: end what is `interruptible` at the moment, if anything is."""
     if _within.is_set():
-        _reasons.append(error)
+        _causes.append(error)
         main = threading.main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGINT)

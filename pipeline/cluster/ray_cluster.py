@@ -5,14 +5,16 @@ import os
 import socket
 import sys
 from collections import Counter
+from collections.abc import Callable
 
 import ray
 
-from dsnet.errors import InputError
+from dsnet.errors import InputError, OutageError
+from dsnet.errors.text import line
 from pipeline.cluster import token
-from pipeline.cluster.agents import end_agents_with_this_process
+from pipeline.cluster.agents import end_agents_with_this_process, ended_if_it_fails
 from pipeline.cluster.interrupts import handlers_kept
-from pipeline.cluster.ray_private import autoscaling_limits
+from pipeline.cluster.ray_private import authentication_logger, autoscaling_limits
 from pipeline.cluster.resources import Resources, of_rows
 from pipeline.cluster.watch import JOINED_S, OWN_S, watch
 from pipeline.config import Cluster
@@ -20,6 +22,7 @@ from pipeline.config import Cluster
 logger = logging.getLogger(__name__)
 
 _ANSWERS_S = 10.0
+STARTS = 2
 
 LONGEST_SOCKET = 107  # bytes, of the path of a Unix socket
 # What Ray puts behind the folder for temporary files; the last number is a process's.
@@ -86,13 +89,25 @@ def start(cpus: int | None = None) -> str:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     # Ray Train looks this often whether the workers have ended: every 2 s by itself.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "1")
-    ray.init(
-        "local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        _temp_dir=session_folder(),
-    )
+    # At every start, that it will ask for a token: how it should be, and read as a failure.
+    logging.getLogger(authentication_logger()).setLevel(logging.ERROR)
+
+    folder = session_folder()
+
+    def init() -> None:
+        try:
+            ray.init(
+                "local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                logging_level=logging.WARNING,
+                _temp_dir=folder,
+            )
+        except BaseException:
+            ray.shutdown()
+            raise
+
+    started(init)
     end_agents_with_this_process()
     return ray.get_runtime_context().gcs_address
 
@@ -115,6 +130,26 @@ def session_folder() -> str | None:
         )
     logger.info("TMPDIR is too long for Ray's sockets: it uses %s/ray, or RAY_TMPDIR", _SHORT)
     return f"{_SHORT}/ray"
+
+
+def started(init: Callable[[], object]) -> None:
+    """Start Ray, and once more where that fails: its processes have 30 s each to answer.
+
+    Raises OutageError where the second start fails too.
+    """
+    for attempt in range(STARTS):
+        try:
+            with ended_if_it_fails():
+                init()
+            return
+        except Exception as error:  # Ray's own is of no other kind
+            if attempt == STARTS - 1:
+                raise OutageError(
+                    f"Ray did not start on this machine, {STARTS} times in a row: {line(error)}; "
+                    "where the machine is busy, run the same command again later; Ray's logs are "
+                    "in /tmp/ray/session_latest/logs"
+                ) from error
+            logger.warning("Ray did not start (%s); starting it again", line(error))
 
 
 def most_resources() -> dict[str, float]:

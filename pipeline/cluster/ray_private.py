@@ -63,6 +63,13 @@ def packaging_logger() -> str:
     return packaging.__name__
 
 
+def authentication_logger() -> str:
+    """The name of the logger that says at every start of a cluster that it will ask for a token."""
+    import ray._private.authentication.authentication_token_setup as setup
+
+    return setup.__name__
+
+
 def announcing(queue: Any) -> "RayTrainCallback":
     """A callback for `RunConfig`: Ray Train's controller tells `queue` what it is about to do.
 

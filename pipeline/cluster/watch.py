@@ -30,6 +30,7 @@ class Watch(threading.Thread):
     def __init__(self, patience: float) -> None:
         super().__init__(name="ray-watch", daemon=True)
         self._patience = patience
+        self._status: int | None = None
         context = ray.get_runtime_context()
         self._cluster, here = context.gcs_address, context.get_node_id()
         (node,) = (node for node in ray.nodes() if node["NodeID"] == here)
@@ -45,11 +46,19 @@ class Watch(threading.Thread):
             error = self.found_gone()
             if error is None:
                 last = time.monotonic()
+            elif self._status is not None:
+                _exit(self._status)
             elif time.monotonic() - last > self._patience:
-                atexit.register(_leave)
+                atexit.register(_exit, 1)
                 end_by(error)
                 return
             time.sleep(_EVERY_S)
+
+    def leave(self, status: int) -> None:
+        """End this process with `status` where the cluster is gone, now or before Ray has left."""
+        self._status = status
+        if self._is_ours() and self.found_gone():
+            _exit(status)
 
     def found_gone(self) -> OutageError | None:
         """What to say if it is gone at this moment; None if it answers."""
@@ -71,11 +80,11 @@ class Watch(threading.Thread):
         return ray.is_initialized() and ray.get_runtime_context().gcs_address == self._cluster
 
 
-def _leave() -> None:
-    """Leave without Ray, which would wait for its cluster, and then leave with this status too."""
+def _exit(status: int) -> None:
+    """Leave without Ray, which would wait for its cluster, and then leave with status 1."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 _watch: Watch | None = None
@@ -86,6 +95,12 @@ def watch(patience: float) -> None:
     global _watch
     _watch = Watch(patience)
     _watch.start()
+
+
+def leave(status: int) -> None:
+    """To be called last: where the cluster is gone, end this process with `status` without Ray."""
+    if _watch is not None:
+        _watch.leave(status)
 
 
 def gone() -> OutageError | None:

@@ -315,7 +315,9 @@ def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> D
             storage_path=str(folder.parent),
             failure_config=FailureConfig(max_failures=max_failures),
             callbacks=[ray_private.announcing(queue)],  # type: ignore[list-item]  # it takes its own kind too
-            logging_config=LoggingConfig(log_level="WARNING"),
+            # Ray Train warns, with tracebacks, of what it does again by itself on a busy machine:
+            # that is in its session's logs, and what fails is told here.
+            logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
 

@@ -413,7 +413,9 @@ def test_who_joins_a_cluster_offers_the_token_that_is_found(cluster: Cluster) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_the_job_running_and_says_so(
+    number: int,
     cluster: Cluster,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -425,11 +427,11 @@ def test_an_interrupt_leaves_the_job_running_and_says_so(
     config.write_text(Config().yaml())
 
     def interrupt(client: JobSubmissionClient, job: str, write: object) -> None:
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr(submit, "follow", interrupt)
     command = ["submit", "run", "--config", str(config), "--address", cluster.url, "--follow"]
-    assert cli.run(command) == 130
+    assert cli.run(command) == 128 + number
     last = capsys.readouterr().err.splitlines()[-1]
     client = submit.connect(cluster.url)
     (job,) = [j for j in client.list_jobs() if j.submission_id and j.submission_id in last]

@@ -1,18 +1,19 @@
 """A queue of images that waits for replicas: whoever is free takes what waits, up to a bound.
 
-No timer makes an image wait for company: batches grow by themselves as the load does.
+No timer makes an image wait for company: batches grow by themselves as the load does. Clients that
+wait take turns, so that one who sends many images does not make the others wait for all of them.
 """
 
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from dsnet.runtime.session import Outputs
+from pipeline.predict.serve.fair import FairQueue
 from pipeline.predict.serve.policy import Load, Policy
 
 MOST = 16  # images of a batch; the backend takes as many at a time
@@ -36,7 +37,6 @@ class Answer:
 @dataclass(frozen=True)
 class Waiting:
     pixels: np.ndarray  # uint8 (R, R, 3)
-    asked: float | None  # budget in multiply-adds; None for what the server spends
     answer: "asyncio.Future[Answer]"
     since: float = field(default_factory=time.perf_counter)
 
@@ -58,7 +58,7 @@ class Batches:
     ):
         self._run, self._budget, self._policy, self._told = run, budget, policy, told
         self._replicas = replicas
-        self._queue: deque[Waiting] = deque()
+        self._queue = FairQueue[Waiting]()  # of a kind are those that ask for one budget
         self._running: set[asyncio.Task[None]] = set()
         self._seconds = 0.0  # of one image on one replica, smoothed
         self._arrived, self._arrivals, self._slowest = 0, 0.0, 0.0
@@ -73,12 +73,15 @@ class Batches:
         """Multiply-adds for who asks for none, at this moment; None for as the model was tuned."""
         return self._policy.cut(self._budget) if self._policy else self._budget
 
-    async def __call__(self, pixels: np.ndarray, asked: float | None = None) -> Answer:
-        """pixels: uint8 (R, R, 3). asked: a budget, of which the policy may cut its share."""
+    async def __call__(
+        self, pixels: np.ndarray, asked: float | None = None, client: str = ""
+    ) -> Answer:
+        """pixels: uint8 (R, R, 3). asked: a budget in multiply-adds, of which the policy may cut
+        its share; None for what the server spends."""
         if self._policy and self._looker is None:
             self._looker = asyncio.create_task(self._look(self._policy))
-        waiting = Waiting(pixels, asked, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
+        waiting = Waiting(pixels, asyncio.get_running_loop().create_future())
+        self._queue.put(client, waiting, asked)
         self._arrived += 1
         self._dispatch()
         try:
@@ -87,8 +90,11 @@ class Batches:
             self._slowest = max(self._slowest, time.perf_counter() - waiting.since)
 
     def _dispatch(self) -> None:
-        while self._queue and len(self._running) < self._replicas:
-            task = asyncio.create_task(self._batch(self._take()))
+        while len(self._running) < self._replicas:
+            batch, budget = self._take()
+            if not batch:
+                return
+            task = asyncio.create_task(self._batch(batch, budget))
             self._running.add(task)
             task.add_done_callback(self._done)
 
@@ -96,21 +102,25 @@ class Batches:
         self._running.discard(task)
         self._dispatch()
 
-    def _take(self) -> list[Waiting]:
-        """The image that waits longest, and others that run at the same budget."""
-        first = self._spend(self._queue[0])
-        most, taken, left = self._most(), list[Waiting](), list[Waiting]()
-        while self._queue and len(taken) < most:
-            waiting = self._queue.popleft()
+    def _take(self) -> tuple[list[Waiting], float | None]:
+        """The image whose turn it is, others that run at the same budget, and that budget."""
+        taken, budget = list[Waiting](), self._budget
+
+        def fits(asked: float | None) -> bool:
+            return not taken or self._spend(asked) == budget
+
+        while len(taken) < self._most() and (turn := self._queue.take(fits)):
+            client, asked, waiting = turn
             if waiting.answer.done():  # whoever asked has gone
                 continue
-            (taken if self._spend(waiting) == first else left).append(waiting)
-        self._queue.extendleft(reversed(left))
-        return taken
+            self._queue.charge(client, 1)
+            taken.append(waiting)
+            budget = self._spend(asked)
+        return taken, budget
 
-    def _spend(self, waiting: Waiting) -> float | None:
-        asked = self._budget if waiting.asked is None else waiting.asked
-        return self._policy.cut(asked) if self._policy else asked
+    def _spend(self, asked: float | None) -> float | None:
+        wanted = self._budget if asked is None else asked
+        return self._policy.cut(wanted) if self._policy else wanted
 
     def _most(self) -> int:
         """Images of a batch: with a latency to hold, as many as take a quarter of it."""
@@ -118,10 +128,7 @@ class Batches:
             return MOST
         return min(MOST, max(1, math.floor(self._policy.goal.p99 / 4 / self._seconds)))
 
-    async def _batch(self, batch: list[Waiting]) -> None:
-        if not batch:
-            return
-        budget = self._spend(batch[0])
+    async def _batch(self, batch: list[Waiting], budget: float | None) -> None:
         start = time.perf_counter()
         try:
             logits, widths, madds = await self._run(

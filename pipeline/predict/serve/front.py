@@ -3,11 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -18,23 +16,31 @@ from ray.serve.handle import DeploymentHandle
 from dsnet.errors import InputError
 from dsnet.routing.target import parse_target
 from dsnet.runtime.answers import classified
-from pipeline.predict.serve.batches import Answer, Batches
+from pipeline.predict.serve.batches import Batches
+from pipeline.predict.serve.bodies import Bodies
+from pipeline.predict.serve.fair import Full, Room, Threads, client_at
 from pipeline.predict.serve.metrics import Metrics
 from pipeline.predict.serve.network import steadily
 from pipeline.predict.serve.policy import Policy
 from pipeline.predict.serve.prepare import About
 from pipeline.predict.serve.requests import (
     MOST_HELD,
+    MOST_PIXELS_TOGETHER,
+    MOST_REQUESTS,
     MOST_WAITING,
     Refusal,
     declared_length,
+    declared_pixels,
     pixels_of,
     read_body,
 )
 
-BUDGET_HEADER = "dsnet-budget"
-DECODERS = 2  # threads, of which each may hold one large picture
+T = TypeVar("T")
 
+BUDGET_HEADER = "dsnet-budget"
+DECODERS = 2  # threads
+LARGE_DECODERS = 1  # and for large pictures, which take hundreds of MB and seconds
+LARGE = 2**22  # pixels: what takes longer to decode than a small one should wait
 
 _ROW = {
     "type": "object",
@@ -78,6 +84,8 @@ _BODY = {
     },
 }
 
+_HEADERS = {503: {"retry-after": "1"}, 408: {"connection": "close"}}
+
 app = FastAPI(title="dsnet serve", version="1", redoc_url=None)
 # Unlike FastAPI's own at /docs, it loads nothing from elsewhere.
 _PAGE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
@@ -110,8 +118,14 @@ def _answer(document: Any, status: int = 200, headers: Mapping[str, str] | None 
     )
 
 
-def _full() -> Refusal:
-    return Refusal(503, "too many requests wait for an answer; try again later")
+async def _all(waited: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What all come to; where one fails, or whoever asked goes, none of the others goes on."""
+    tasks = [asyncio.create_task(each) for each in waited]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 @serve.ingress(app)
@@ -123,9 +137,15 @@ class Front:
         policy = Policy(about.goal) if about.goal else None
         self._run = steadily(network)
         self._batches = Batches(self._run, about.replicas, about.budget, policy, self._note_batch)
-        self._metrics = Metrics(lambda: len(self._batches), self._spending, len(about.madds))
-        self._decoders = ThreadPoolExecutor(DECODERS, "decode")
-        self._held = self._images = self._active = 0
+        self._metrics = Metrics(
+            lambda: self._active, lambda: len(self._batches), self._spending, len(about.madds)
+        )
+        self._decoders = Threads(DECODERS, "decode")
+        self._large_decoders = Threads(LARGE_DECODERS, "decode-large")
+        self._requests, self._bytes = Room(MOST_REQUESTS), Room(MOST_HELD)
+        self._images = Room(MOST_WAITING)
+        self._bodies = Bodies()
+        self._active = 0
         self._closing = False
 
     @app.post(
@@ -134,6 +154,7 @@ class Front:
         responses={
             200: {"content": {"application/json": {"schema": {"type": "array", "items": _ROW}}}},
             400: {"description": "Wrong input", **_ERROR},
+            408: {"description": "The body did not arrive in time", **_ERROR},
             411: {"description": "No Content-Length", **_ERROR},
             413: {"description": "Too large", **_ERROR},
             503: {"description": "Too many requests wait, or the server is ending", **_ERROR},
@@ -155,10 +176,12 @@ class Front:
         try:
             response = await self._predict(request, budget, top_k)
             status = response.status_code
-        except (InputError, Refusal) as error:
-            status = error.status if isinstance(error, Refusal) else 400
-            retry = {"retry-after": "1"} if status == 503 else {}
-            response = _answer({"error": str(error)}, status, retry)
+        except (InputError, Full, Refusal) as error:
+            status = 503 if isinstance(error, Full) else getattr(error, "status", 400)
+            response = _answer({"error": str(error)}, status, _HEADERS.get(status))
+        except asyncio.CancelledError:  # whoever asked has gone
+            status = 499
+            raise
         finally:
             self._active -= 1
             self._metrics.requests.labels(status).inc()
@@ -169,7 +192,7 @@ class Front:
     async def health(self) -> Response:
         """200 while requests are taken, 503 while the server ends."""
         status = "ending" if self._closing else "ok"
-        document = {"status": status, "model": self._about.model, "waiting": len(self._batches)}
+        document = {"status": status, "waiting": len(self._batches)}
         return _answer(document, 503 if self._closing else 200)
 
     @app.get("/metrics")
@@ -189,6 +212,7 @@ class Front:
     async def drain(self) -> None:
         """Refuse what comes from now on; return when all that came before is answered."""
         self._closing = True
+        self._bodies.end()
         while self._active:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)  # for the proxy to send the last of them
@@ -196,18 +220,21 @@ class Front:
     async def _predict(self, request: Request, budget: Any, top_k: Any) -> Response:
         if self._closing:
             raise Refusal(503, "the server is ending")
-        length = declared_length(request.headers.get("content-length"))
-        if self._held + length > MOST_HELD:
-            raise _full()
-        self._held += length
-        try:
-            body = await request.body()
+        declared_length(request.headers.get("content-length"))
+        client = client_at(request.client.host if request.client else "")
+        with (
+            self._requests.share(client) as hold_request,
+            self._bytes.share(client) as hold_bytes,
+            self._images.share(client) as hold_images,
+        ):
+            hold_request(1)
+            body = await self._bodies.read(request.receive, hold_bytes)
             asked = read_body(body, request.headers.get("content-type", ""))
             budget = asked.budget if budget is None else budget
             spend, top_k = self._spend(budget), self._top_k(asked.top_k if top_k is None else top_k)
-            answers = await self._answers(asked.images, spend)
-        finally:
-            self._held -= length
+            hold_images(len(asked.images))
+            pixels = await self._decoded(asked.images, client)
+            answers = await _all(self._batches(each, spend, client) for each in pixels)
         logits = np.concatenate([answer.logits for answer in answers])
         widths = np.concatenate([answer.widths for answer in answers])
         madds = np.concatenate([answer.madds for answer in answers])
@@ -218,20 +245,21 @@ class Front:
         spent = self._spending(answers[-1].budget) / max(self._about.route_madds())
         return _answer(rows, headers={BUDGET_HEADER: f"{spent:.4f}"})
 
-    async def _answers(self, images: list[bytes], spend: float | None) -> list[Answer]:
-        if self._images + len(images) > MOST_WAITING:
-            raise _full()
-        self._images += len(images)
-        try:
-            pixels = await asyncio.gather(*map(self._decoded, images, count()))
-            return await asyncio.gather(*(self._batches(each, spend) for each in pixels))
-        finally:
-            self._images -= len(images)
-
-    async def _decoded(self, image: bytes, index: int) -> np.ndarray:
+    async def _decoded(self, images: list[bytes], client: str) -> list[np.ndarray]:
+        """Each as the model takes it; Refusal, before any is decoded, for too many pixels."""
+        sizes = await _all(self._decoders(client, declared_pixels, each) for each in images)
+        if sum(sizes) > MOST_PIXELS_TOGETHER:
+            raise Refusal(
+                413,
+                f"images: expected up to {MOST_PIXELS_TOGETHER:,} pixels of all together, found "
+                f"{sum(sizes):,}; send fewer at a time",
+            )
         about = self._about
-        return await asyncio.get_running_loop().run_in_executor(
-            self._decoders, pixels_of, image, f"image {index}", about.resolution, about.crop
+        return await _all(
+            (self._large_decoders if size > LARGE else self._decoders)(
+                client, pixels_of, image, f"image {index}", about.resolution, about.crop
+            )
+            for index, (image, size) in enumerate(zip(images, sizes, strict=True))
         )
 
     def _spend(self, budget: Any) -> float | None:

@@ -13,18 +13,19 @@ from ray.exceptions import RayError
 from ray.serve.schema import LoggingConfig
 
 from dsnet.errors import InputError
-from pipeline.cluster import ray_cluster
+from dsnet.errors.text import line
+from pipeline.cluster import ray_cluster, watch
 from pipeline.cluster.interrupts import interruptible
 from pipeline.predict.serve.front import Front
 from pipeline.predict.serve.network import Network
 from pipeline.predict.serve.prepare import Prepared
-from pipeline.predict.serve.requests import MOST_WAITING
+from pipeline.predict.serve.requests import MOST_REQUESTS
 
 logger = logging.getLogger(__name__)
 
 DRAIN_S = 30.0  # for what is in flight when a server ends
 # Of one deployment: more than Front lets wait, which refuses in words of its own.
-_ONGOING = 2 * MOST_WAITING
+_ONGOING = 2 * MOST_REQUESTS
 _QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 
@@ -49,8 +50,9 @@ def http(host: str, port: int) -> Iterator[str]:
         finally:
             # That calls to what it ends are lost, Ray prints as if it were an error.
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
-                serve.shutdown()
-                ray.shutdown()
+                if not watch.gone():  # it was stopped together with its cluster
+                    serve.shutdown()
+                    ray.shutdown()
 
 
 @contextmanager
@@ -74,10 +76,11 @@ def deployed(prepared: Prepared, name: str = "dsnet", prefix: str = "/") -> Iter
     try:
         yield
     finally:
-        try:
-            handle.drain.remote().result(timeout_s=DRAIN_S)
-        except (RayError, TimeoutError) as error:
-            logger.warning("the server ends before all are answered: %s", error)
+        if not watch.gone():
+            try:
+                handle.drain.remote().result(timeout_s=DRAIN_S)
+            except (RayError, TimeoutError) as error:
+                logger.warning("the server ends before all are answered: %s", line(error))
 
 
 def _deployment(what: type, replicas: int, cores: int) -> Any:

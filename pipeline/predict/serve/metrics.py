@@ -20,11 +20,17 @@ disable_created_metrics()  # when each was first counted: as many lines again
 
 class Metrics:
     """
-    waiting, budget: asked when the metrics are; the budget in multiply-adds per image.
+    active, waiting, budget: asked when the metrics are; the budget in multiply-adds per image.
     widths: how many sub-networks there are.
     """
 
-    def __init__(self, waiting: Callable[[], float], budget: Callable[[], float], widths: int):
+    def __init__(
+        self,
+        active: Callable[[], float],
+        waiting: Callable[[], float],
+        budget: Callable[[], float],
+        widths: int,
+    ):
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "dsnet_requests", "Requests to /predict by HTTP status.", ["status"], registry=registry
@@ -51,6 +57,7 @@ class Metrics:
             buckets=range(widths),
         )
         for name, text, ask in (
+            ("dsnet_active_requests", "Requests that are not answered yet.", active),
             ("dsnet_waiting_images", "Images that no replica has begun.", waiting),
             ("dsnet_budget_madds", "Multiply-adds per image that are spent now.", budget),
         ):

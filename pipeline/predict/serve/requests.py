@@ -2,21 +2,28 @@
 
 import base64
 import binascii
+import io
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from dsnet.errors import InputError
+from dsnet.errors.text import shown
 from dsnet.runtime.pictures import read_picture
 from dsnet.runtime.pixels import prepare
 
 MOST_BODY = 2**24  # bytes of a request
-MOST_HELD = 2**28  # bytes of all requests that are not answered yet
 MOST_IMAGES = 64  # of a request
 MOST_PIXELS = 2**25  # that an image may declare
-MOST_WAITING = 2048  # images that are not answered yet
+MOST_PIXELS_TOGETHER = 2**26  # that the images of a request may declare
+MOST_PARTS = 1000  # lists, objects and commas of a body in JSON, which become Python's objects
+# Of all requests that are not answered yet:
+MOST_HELD = 2**28  # bytes that have arrived
+MOST_WAITING = 2048  # images
+MOST_REQUESTS = 2048
 
 
 class Refusal(Exception):
@@ -57,6 +64,8 @@ def read_body(body: bytes, content_type: str) -> Asked:
         )
     if kind != "application/json":
         return Asked([body])
+    if sum(map(body.count, (b"[", b"{", b","))) > MOST_PARTS:
+        raise InputError(f"body: expected JSON with up to {MOST_IMAGES} images, found much more")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -73,12 +82,24 @@ def read_body(body: bytes, content_type: str) -> Asked:
 
 
 def _decoded(text: object, place: str) -> bytes:
+    """The bytes of base64 text, which may have line breaks in it or be a data: URI."""
+    if isinstance(text, str):
+        kind, _, content = text.partition(",") if text.startswith("data:") else ("", "", text)
+        try:
+            if not kind or kind.endswith(";base64"):
+                return base64.b64decode(content.encode().translate(None, b" \t\r\n"), validate=True)
+        except (binascii.Error, ValueError):
+            pass
+    raise InputError(f"{place}: expected base64 text, found {shown(text)}")
+
+
+def declared_pixels(image: bytes) -> int:
+    """How many pixels an image's header declares; 0 for what is none, as decoding it will say."""
     try:
-        if isinstance(text, str):
-            return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        pass
-    raise InputError(f"{place}: expected base64 text, found {str(text)[:40]!r}")
+        with Image.open(io.BytesIO(image)) as picture:
+            return picture.width * picture.height
+    except Exception:  # of any kind where a header is damaged, as in `read_picture`
+        return 0
 
 
 def pixels_of(image: bytes, place: str, resolution: int, crop: float) -> np.ndarray:

@@ -157,9 +157,12 @@ class Driver:
             assert time.monotonic() < deadline, said
             time.sleep(0.1)
 
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        self._process.send_signal(number)
+    def signal(self, number: int, group: bool = False) -> None:
+        """Send it a signal, or to all that it has started too."""
+        if group:
+            os.killpg(self._process.pid, number)
+        else:
+            self._process.send_signal(number)
 
     def ends(self, within: float) -> tuple[int, list[str]]:
         """Wait until it does; its status, and the lines it said."""

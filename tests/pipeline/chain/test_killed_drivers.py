@@ -85,3 +85,17 @@ def test_one_that_is_told_to_stop_and_one_whose_cluster_is_lost_go_on_too(
     assert lines[-1].startswith("dsnet: the Ray cluster is gone")
     assert not dumped(lines)
     resumed(config, workers, undisturbed("adamw"))
+
+
+def test_one_that_is_stopped_together_with_its_cluster_says_that_it_was_stopped(
+    workers: WorkerGroup, tmp_path: Path
+) -> None:
+    """As `timeout` and systemd do: Ray's processes get the signal too."""
+    with Driver(short("group"), Pause(tmp_path, step=8), tmp_path) as driver:
+        driver.paused()
+        processes = driver.processes()
+        driver.signal(signal.SIGTERM, group=True)
+        status, lines = driver.ends(within=30)
+        none_left(processes)
+    assert (status, lines[-1]) == (128 + signal.SIGTERM, "dsnet: terminated")
+    assert not dumped(lines)

@@ -66,6 +66,20 @@ def test_a_batch_has_one_budget_and_the_one_that_waits_longest_goes_first() -> N
     asyncio.run(run())
 
 
+def test_one_who_sends_many_images_does_not_make_another_wait_for_all_of_them() -> None:
+    async def run() -> None:
+        network = Network()
+        batches = Batches(network)
+        clients = [(value, "many") for value in range(3 * MOST)] + [(200, "few")]
+        tasks = [asyncio.create_task(batches(image(value), None, who)) for value, who in clients]
+        await asyncio.sleep(0)
+        network.may_run.set()
+        await asyncio.gather(*tasks)
+        assert 200 in network.batches[1][0]
+
+    asyncio.run(run())
+
+
 def test_a_policy_cuts_the_same_share_of_every_budget_down_to_the_least() -> None:
     async def run() -> None:
         network, policy = Network(), Policy(Goal(1.0, most=8e6, least=2e6))

@@ -13,11 +13,11 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 import requests
@@ -31,6 +31,7 @@ from dsnet.training import recalibrate
 from pipeline.predict.model import open_runner
 from pipeline.predict.serve.requests import MOST_BODY
 from pipeline.predict.stream import predict
+from tests.pipeline.chain.faults import left_by_the_session
 
 COUNT = 32
 KEYS = {"label", "class", "confidence", "width", "madds"}
@@ -48,6 +49,13 @@ class Server:
     def post(self, body: bytes, **query: Any) -> requests.Response:
         return requests.post(f"{self.url}/predict", data=body, params=query, timeout=60)
 
+    def post_json(self, images: list[str], client: str = "") -> requests.Response:
+        """client: the address that a proxy before the server says it comes from."""
+        headers = {"x-forwarded-for": client} if client else {}
+        return requests.post(
+            f"{self.url}/predict", json={"images": images}, headers=headers, timeout=120
+        )
+
     def expected(self, budget: str | None = None, top_k: int = 1) -> list[dict[str, Any]]:
         """What `dsnet predict` says of the files."""
         with open_runner(str(self.model), budget) as (runner, spend):
@@ -64,14 +72,23 @@ def server(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     files = [folder / f"{index:02}.png" for index in range(COUNT)]
     for file, each in zip(files, pixels, strict=True):
         Image.fromarray(each.numpy()).save(file)
+    with _started(_model(folder, pixels), RAY_ADDRESS=ray_cluster) as (process, url):
+        yield Server(url, folder / "model", files, process)
+
+
+@contextmanager
+def _started(model: Path, **variables: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`dsnet serve` in a process group of its own, once it answers, and its URL."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "jobs.cli", "serve", str(_model(folder, pixels))]
+    command = [sys.executable, "-m", "jobs.cli", "serve", str(model), "--port", str(port)]
+    ours = {name: text for name, text in os.environ.items() if name not in left_by_the_session()}
     process = subprocess.Popen(
-        [*command, "--port", str(port), "--p99", "60000"],  # no machine is that slow
-        env={**os.environ, "RAY_ADDRESS": ray_cluster},
+        [*command, "--p99", "60000"],  # no machine is that slow
+        env=ours | variables,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         assert process.stderr is not None
@@ -79,7 +96,7 @@ def server(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         while f"http://127.0.0.1:{port}/docs" not in (line := process.stderr.readline()):
             lines.append(line)
             assert line, "".join(lines)
-        yield Server(f"http://127.0.0.1:{port}", folder / "model", files, process)
+        yield process, f"http://127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
@@ -130,6 +147,15 @@ def test_several_in_json_with_a_budget_and_the_likeliest_classes(server: Server)
     assert response.headers["dsnet-budget"] == "0.5000"
 
 
+def test_base64_may_have_line_breaks_or_be_a_data_uri(server: Server) -> None:
+    data = server.files[0].read_bytes()
+    text = base64.b64encode(data).decode()
+    broken = base64.encodebytes(data).decode()
+    assert "\n" in broken.strip()
+    images = [text, broken, broken.replace("\n", "\r\n "), f"data:image/png;base64,{text}"]
+    assert same(server.post_json(images).json(), server.expected()[:1] * 4)
+
+
 def test_many_at_once_share_batches_and_each_gets_its_own_answer(server: Server) -> None:
     def counted(name: str) -> float:
         text = requests.get(f"{server.url}/metrics", timeout=60).text
@@ -156,10 +182,10 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-def large() -> bytes:
+def large(side: int = 6000) -> bytes:
     """A picture of more pixels than are decoded, below what Pillow itself refuses."""
     file = io.BytesIO()
-    Image.fromarray(np.zeros((6000, 6000), np.uint8)).save(file, "PNG")
+    Image.new("1", (side, side)).save(file, "PNG")
     return file.getvalue()
 
 
@@ -171,6 +197,8 @@ def large() -> bytes:
         (bomb(), {}, "image 0: "),
         (large(), {}, "image 0: expected a picture of up to 33,554,432 pixels, found 6000 x 6000"),
         (b"", {"budget": "2"}, "budget: expected a fraction above 0 and up to 1"),
+        (b"", {"budget": "9" * 4000}, "budget: expected a fraction above 0 and up to 1"),
+        (b"", {"budget": "9" * 4000 + "M"}, "budget: expected a fraction above 0 and up to 1"),
         (b"", {"budget": "0.01"}, r"budget: target 0\.01: expected 63,776 to 298,064"),
         (b"", {"top_k": "11"}, "top_k: expected 1 to 10, the number of classes, found 11"),
         (b"", {"top_k": "x"}, "top_k: .* found 'x'"),
@@ -192,6 +220,9 @@ def test_wrong_input_is_answered_with_a_sentence(
         ("[1]", 'body: expected {"images"'),
         ('{"images": []}', "images: expected 1 to 64, found 0"),
         ('{"images": ["?"]}', r"images\[0\]: expected base64 text, found '\?'"),
+        ('{"images": ["data:image/png,AAAA"]}', r"images\[0\]: expected base64 text"),
+        ('{"images": [' + "[], " * 1000 + "[]]}", "body: expected JSON with up to 64 images"),
+        ('{"images": ["AAAA"], "budget": ' + "9" * 4000 + "}", "budget: expected a fraction"),
         ('{"images": ["AAAA"], "budgets": 1}', "body: expected images, budget and top_k"),
         ('{"images": ["AAAA"], "budget": true}', "budget: expected a fraction"),
         ('{"images": ["AAAA"], "top_k": true}', "top_k: expected 1 to 10"),
@@ -205,15 +236,62 @@ def test_wrong_json_is_answered_with_a_sentence(body: str, said: str, server: Se
 
 
 def test_a_body_that_is_too_large_or_of_no_known_size_is_not_read(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
-        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {MOST_BODY + 1}\r\n\r\n"
-        connection.sendall(head.encode())  # and nothing of the body
+    with connect(server, f"Content-Length: {MOST_BODY + 1}") as connection:  # and nothing of it
         assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
     response = requests.post(f"{server.url}/predict", data=iter([b"x"]), timeout=60)
     assert response.status_code == 411
     assert "Content-Length" in response.json()["error"]
     form = requests.post(f"{server.url}/predict", files={"image": b"x"}, timeout=60)
     assert form.status_code == 415
+
+
+def connect(server: Server, headers: str) -> socket.socket:
+    """A connection on which the head of a request has been sent."""
+    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])))
+    connection.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n".encode())
+    return connection
+
+
+def test_what_is_declared_and_does_not_arrive_takes_nothing_from_others(server: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(40):
+            connection = connect(server, f"Content-Length: {MOST_BODY}")
+            stack.enter_context(connection).sendall(b"0123456789")
+        while active(server) < 40:
+            time.sleep(0.05)
+        assert server.post(server.files[0].read_bytes()).status_code == 200
+    while active(server):
+        time.sleep(0.05)
+
+
+def active(server: Server) -> float:
+    text = requests.get(f"{server.url}/metrics", timeout=60).text
+    return float(re.search(r"^dsnet_active_requests (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
+
+
+def test_the_pixels_of_a_request_are_bounded_before_one_is_decoded(server: Server) -> None:
+    response = server.post_json([base64.b64encode(large(5000)).decode()] * 3)
+    assert response.status_code == 413
+    assert re.match(
+        "images: expected up to 67,108,864 pixels of all together, found 75,000,000",
+        response.json()["error"],
+    )
+
+
+def test_who_sends_large_pictures_does_not_make_others_wait(server: Server) -> None:
+    """Large ones of one client wait for each other, small ones and other clients go before."""
+    heavy = base64.b64encode(large(5700)).decode()
+    medium = base64.b64encode(large(2100)).decode()
+    with ThreadPoolExecutor(8) as pool:
+        stranger = [pool.submit(server.post_json, [heavy] * 2, "10.0.0.1") for _ in range(6)]
+        time.sleep(0.5)
+        for image in (server.files[0].read_bytes(), base64.b64decode(medium)):
+            headers = {"x-forwarded-for": "10.0.0.2"}
+            url = f"{server.url}/predict"
+            answer = requests.post(url, data=image, headers=headers, timeout=120)
+            assert answer.status_code == 200
+            assert sum(each.done() for each in stranger) < 3
+        assert {each.result().status_code for each in stranger} == {200}
 
 
 def test_it_says_what_it_answers_and_how_it_is(server: Server) -> None:
@@ -225,7 +303,7 @@ def test_it_says_what_it_answers_and_how_it_is(server: Server) -> None:
     row = post["responses"]["200"]["content"]["application/json"]["schema"]["items"]
     assert set(row["required"]) == KEYS
     health = requests.get(f"{server.url}/health", timeout=60)
-    assert (health.status_code, health.json()["status"]) == (200, "ok")
+    assert (health.status_code, health.json()) == (200, {"status": "ok", "waiting": 0})
     metrics = requests.get(f"{server.url}/metrics", timeout=60)
     assert metrics.headers["content-type"].startswith("text/plain")
     assert 'dsnet_requests_total{status="200"}' in metrics.text
@@ -259,7 +337,9 @@ def test_at_sigterm_what_has_come_is_answered_and_nothing_is_left(server: Server
     assert statuses.count(200) > 0
     assert server.process.wait(timeout=60) == 143
     assert server.process.stderr is not None
-    assert server.process.stderr.read().splitlines()[-1] == "dsnet: terminated"
+    said = server.process.stderr.read()
+    assert said.splitlines()[-1] == "dsnet: terminated"
+    assert "Traceback" not in said  # whoever has come, and gone
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{server.url}/health", timeout=60)
     deadline = time.monotonic() + 30
@@ -270,3 +350,17 @@ def test_at_sigterm_what_has_come_is_answered_and_nothing_is_left(server: Server
     ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_one_that_is_stopped_together_with_its_cluster_says_that_it_was_stopped(
+    server: Server, request: pytest.FixtureRequest
+) -> None:
+    """As `timeout` and systemd do: Ray's processes get the signal too."""
+    if not request.config.getoption("long"):
+        pytest.skip("starts a cluster of its own: --long runs it")
+    with _started(server.model) as (process, _):
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1] == "dsnet: terminated"
