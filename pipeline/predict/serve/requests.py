@@ -2,17 +2,15 @@
 
 import base64
 import binascii
-import io
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from dsnet.errors import InputError
 from dsnet.errors.text import shown
-from dsnet.runtime.pictures import read_picture
+from dsnet.runtime.pictures import opened, read_picture
 from dsnet.runtime.pixels import prepare
 
 MOST_BODY = 2**24  # bytes of a request
@@ -94,11 +92,11 @@ def _decoded(text: object, place: str) -> bytes:
 
 
 def declared_pixels(image: bytes) -> int:
-    """How many pixels an image's header declares; 0 for what is none, as decoding it will say."""
+    """How many pixels an image's header declares; 0 for what will be refused when it is decoded."""
     try:
-        with Image.open(io.BytesIO(image)) as picture:
+        with opened(image, "", MOST_PIXELS, enough=0) as picture:
             return picture.width * picture.height
-    except Exception:  # of any kind where a header is damaged, as in `read_picture`
+    except InputError:
         return 0
 
 
