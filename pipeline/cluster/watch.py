@@ -5,6 +5,7 @@ Ray's own answer is to end the process when a minute has passed, with a line abo
 
 import atexit
 import os
+import signal
 import socket
 import sys
 import threading
@@ -13,13 +14,15 @@ import time
 import ray
 
 from dsnet.errors import OutageError
-from pipeline.cluster.interrupts import end_by
+from pipeline.cluster.interrupts import end_by, stopped_by
 
 _EVERY_S = 0.5
 _ANSWERS_S = 5.0
 
 OWN_S = 1.0
 """Seconds for which nothing may answer, of a cluster on this machine: it does not come back."""
+LEAVES_S = 10.0
+"""That a command which was stopped together with its cluster has to put away what it began."""
 JOINED_S = 45.0
 """Of one that was joined, whose head may be started again elsewhere. Ray waits for 60."""
 
@@ -51,6 +54,13 @@ class Watch(threading.Thread):
             elif time.monotonic() - last > self._patience:
                 atexit.register(_exit, 1)
                 end_by(error)
+                if (number := stopped_by()) is not None:
+                    # Main thread in a call of Ray that takes no signals: Ray would end the process
+                    # after a minute, with a status of its own.
+                    time.sleep(LEAVES_S)
+                    what = "terminated" if number == signal.SIGTERM else "interrupted"
+                    print(f"dsnet: {what}", file=sys.stderr)
+                    _exit(128 + number)
                 return
             time.sleep(_EVERY_S)
 
