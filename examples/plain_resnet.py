@@ -9,7 +9,6 @@ docs/own_pictures.md has the comparison.
 """
 
 import argparse
-import io
 import json
 import math
 import time
@@ -17,16 +16,16 @@ import time
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
+from dsnet.runtime.pictures import read_picture
+from dsnet.runtime.pixels import prepare
 from pipeline.config import load_config
 from pipeline.data.recipes import Recipe, get_recipe
 from pipeline.data.sources.base import Source
 from pipeline.data.train_and_test import train_and_test
 
 BATCH, LR, MOMENTUM, DECAY, SMOOTHING = 64, 0.1, 0.9, 5e-4, 0.1
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 
 
 class Block(nn.Module):
@@ -60,16 +59,11 @@ def pictures(source: Source, side: int) -> tuple[Tensor, Tensor]:
     """The middle square of each, uint8 (N, 3, side, side), and its label."""
     images = np.empty((len(source), side, side, 3), np.uint8)
     for index in range(len(source)):
-        data = source[index].image
-        if isinstance(data, bytes):
-            picture = Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB")
-        else:
-            picture = Image.fromarray(data)
-        width, height = picture.size
-        least = min(width, height)
-        left, top = (width - least) // 2, (height - least) // 2
-        square = picture.crop((left, top, left + least, top + least))
-        images[index] = square.resize((side, side), Image.Resampling.BOX)
+        sample = source[index]
+        pixels = sample.image
+        if isinstance(pixels, bytes):
+            pixels = read_picture(pixels, sample.path)
+        images[index] = prepare(pixels[None], side, 1.0)[0]
     labels = torch.from_numpy(np.asarray(source.labels(), np.int64))
     return torch.from_numpy(images).permute(0, 3, 1, 2), labels
 

@@ -140,6 +140,7 @@ def _soft(model: DSNet, teachers: Sequence[Tensor], hard: Criterion | None) -> C
     if hard is None:
         return lambda outputs: model.task.distill(outputs, soft).mean()
     theirs = torch.stack([hard(outputs) for outputs in teachers]).mean()
+    soft = soft.nan_to_num()  # what is not chosen has a gradient of 0, and 0 times NaN is NaN
 
     def criterion(outputs: Tensor) -> Tensor:
         ours = hard(outputs)

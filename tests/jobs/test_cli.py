@@ -368,7 +368,7 @@ def test_a_picture_that_does_not_decode_leaves_no_beton(command: Command, tmp_pa
     (tmp_path / "photos" / "cat").mkdir(parents=True)
     Image.new("L", (4, 4)).save(tmp_path / "photos" / "cat" / "1.png")
     (tmp_path / "photos" / "cat" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    outcome = command("ingest", tmp_path / "photos", tmp_path / "out")
+    outcome = command("ingest", tmp_path / "photos", tmp_path / "out", "--max-bad", "0")
     assert outcome.status == 2
     assert "2.png" in outcome.stderr.splitlines()[-1]
     assert list((tmp_path / "out").iterdir()) == []

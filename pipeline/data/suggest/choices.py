@@ -11,11 +11,11 @@ from pipeline.config import Cluster
 from pipeline.data.suggest.kinds import Kind, kind_of
 from pipeline.data.survey import Survey
 
-EPOCHS, OF = 60, 450
-"""Epochs of stage I for so many training pictures; for n others EPOCHS * sqrt(OF / n)."""
-FEWEST_EPOCHS, MOST_EPOCHS = 5, 100
-BATCH, SMALLEST_BATCH, LARGEST_BATCH = 16, 8, 32
-"""Images per worker and step for OF pictures, as the square root of their number, within bounds."""
+STEPS, FEW = 850, 1_700
+"""Optimizer steps of stage I for up to FEW training pictures; more by the square root."""
+MOST_EPOCHS = 100
+SMALLEST_BATCH, LARGEST_BATCH = 8, 32
+"""Images per worker and step: the largest from FEW pictures on, less by the square root before."""
 LR, LR_BATCH = 0.1, 32
 """Learning rate for steps of so many images; for others as the square root of their number."""
 ROWS = 8_000  # of a routing table to train on, about
@@ -57,12 +57,15 @@ def choices(spec: str, found: Survey) -> list[Choice]:
     ]
 
 
-def epochs_for(pictures: float) -> int:
-    """Epochs of stage I, by the number of training pictures: the fewer, the more of them.
+def steps_for(pictures: float) -> float:
+    """Optimizer steps of stage I that so many training pictures deserve: never fewer for more."""
+    return STEPS * math.sqrt(max(pictures / FEW, 1))
 
-    As many steps for each picture more, so that no set gets fewer steps than a smaller one.
-    """
-    return min(max(round(EPOCHS * math.sqrt(OF / pictures)), FEWEST_EPOCHS), MOST_EPOCHS)
+
+def batch_for(pictures: float) -> int:
+    """Images per worker and step."""
+    wanted = round(LARGEST_BATCH * math.sqrt(pictures / FEW))
+    return min(max(wanted, SMALLEST_BATCH), LARGEST_BATCH)
 
 
 def checkpoints(epochs: int) -> Choice:
@@ -115,10 +118,14 @@ def _supernet(found: Survey, kind: Kind) -> Iterator[Choice]:
     if kind.from_paper:
         epochs, batch = PAPER_EPOCHS, PAPER_BATCH
     else:
-        epochs = epochs_for(trained_on)
-        wanted = round(BATCH * math.sqrt(trained_on / OF))
-        batch = min(max(wanted, SMALLEST_BATCH), LARGEST_BATCH)
-    yield Choice("supernet.epochs", epochs, "passes over the training pictures: more of few")
+        batch = batch_for(trained_on)
+        images = steps_for(trained_on) * batch * workers
+        epochs = min(math.ceil(images / trained_on), MOST_EPOCHS)
+    yield Choice(
+        "supernet.epochs",
+        epochs,
+        "passes over the training pictures, for about as many steps as their number deserves",
+    )
     yield Choice("supernet.batch_size", batch, f"images in a step, of each of {workers} workers")
     if kind.from_paper:
         return

@@ -79,7 +79,7 @@ def test_saving_replaces_what_was_there_whole(directory: Path, build: Build) -> 
 
 
 def test_a_save_that_fails_leaves_the_old_model(directory: Path, build: Build) -> None:
-    model = build("resnet without gates")
+    model = build("resnet without gates").float()
     object.__setattr__(model.metadata, "classes", (object(),))  # nothing that JSON could say
     with pytest.raises(TypeError):
         dsnet.save(model, directory)

@@ -64,7 +64,7 @@ def test_the_chains_own_run_leads_to_the_version_that_its_stage_registered(job: 
     run = tracking.client().get_run(job.run.id)
     assert run.data.tags["registered"] == version.uri
     assert f"`{version.uri}`: top-1 50.00% at 1 mult" in run.data.tags["mlflow.note.content"]
-    assert [each.model_id for each in run.outputs.model_outputs] == [version.tags["model_id"]]
+    assert version.tags["model_id"] in [each.model_id for each in run.outputs.model_outputs]
 
 
 def test_one_that_was_altered_since_is_fetched_again(job: Job) -> None:

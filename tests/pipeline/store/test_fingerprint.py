@@ -19,7 +19,7 @@ from pipeline.sweep import request
 ROOT = Path(__file__).parents[3]
 SUPERNET = {"stage": supernet.SPEC, "inputs": [], "dataset_digest": "d"}
 GATE = {"stage": table_gate.SPEC, "inputs": ["parent"], "dataset_digest": "d"}
-FIRST = "d288a2d43bf51fa9c12f693dd2b59b21f9cb482b5556bb26d2a845ef4746c5ed"
+FIRST = "a33868043e08a63ed5d4419149da8f620df020b15e330d3b8c9c2d4b09c63ad8"
 ALL = [s.SPEC for s in (supernet, calibrate, table, gate, table_gate, evaluate, request)]
 
 
@@ -65,8 +65,10 @@ def test_what_came_later_counts_where_it_is_not_at_its_default() -> None:
     slowed = {"supernet__from": "models:/a/1", "supernet__trunk_lr": "0.1"}
     frozen = {"supernet__from": "models:/a/1", "supernet__freeze": "stem"}
     assert len({FIRST, of(SUPERNET, **slowed), of(SUPERNET, **frozen)}) == 3
-    # What it starts from comes in by what that is, among the inputs.
-    assert of(SUPERNET, supernet__from="models:/a/1") == FIRST
+    # What it starts from comes in by what that is, among the inputs; it has other defaults.
+    same = {"supernet__lr": "0.08", "supernet__warmup_epochs": "5"}
+    assert of(SUPERNET, supernet__from="models:/a/1", **same) == FIRST
+    assert of(SUPERNET, supernet__from="models:/a/1") != FIRST
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dsnet import create_model
 from dsnet.errors import InputError
 from dsnet.models.create import architecture
 from pipeline.config import Config, load_config
-from pipeline.data.suggest.choices import choices
+from pipeline.data.suggest.choices import choices, steps_for
 from pipeline.data.suggest.doubts import doubts
 from pipeline.data.suggest.kinds import KINDS, kind_of, smallest_crop
 from pipeline.data.suggest.suggestion import suggest
@@ -130,14 +130,19 @@ def test_large_sets_of_photographs_get_the_papers_network_and_few_a_small_one() 
 
 @given(st.integers(10, 10**6), st.integers(10, 10**6))
 def test_more_pictures_never_get_fewer_steps_than_fewer(one: int, other: int) -> None:
-    """But for what rounding a batch or an epoch makes: a tenth."""
+    """But for the most epochs that few pictures get, and what makes an epoch whole."""
     few, many = sorted((one, other))
-    steps = []
+    wanted = []
     for pictures in (few, many):
         chosen = {choice.field: choice.value for choice in choices("/x", found(32, pictures))}
-        images = chosen["supernet.epochs"] * pictures * 0.9
-        steps.append(images / (2 * chosen["supernet.batch_size"]))
-    assert steps[1] > 0.9 * steps[0]
+        trained_on = pictures * (1 - chosen["data.holdout"])
+        epochs = chosen["supernet.epochs"]
+        steps_of_epoch = trained_on / (2 * chosen["supernet.batch_size"])
+        wanted.append(steps_for(trained_on))
+        if epochs < 100:
+            assert wanted[-1] <= 1.001 * epochs * steps_of_epoch
+            assert (epochs - 1) * steps_of_epoch <= wanted[-1]
+    assert wanted[0] <= wanted[1]
 
 
 @pytest.mark.parametrize(
