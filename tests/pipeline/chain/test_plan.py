@@ -29,7 +29,7 @@ def test_a_field_that_changed_is_named_and_what_follows_from_it_is_run(result: C
         f"gate: will train: gate.target changed from 0.5 to 0.4 since {gated}"
     )
     lines = said(configured(supernet={"epochs": 2}))
-    assert lines[0] == f"supernet: will train: supernet.epochs changed from 5 to 2 since {supernet}"
+    assert lines[0] == f"supernet: will train: supernet.epochs changed from 6 to 2 since {supernet}"
     assert lines[1:] == [
         f"calibrate: will run: its input changed since {calibrated}",
         f"gate: will train: its input changed since {gated}",
