@@ -292,14 +292,19 @@ def test_a_version_changed_where_it_is_stored_is_refused_by_its_tags(
 
 
 def test_a_copy_is_held_to_its_checksums_where_the_registry_is_away(
-    version: Version, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    version: Version,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = Path(mlflow.artifacts.download_artifacts(URI, dst_path=str(tmp_path)))
+    ours = tracking.uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ours)  # MLflow sets it too, and it is put back
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     try:
         mlflow.pyfunc.load_model(str(folder))
     finally:
-        mlflow.set_tracking_uri(tracking.uri())
+        mlflow.set_tracking_uri(ours)
     assert "could not be compared with the version's tags" in caplog.text
     (folder / SUMS).unlink()
     with pytest.raises(InputError, match=f"it has no {SUMS}"):
