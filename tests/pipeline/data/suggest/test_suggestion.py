@@ -58,7 +58,7 @@ def found(
 @pytest.mark.parametrize(
     ("size", "mode", "recipe", "resolution", "max_resolution", "arch"),
     [
-        ((28, 30), "L", "digits", 28, None, "ds_resnet12_mnist"),
+        ((28, 30), "L", "digits", 28, None, "ds_resnet8_cifar"),
         ((40, 32), "RGB", "digits", 32, None, "ds_resnet8_cifar"),
         ((400, 300), "RGB", CROPS, 64, 128, "ds_resnet8_photos"),
     ],
