@@ -17,7 +17,7 @@ def summary(
     headline: Measure,
     against: Against | None = None,
 ) -> str:
-    """`supernet: done in 1:32, 24 epochs, loss 0.498 widest (labels), 0.512 slimmest (teacher), …`
+    """`supernet: done in 1:32, 24 epochs, loss 0.498 widest (labels), 0.512 slimmest (labels), …`
 
     against: what the losses of stage I are against. metrics: what the stage reported last, or what
     a gate by table reaches, by measure. What is not among them is left out.

@@ -7,7 +7,13 @@ from dsnet.models.create import task_of
 from pipeline.config import Config
 
 _WIDTHS = {"largest": "widest", "smallest": "slimmest"}
-_TEACHERS = {"labels": "labels", "distill": "own widest", "plain": "teacher", "ensemble": "teacher"}
+# A teacher that knows less than the width makes room for the labels (`guarded`).
+_TEACHERS = {
+    "labels": "labels",
+    "distill": "own widest or labels",
+    "plain": "teacher or labels",
+    "ensemble": "teacher or labels",
+}
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class Against:
     """What widths learn from: losses against different targets are not to be compared."""
 
     widest: str = "labels"
-    slim: str = "teacher"
+    slim: str = "teacher or labels"
 
     @classmethod
     def of(cls, config: Config) -> "Against":
@@ -24,11 +30,11 @@ class Against:
         return cls(truth, _TEACHERS[config.supernet.bootstrap].replace("labels", truth))
 
     def named(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """`{"smallest": 0.5}` -> `{"loss slimmest (teacher)": 0.5}`; what is no loss stays."""
+        """`{"smallest": 0.5}` -> `{"loss slimmest (labels)": 0.5}`; what is no loss stays."""
         return {self._name(name): value for name, value in figures.items()}
 
     def in_words(self, losses: Mapping[str, float]) -> str:
-        """`loss 0.498 widest (labels), 0.512 slimmest (teacher)`; of one width the first alone."""
+        """`loss 0.498 widest (labels), 0.512 slimmest (labels)`; of one width the first alone."""
         return "loss " + ", ".join(
             f"{losses[name]:.3f} {self._name(name).removeprefix('loss ')}"
             for name in _WIDTHS

@@ -23,8 +23,8 @@ LEAST_GAIN = 0.1
 has learned. With thousands of test images a point above chance is significant, and worth nothing.
 """
 WHAT_TO_CHANGE = (
-    "look at the pictures and labels (dsnet inspect), then try supernet.bootstrap labels, another "
-    "supernet.lr, or more supernet.epochs"
+    "look at the pictures and labels (dsnet inspect), then try another supernet.lr "
+    "or more supernet.epochs"
 )
 """Advice for a training that does not learn."""
 

@@ -50,7 +50,7 @@ def test_shuffled_labels_are_told_before_a_third_of_the_steps_and_take_no_alias(
     found = re.search(r"after (\d+) of (\d+) steps", warned.getMessage())
     assert warned.levelno == logging.WARNING and found is not None
     assert 3 * int(found[1]) <= int(found[2])
-    assert "try supernet.bootstrap labels" in warned.getMessage()
+    assert "dsnet inspect" in warned.getMessage()
     # It has an alias neither of its target nor as the first of its name.
     assert result.unlearned is not None
     assert [version.aliases for version in registry.versions("shuffled")] == [()]

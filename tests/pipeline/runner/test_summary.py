@@ -34,10 +34,10 @@ SUPERNET = {
 def test_losses_are_named_by_what_they_are_against() -> None:
     losses = {"largest": 2.0, "random_0": 1.0, "smallest": 0.5, "lr": 0.1}
     for section, words in (
-        ({}, ("labels", "teacher")),
-        ({"supernet": {"bootstrap": "distill"}}, ("labels", "own widest")),
+        ({}, ("labels", "teacher or labels")),
+        ({"supernet": {"bootstrap": "distill"}}, ("labels", "own widest or labels")),
         ({"supernet": {"bootstrap": "labels"}}, ("labels", "labels")),
-        ({"model": {"arch": "ds_denoiser_48"}}, ("targets", "teacher")),
+        ({"model": {"arch": "ds_denoiser_48"}}, ("targets", "teacher or targets")),
     ):
         against = Against.of(config_from_dict(section))
         widest, slim = words
@@ -60,8 +60,8 @@ def test_losses_are_named_by_what_they_are_against() -> None:
             92.0,
             CLASSIFICATION.headline,
             "supernet: done in 1:32, 24 epochs, 1,080 steps, loss 0.250 widest (labels), 0.500 "
-            "slimmest (teacher), top-1 90.00% slimmest, 98.00% widest on held-out images, "
-            "1,234 images/s",
+            "slimmest (teacher or labels), top-1 90.00% slimmest, 98.00% widest on held-out "
+            "images, 1,234 images/s",
         ),
         (
             "gate",
