@@ -82,7 +82,7 @@ def test_while_a_stage_trains_mlflow_has_its_figures_so_far_and_what_is_in_use(
 ) -> None:
     client, run = tracking.client(), result.versions[0].run_id
     data = client.get_run(run).data
-    steps = 5 * 20  # epochs, whole batches of 2 x 32 among 1,293 images
+    steps = configured().supernet.epochs * 20  # whole batches of 2 x 32 among 1,293 images
     for name in ("running/largest", "running/smallest", "running/images_per_second", "running/lr"):
         (*_, last) = client.get_metric_history(run, name)
         assert 0 < last.step <= steps and last.value > 0
