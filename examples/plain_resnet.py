@@ -3,7 +3,7 @@
     python examples/plain_resnet.py photos.yaml --seconds 300 --seed 0
 
 photos.yaml is what dsnet init wrote: the same training and test pictures, resolution, crops, shifts
-and mirroring. It trains on every training picture, batches of 64, SGD with Nesterov's momentum, one
+and mirroring. It trains on every training picture, batches of 32, SGD with Nesterov's momentum, one
 cycle of the learning rate over the whole time, on one thread. It prints one line of JSON.
 docs/own_pictures.md has the comparison.
 """
@@ -25,7 +25,7 @@ from pipeline.data.recipes import Recipe, get_recipe
 from pipeline.data.sources.base import Source
 from pipeline.data.train_and_test import train_and_test
 
-BATCH, LR, MOMENTUM, DECAY, SMOOTHING = 64, 0.1, 0.9, 5e-4, 0.1
+BATCH, LR, MOMENTUM, DECAY, SMOOTHING = 32, 0.1, 0.9, 1e-4, 0.1
 
 
 class Block(nn.Module):
