@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from dsnet import DSNet, Metadata, create_model
+from dsnet import DSNet, Metadata
 from dsnet.errors import InputError
 from pipeline.config import Config
 from pipeline.data.suggest.candidates import candidates
@@ -17,6 +17,7 @@ from pipeline.runner.estimate.speed import Speed
 from pipeline.runner.estimate.within import epochs_within
 from pipeline.runner.estimate.work import of_bootstrap
 from pipeline.runner.trials import tried
+from pipeline.stages.network import new_network
 
 MINUTES = 10.0
 """That a first run should take at most."""
@@ -37,8 +38,7 @@ class FirstConfig:
 
     def _model(self) -> DSNet:
         config, classes = self.config, len(self.suggestion.found.counts)
-        metadata = Metadata(resolution=config.data.resolution)
-        return create_model(config.model.arch, classes, metadata=metadata)
+        return new_network(config, classes, Metadata(resolution=config.data.resolution))
 
     @cached_property
     def speed(self) -> Speed:

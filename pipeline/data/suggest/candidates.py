@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from pipeline.data.suggest.kinds import WEAKEST_CROP
+from pipeline.data.suggest.kinds import SHIFTED, WEAKEST_CROP
 
 Recipe = str | dict[str, Any]
-
-SHIFTED = {False: "digits", True: "cifar"}
-"""Recipes of small shifts, by whether they mirror."""
 
 
 def candidates(recipe: Recipe) -> dict[str, Recipe]:

@@ -14,6 +14,8 @@ FEW = 20_000  # photographs: a large network learns as many by heart
 WEAKEST_CROP, FEW_TO_CROP = 0.5, 2_000
 """Smallest part of a photograph that a random crop shows, for up to so many pictures."""
 STRONGEST_CROP = 0.08
+SHIFTED = {False: "digits", True: "cifar"}
+"""Recipes of small shifts, by whether they mirror."""
 SIDES = re.compile(r"(?i)(^|[^a-z])(left|right|l|r)([^a-z]|$)")
 
 
@@ -55,11 +57,11 @@ def smallest_crop(pictures: int) -> float:
 
 def _shifted(found: Survey) -> tuple[str | dict[str, Any], str]:
     if mirrors(found):
-        return "cifar", (
+        return SHIFTED[True], (
             "small shifts, half of the pictures mirrored; where left and right differ, write "
             "digits, which mirrors nothing"
         )
-    return "digits", (
+    return SHIFTED[False], (
         "small shifts and nothing mirrored, as for signs and letters; where a mirrored picture is "
         "of the same class, write cifar"
     )
