@@ -19,6 +19,7 @@ from dsnet.runtime.answers import classified
 from pipeline.predict.serve.batches import Batches
 from pipeline.predict.serve.bodies import Bodies
 from pipeline.predict.serve.fair import Full, Room, Threads, client_at
+from pipeline.predict.serve.large import LargeImages
 from pipeline.predict.serve.metrics import Metrics
 from pipeline.predict.serve.network import steadily
 from pipeline.predict.serve.policy import Policy
@@ -39,8 +40,7 @@ T = TypeVar("T")
 
 BUDGET_HEADER = "dsnet-budget"
 DECODERS = 2  # threads
-LARGE_DECODERS = 1  # and for large pictures, which take hundreds of MB and seconds
-LARGE = 2**22  # pixels: what takes longer to decode than a small one should wait
+LARGE = 2**22  # pixels; larger ones take hundreds of MB and seconds, and are decoded elsewhere
 
 _ROW = {
     "type": "object",
@@ -141,7 +141,8 @@ class Front:
             lambda: self._active, lambda: len(self._batches), self._spending, len(about.madds)
         )
         self._decoders = Threads(DECODERS, "decode")
-        self._large_decoders = Threads(LARGE_DECODERS, "decode-large")
+        self._large_decoders = Threads(1, "decode-large")
+        self._large_pixels_of = LargeImages()
         self._requests, self._bytes = Room(MOST_REQUESTS), Room(MOST_HELD)
         self._images = Room(MOST_WAITING)
         self._bodies = Bodies()
@@ -254,13 +255,14 @@ class Front:
                 f"images: expected up to {MOST_PIXELS_TOGETHER:,} pixels of all together, found "
                 f"{sum(sizes):,}; send fewer at a time",
             )
-        about = self._about
-        return await _all(
-            (self._large_decoders if size > LARGE else self._decoders)(
-                client, pixels_of, image, f"image {index}", about.resolution, about.crop
-            )
-            for index, (image, size) in enumerate(zip(images, sizes, strict=True))
-        )
+
+        def decoded(index: int, image: bytes, size: int) -> Coroutine[Any, Any, np.ndarray]:
+            wanted = (f"image {index}", self._about.resolution, self._about.crop)
+            if size > LARGE:
+                return self._large_decoders(client, self._large_pixels_of, image, *wanted)
+            return self._decoders(client, pixels_of, image, *wanted)
+
+        return await _all(map(decoded, range(len(images)), images, sizes))
 
     def _spend(self, budget: Any) -> float | None:
         if budget is None:
