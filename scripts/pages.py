@@ -43,7 +43,8 @@ def write(folder: Path) -> None:
             page.write_text(linked(source.read_text(encoding="utf-8"), path), encoding="utf-8")
         else:
             shutil.copyfile(source, page)
-    (folder / "configuration.md").write_text(configuration(), encoding="utf-8")
+    with (folder / "configuration.md").open("a", encoding="utf-8") as page:
+        page.write(configuration())
     (folder / "python.md").write_text(python(), encoding="utf-8")
 
 
@@ -72,7 +73,8 @@ def linked(text: str, path: str) -> str:
 def configuration() -> str:
     """The fields of a configuration, as flags and `dsnet schema` have them."""
     lines = [
-        "# Configuration",
+        "",
+        "## Fields",
         "",
         "Every field of a configuration file; each is a flag of `dsnet run` and `dsnet sweep` too: "
         "`--gate.target 0.3`. `dsnet schema` has the same for editors.",
@@ -82,8 +84,8 @@ def configuration() -> str:
         first, dot, _ = field.name.partition(".")
         if (first if dot else "") != section:
             section = first if dot else ""
-            lines += ["", f"## {section}" if section else "## Of the whole"]
-        lines += ["", f"### `{field.name}`", "", prose(field.description), ""]
+            lines += ["", f"### {section}" if section else "### Of the whole"]
+        lines += ["", f"#### `{field.name}`", "", prose(field.description), ""]
         kind = field.type.replace("`", "'")
         lines += [f"Takes `{kind}`; by default `{field.default}`."]
     return "\n".join(lines) + "\n"

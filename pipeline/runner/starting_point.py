@@ -99,8 +99,9 @@ def _identity(directory: Path) -> str:
         if not directory.exists():
             raise InputError(f"{expected}, found nothing there")
         raise InputError(
-            f"{expected}, found a file; for an ordinary network's checkpoint see docs/training.md "
-            "(From an ordinary network), for one of the official code dsnet import-official"
+            f"{expected}, found a file; for an ordinary network's checkpoint see "
+            "docs/fine_tuning.md (From an ordinary network), for one of the official code dsnet "
+            "import-official"
         )
     model = dsnet.load(directory)
     read = {

@@ -81,7 +81,7 @@ def test_without_one_there_is_none(dataset: Dataset) -> None:
     ("named", "message"),
     [
         ("nowhere", "supernet.from nowhere: expected models:/NAME/3, .* directory, found nothing"),
-        ("resnet50.pth", r"supernet.from .*resnet50.pth: .* found a file; .* docs/training\.md"),
+        ("resnet50.pth", r"supernet.from .*resnet50.pth: .* found a file; .* docs/fine_tuning\.md"),
         ("models:/none-supernet/1", "supernet.from models:/none-supernet/1: "),
         ("empty", "supernet.from .*empty: .* is not a model directory"),
         ("resnet", r"supernet.from .*resnet: expected .* they have nothing in common"),
@@ -109,7 +109,7 @@ def test_the_docs_way_from_an_ordinary_network_keeps_what_it_computes(
     ordinary = torchvision.models.resnet50(num_classes=3)
     monkeypatch.chdir(tmp_path)
     torch.save(ordinary.state_dict(), "resnet50.pth")
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "fine_tuning.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(code.replace("num_classes=1000", "num_classes=3"), {})
     ours, images = dsnet.load("resnet50").eval(), torch.rand(2, 3, 32, 32)
