@@ -183,9 +183,9 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
     """The segment that the choices `path` lead to, and everything behind it."""
     gates = model.architecture.gates
     segment = len(path)
-    layers, channels = _segment(model, segment, model.space.along(path))
+    layers, channels = model.plan(segment, model.space.along(path))
     if segment == len(gates):
-        return Trunk(layers, _end(model, channels, model.space.index_of(path)))
+        return Trunk(tuple(layers), _end(model, channels, model.space.index_of(path)))
     block = model.block(gates[segment], 0)
     assert block.gate is not None and block.gate.slimming is not None
     fork = Fork(
@@ -196,7 +196,7 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
         branches=tuple(_trunk(model, (*path, entry)) for entry in model.space.choices[segment]),
         looks=_looks(model),
     )
-    return Trunk(layers, fork)
+    return Trunk(tuple(layers), fork)
 
 
 def _scorer(head: nn.Module) -> Scorer:
@@ -225,41 +225,13 @@ def _static(model: DSNet, width: Width, index: int) -> Trunk:
     """One sub-network: gates keep their attention and choose nothing."""
     layers: list[Layer] = []
     for segment in range(len(model.architecture.gates) + 1):
-        more, channels = _segment(model, segment, width)
+        more, channels = model.plan(segment, width)
         layers += more
         if segment < len(model.architecture.gates):
             gate = model.block(model.architecture.gates[segment], 0).gate
             assert gate is not None
             layers += plain_attention(gate, channels)
     return Trunk(tuple(layers), _end(model, channels, index))
-
-
-def _segment(model: DSNet, segment: int, width: Width) -> tuple[tuple[Layer, ...], int]:
-    """What `DSNet.segment` runs, up to the gate's input, and the channels of that."""
-    gates = model.architecture.gates
-    layers: list[Layer] = []
-    channels = width.channels[0]
-    start = 0
-    if segment == 0:
-        layers += model.stem.plan(channels)
-    else:
-        start = gates[segment - 1]
-        channels = width.channels[start]
-    stop = gates[segment] if segment < len(gates) else len(model.stages)
-    for stage in range(start, stop):
-        outputs = width.channels[stage + 1]
-        for index in range(model.architecture.stages[stage].blocks):
-            block = model.block(stage, index)
-            # The block of the gate before: its first half and its attention lie behind us.
-            if segment == 0 or (stage, index) != (start, 0):
-                layers += block.plan_before(channels)
-                if block.gate is not None:
-                    layers += plain_attention(block.gate, channels)
-            layers += block.plan_after(channels, outputs)
-            channels = outputs
-    if segment < len(gates):
-        layers += model.block(stop, 0).plan_before(channels)
-    return tuple(layers), channels
 
 
 def _end(model: DSNet, channels: int, width: int) -> End:

@@ -30,6 +30,8 @@ from dsnet.nn.plan import (
     PixelShuffle,
     Residual,
     Weight,
+    unknown_activation,
+    unknown_layer,
 )
 from dsnet.runtime.session import (
     HEAD,
@@ -258,6 +260,8 @@ def _layers(graph: _Graph, layers: Sequence[Layer], x: str) -> str:
                 x = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
             case Linear():
                 x = _linear(graph, layer, x)
+            case _:
+                unknown_layer(layer)
     return x
 
 
@@ -276,11 +280,15 @@ def _conv(graph: _Graph, conv: Conv, x: str) -> str:
 
 
 def _activation(graph: _Graph, activation: Activation, x: str) -> str:
-    if activation == "relu":
-        return graph.op("Relu", x)
-    if activation == "silu":
-        return graph.op("Mul", x, graph.op("Sigmoid", x))
-    return x
+    match activation:
+        case "relu":
+            return graph.op("Relu", x)
+        case "silu":
+            return graph.op("Mul", x, graph.op("Sigmoid", x))
+        case "none":
+            return x
+        case _:
+            unknown_activation(activation)
 
 
 def _seen(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:

@@ -192,9 +192,15 @@ class _Conv(nn.Module):
 
 def _activated(x: Tensor, activation: plan.Activation) -> Tensor:
     """In place."""
-    if activation == "silu":
-        return F.silu(x, inplace=True)
-    return F.relu_(x) if activation == "relu" else x
+    match activation:
+        case "relu":
+            return F.relu_(x)
+        case "silu":
+            return F.silu(x, inplace=True)
+        case "none":
+            return x
+        case _:
+            plan.unknown_activation(activation)
 
 
 class _Linear(nn.Module):
@@ -258,3 +264,5 @@ def _layer(layer: plan.Layer) -> nn.Module:
             return _GlobalAverage()
         case plan.Linear():
             return _Linear(layer)
+        case _:
+            plan.unknown_layer(layer)

@@ -65,10 +65,6 @@ class SlimConv2d(nn.Module):
             return F.conv2d(x[:, :, :: self.stride, :: self.stride], weight, bias)
         return F.conv2d(x, weight, bias, self.stride, self.kernel // 2)
 
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> int:
-        """Multiply-adds for one image with an output of this height and width."""
-        return in_channels * out_channels * self.kernel**2 * area(size)
-
 
 class SlimDepthwiseConv2d(nn.Module):
     """A depthwise convolution at width c: `weight[:c]`, no bias, padding kernel // 2."""
@@ -86,10 +82,6 @@ class SlimDepthwiseConv2d(nn.Module):
         return F.conv2d(
             x, self.weight[:channels], None, self.stride, self.kernel // 2, groups=channels
         )
-
-    def madds(self, channels: int, size: Shape) -> int:
-        """Multiply-adds for one image with an output of this height and width."""
-        return channels * self.kernel**2 * area(size)
 
 
 class SlimBatchNorm2d(nn.Module):
