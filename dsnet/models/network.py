@@ -11,7 +11,7 @@ from dsnet.models.block import Block
 from dsnet.models.head import Head
 from dsnet.models.metadata import Metadata
 from dsnet.models.registry import family
-from dsnet.models.second_look import Routed, look_again
+from dsnet.models.second_look import Routed, run_tails
 from dsnet.models.width import RoutingSpace, Width
 from dsnet.nn.gate import MOMENTS, Gate, is_trained, pick
 from dsnet.nn.layers import Shape, area
@@ -249,7 +249,7 @@ class DSNet(nn.Module):
         size = (images.shape[2], images.shape[3])
         outputs = images.new_empty(n, *self.head.shape(size))
         if self.looks is not None:
-            return look_again(self, images, price, outputs)
+            return self._look_again(images, price, outputs)
         widths = torch.empty(len(images), dtype=torch.int64, device=images.device)
         gates = self.gates
         costs = [cost * price for cost in self.gate_costs(images.device)] if price else None
@@ -276,6 +276,24 @@ class DSNet(nn.Module):
         counts = [self.madds(i, size) for i in range(len(self.space))]
         madds = torch.tensor(counts, device=widths.device)
         return Routed(outputs, widths, madds[widths])
+
+    def _look_again(self, images: Tensor, price: float, outputs: Tensor) -> Routed:
+        evidence, looks, routes = self.task.evidence(), self.looks, self.space.routes
+        assert evidence is not None and looks is not None
+        x, reduced = self.segment(0, images, self.space[0])
+        assert reduced is not None
+        size = (images.shape[2], images.shape[3])
+        (cost,) = self.gate_costs(images.device)
+        answered, madds = run_tails(
+            pick(self.gates[0].logits(reduced) - cost * price),
+            outputs,
+            lambda at, rows: self.tail(x[rows], images[rows], self.space[routes[at]]),
+            lambda at, answers: looks[at](evidence(answers)),
+            self.look_costs(images.device) * price,
+            self.prefix_madds(size),
+            [self.tail_madds(route, size) for route in routes],
+        )
+        return Routed(outputs, torch.tensor(routes, device=images.device)[answered], madds)
 
     def gate_costs(self, device: torch.device | None = None) -> list[Tensor]:
         """Per gate, the cost of each of its routes: float (routes,).

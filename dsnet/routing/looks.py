@@ -77,7 +77,7 @@ class LookPaths(Paths):
         ]
         return torch.cat([each.flatten(1) for each in choices], 1) @ self._choices
 
-    def choose(self, logits: Sequence[Tensor], price: float) -> Tensor:
+    def choose(self, logits: Sequence[Tensor], price: float = 0.0) -> Tensor:
         """The path of each image, int64 (N,), as `DSNet.route` goes."""
         (count,) = self.routes
         at = pick(logits[0][:, 0] - self.costs[0] * price)

@@ -72,8 +72,11 @@ class Paths:
             joint = (joint[:, :, None] + each).flatten(1)
         return joint
 
-    def choose(self, logits: Sequence[Tensor], price: float) -> Tensor:
-        """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate."""
+    def choose(self, logits: Sequence[Tensor], price: float = 0.0) -> Tensor:
+        """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate in turn.
+
+        The same decisions as `DSNet.route`.
+        """
         path = pick(logits[0][:, 0] - self.costs[0] * price)
         for gate, cost in zip(logits[1:], self.costs[1:], strict=True):
             here = gate[torch.arange(len(path)), path]
@@ -138,6 +141,11 @@ class RoutingTable:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @torch.no_grad()
+    def logits(self, heads: "Sequence[Head]") -> list[Tensor]:
+        """Per gate, the logits of its head after each prefix: float32 (N, prefixes, routes)."""
+        return self.paths.logits(heads, [features.float() for features in self.features])
 
     @property
     def headline(self) -> Tensor:

@@ -23,9 +23,6 @@ from torch import Tensor, nn
 from dsnet.errors import InputError
 from dsnet.routing.choice import (
     Outcome,
-    choose,
-    gate_logits,
-    log_probabilities,
     outcome,
     price_for_average,
 )
@@ -219,7 +216,7 @@ def sgs_paths(
 def _held(batch: _Rows, logits: Sequence[Tensor], paths: Paths, price: float) -> Tensor:
     """The loss whose gradient runs along the constraint that `price` holds."""
     charge = torch.tensor(price, requires_grad=True)
-    joint = log_probabilities(logits, paths, charge)
+    joint = paths.log_probabilities(logits, charge)
     loss = batch.loss(joint, len(logits))
     madds = _expected_madds(joint, paths)
     (dloss,) = torch.autograd.grad(loss, charge, retain_graph=True)
@@ -231,7 +228,7 @@ def _held(batch: _Rows, logits: Sequence[Tensor], paths: Paths, price: float) ->
 
 def _free(batch: _Rows, logits: Sequence[Tensor], paths: Paths) -> Tensor:
     """The paper's three-term loss, with the expectation of (multiply-adds / 1e9)^2."""
-    joint = log_probabilities(logits, paths, 0.0)
+    joint = paths.log_probabilities(logits, 0.0)
     complexity = (joint.exp() @ (paths.madds / 1e9).square().float()).mean()
     return batch.loss(joint, len(logits)) + batch.options.complexity * complexity
 
@@ -248,7 +245,7 @@ def _meet(logits: Sequence[Tensor], paths: Paths, target: float, price: float) -
     low, high = -torch.inf, torch.inf
     for _ in range(_NEWTON_STEPS):
         charge = torch.tensor(price, requires_grad=True)
-        madds = _expected_madds(log_probabilities(logits, paths, charge), paths)
+        madds = _expected_madds(paths.log_probabilities(logits, charge), paths)
         excess = float(madds.detach()) - wanted
         if abs(excess) <= _CLOSE * wanted:
             break
@@ -278,9 +275,9 @@ def _look(
     # The heads of all looks come after the gate's, and share what they look at.
     last = len(scales) - 1
     final = tuple(_unscaled(head, scales[min(n, last)]) for n, head in enumerate(heads))
-    logits = gate_logits(holdout, final)
+    logits = holdout.logits(final)
     prices = [price_for_average(logits, holdout.paths, target) for target in targets] or [0.0]
-    choices = [choose(logits, holdout.paths, price) for price in prices]
+    choices = [holdout.paths.choose(logits, price) for price in prices]
     outcomes = [outcome(holdout, choice) for choice in choices]
     loss = sum(o.loss for o in outcomes) / len(outcomes)
     if not targets:
