@@ -226,7 +226,7 @@ class DSNet(nn.Module):
         """
         return self._routed(images, price, answer=self.looks is not None).widths
 
-    def spends(self, images: Tensor, price: float | None = None) -> Tensor:
+    def routed_madds(self, images: Tensor, price: float | None = None) -> Tensor:
         """Multiply-adds of each image where the gates choose, int64 (N,)."""
         return self._routed(images, price, answer=self.looks is not None).madds
 

@@ -1,7 +1,6 @@
 """An exported file in ONNX Runtime, NumPy in and out."""
 
 import importlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,9 @@ class Session:
             source, options, providers=PROVIDERS[device.split(":")[0]]
         )
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        # Files of before there were looks do not count: each image ran one sub-network.
         outputs = {value.name for value in self.session.get_outputs()}
-        self._counts = MADDS in outputs
         self._answer = PICTURES if PICTURES in outputs else LOGITS
-        # Files of before the price had a default list it among what has to be fed.
+        # ONNX Runtime lists inputs that have a default apart: the price and the slimming heads.
         inputs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]
         self.inputs = {value.name: tuple(value.shape) for value in inputs}
 
@@ -74,9 +71,5 @@ class Session:
         feed = {IMAGES: images, **(heads or {})}
         if self.priced and price is not None:
             feed[PRICE] = np.array(price, np.float32)
-        if self._counts:
-            logits, widths, madds = self.session.run([self._answer, WIDTHS, MADDS], feed)
-        else:
-            logits, widths = self.session.run([LOGITS, WIDTHS], feed)
-            madds = np.array(json.loads(self.metadata[DESCRIPTION])["madds"])[widths]
-        return logits, widths, madds
+        outputs, widths, madds = self.session.run([self._answer, WIDTHS, MADDS], feed)
+        return outputs, widths, madds

@@ -231,7 +231,7 @@ def test_a_directory_keeps_its_looks_for_every_budget_and_runtime(
         assert spent.tolist() == madds.tolist()
         torch.testing.assert_close(torch.from_numpy(found), outputs, atol=1e-3, rtol=1e-3)
         loaded = dsnet.load(directory, budget=budget)
-        assert loaded.spends(prepared(model, images)).tolist() == madds.tolist()
+        assert loaded.routed_madds(prepared(model, images)).tolist() == madds.tolist()
 
 
 # Training ----------------------------------------------------------------------------------------
