@@ -10,7 +10,7 @@ from dsnet.nn.plan import Layer, plain_conv
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions with a shortcut around them."""
 
     def __init__(
         self,
@@ -35,7 +35,6 @@ class BasicBlock(ResidualBlock):
         return self._joined(y, x, channels, mixture)
 
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes in eval mode, as plain layers."""
         body = (
             plain_conv(self.conv1, self.bn1, inputs, outputs, "relu"),
             plain_conv(self.conv2, self.bn2, outputs, outputs, "none"),

@@ -34,12 +34,11 @@ class DenoiserStem(Stem):
         return self.conv(images, channels, self.bias.first(channels))
 
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes, as plain layers."""
         return [plain_conv(self.conv, self.bias, 3, channels, "none")]
 
 
 class DenoiserBlock(Block):
-    """Two 3x3 convolutions with biases beside a shortcut; a gate, where there is one, before both.
+    """Two 3x3 convolutions with biases and a shortcut around them; a gate, where there is one, before both.
 
     The shortcut is a projection where the channels change or a gate chooses them. No activation
     follows the sum (as in EDSR, arXiv 1707.02921): what the stem saw comes to the head whole.
@@ -75,7 +74,6 @@ class DenoiserBlock(Block):
         return self.bias2.masked(y, mixture)
 
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes, as plain layers."""
         body = (
             plain_conv(self.conv1, self.bias1, inputs, outputs, "relu"),
             plain_conv(self.conv2, self.bias2, outputs, outputs, "none"),

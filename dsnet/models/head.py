@@ -64,6 +64,5 @@ class PooledLinear(SlimLinear, Head):
         return (self.out_features,)
 
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes in eval mode, as plain layers."""
         linear = plain_linear(self.weight, self.bias, (self.out_features, channels))
         return [GlobalAverage(), linear]

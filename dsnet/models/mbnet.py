@@ -30,7 +30,6 @@ class MBNetStem(Stem):
         return silu(self.bn(self.conv(images, channels)))
 
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes in eval mode, as plain layers."""
         return [plain_conv(self.conv, self.bn, 3, channels, "silu")]
 
 
@@ -61,11 +60,9 @@ class SeparableBlock(Block):
         return silu(self.bn2(self.pointwise(x, channels), mixture))
 
     def plan_before(self, inputs: int) -> list[Layer]:
-        """What `before` computes in eval mode, as plain layers."""
         return [plain_conv(self.depthwise, self.bn1, inputs, inputs, "silu")]
 
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes in eval mode, as plain layers."""
         return [plain_conv(self.pointwise, self.bn2, inputs, outputs, "silu")]
 
 

@@ -247,6 +247,7 @@ class DSNet(nn.Module):
         price = self.metadata.price if price is None else price
         n = len(images) if answer else 0
         size = (images.shape[2], images.shape[3])
+        # Of images whose route alone is asked for, nothing is answered: n is 0.
         outputs = images.new_empty(n, *self.head.shape(size))
         if self.looks is not None:
             return self._look_again(images, price, outputs)
@@ -304,6 +305,7 @@ class DSNet(nn.Module):
         madds = torch.tensor([float(self.madds(i)) for i in self.space.routes], device=device)
         grid = (madds / madds.max()).reshape([len(c) for c in self.space.choices])
         axes = range(grid.dim())
+        # A gate does not know what the others will pick, so a route costs what it does on average.
         return [grid.mean([a for a in axes if a != g]) if grid.dim() > 1 else grid for g in axes]
 
     def look_costs(self, device: torch.device | None = None) -> Tensor:
@@ -353,7 +355,9 @@ class DSNet(nn.Module):
             layers += plain_attention(gate, outputs) if gate else self.head.plan(outputs)
             count, channels, size = count_madds(layers, channels, size)
             total += count
-            if gate and gate.reduce is None:  # it pools by itself, with no attention to share with
+            # A slimming head counts nothing, as in the published counts; the pooling it reads is
+            # the attention's, or, without one, pooling for each moment.
+            if gate and gate.reduce is None:
                 total += MOMENTS * channels * area(size)
         return total
 

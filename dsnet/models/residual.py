@@ -1,4 +1,4 @@
-"""What blocks with a shortcut have in common; how they come to what is added to it is theirs."""
+"""What blocks with a shortcut have in common; the convolutions are their own."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,7 +10,7 @@ from dsnet.nn.plan import Conv, Layer, Residual, plain_conv
 
 
 class ResidualBlock(Block):
-    """Convolutions beside a shortcut; a gate, where there is one, before both.
+    """Convolutions with a shortcut around them; a gate, where there is one, before both.
 
     The gate's attention weighs what the convolutions and the shortcut see, and its choice is the
     width of what they give, so the shortcut of a gated block is a projection always. Blocks that

@@ -28,13 +28,12 @@ class ResNetStem(Stem):
         return F.max_pool2d(x, 3, stride=2, padding=1) if self.pool else x
 
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes in eval mode, as plain layers."""
         conv = plain_conv(self.conv, self.bn, 3, channels, "relu")
         return [conv, MaxPool()] if self.pool else [conv]
 
 
 class Bottleneck(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut."""
+    """1x1, 3x3 and 1x1 convolutions with a shortcut around them."""
 
     def __init__(
         self,
@@ -68,7 +67,6 @@ class Bottleneck(ResidualBlock):
         return self._joined(y, x, channels, mixture)
 
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes in eval mode, as plain layers."""
         hidden = outputs // EXPANSION
         body = (
             plain_conv(self.conv1, self.bn1, inputs, hidden, "relu"),

@@ -135,6 +135,8 @@ def price_curve(
     samples = {
         price: average(price) for price in (_outermost(average, high, -1), _outermost(average, low))
     }
+    # Halve the widest gap of averages, again and again: prices are dense where the curve is steep,
+    # as it is where many images are about to change their route.
     while len(samples) < points:
         prices = sorted(samples)
         gap, left, right = max(

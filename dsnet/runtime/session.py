@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
+from dsnet.errors.checks import check_choice
 
 ONNX = "model.onnx"  # its name in a model directory
 IMAGES, PRICE = "images", "price"
@@ -37,15 +38,15 @@ class Session:
     """
 
     def __init__(self, model: Path | bytes, device: str = "cpu", threads: int | None = None):
+        kind = device.split(":")[0]
+        check_choice("device", kind, PROVIDERS)
         runtime = import_optional("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # of a default it warns that it is not a constant
         source = model if isinstance(model, bytes) else str(model)
-        self.session: Any = runtime.InferenceSession(
-            source, options, providers=PROVIDERS[device.split(":")[0]]
-        )
+        self.session: Any = runtime.InferenceSession(source, options, providers=PROVIDERS[kind])
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
         outputs = {value.name for value in self.session.get_outputs()}
         self._answer = PICTURES if PICTURES in outputs else LOGITS
