@@ -38,7 +38,7 @@ class DenoiserStem(Stem):
 
 
 class DenoiserBlock(Block):
-    """Two 3x3 convolutions with biases and a shortcut around them; a gate, where there is one, before both.
+    """Two 3x3 convolutions with biases and a shortcut around them; before both a gate, if any.
 
     The shortcut is a projection where the channels change or a gate chooses them. No activation
     follows the sum (as in EDSR, arXiv 1707.02921): what the stem saw comes to the head whole.
