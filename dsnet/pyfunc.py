@@ -195,7 +195,7 @@ def _check_registered(directory: Path) -> None:
         )
         return
     found = {CONTENT: sha256(directory / SUMS), ADDED_CONTENT: added_digest(directory)}
-    # Versions of before there was a tag have none.
+    # A version that something else has registered has no such tags.
     if other := [tag for tag, digest in found.items() if tags.get(tag, digest) != digest]:
         raise InputError(
             f"models:/{name}/{number}: expected the files that were registered, found others "

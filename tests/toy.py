@@ -16,8 +16,8 @@ from dsnet.models.block import Block, Stem
 from dsnet.models.head import Head
 from dsnet.models.registry import ARCHITECTURES, FAMILIES, Family, register
 from dsnet.nn.gate import Gate
-from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, strided
-from dsnet.nn.plan import Conv, Layer, Weight, plain_conv
+from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d
+from dsnet.nn.plan import Layer, plain_conv
 from dsnet.tasks.base import Measured, Task
 from dsnet.tasks.measure import Measure
 from dsnet.tasks.registry import TASKS
@@ -33,10 +33,6 @@ class ToyStem(Stem):
 
     def forward(self, images: Tensor, channels: int) -> Tensor:
         return F.relu(self.bn(self.conv(images, channels)))
-
-    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
-        size = strided(size, self.conv.stride)
-        return self.conv.madds(3, channels, size), size
 
     def plan(self, channels: int) -> list[Layer]:
         return [plain_conv(self.conv, self.bn, 3, channels, "relu")]
@@ -72,12 +68,6 @@ class ToyBlock(Block):
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
         return [plain_conv(self.second, self.bn2, inputs, outputs, "relu")]
 
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
-        size = strided(size, self.first.stride)
-        count = self.first.madds(in_channels, in_channels, size)
-        count += self.gate.madds(in_channels, size)
-        return count + self.second.madds(in_channels, out_channels, size), size
-
 
 class ToyHead(Head):
     """Dense 3x3 convolution to three channels."""
@@ -93,12 +83,8 @@ class ToyHead(Head):
     def shape(self, images: Shape) -> tuple[int, ...]:
         return (3, *images)
 
-    def madds(self, channels: int, size: Shape) -> int:
-        return self.conv.madds(channels, 3, size)
-
     def plan(self, channels: int) -> list[Layer]:
-        weight = Weight(self.conv.weight.detach(), (3, channels, 3, 3))
-        return [Conv(weight, torch.zeros(3), stride=1, groups=1, activation="none")]
+        return [plain_conv(self.conv, None, channels, 3, "none")]
 
 
 class Smoothing(Task):

@@ -1,7 +1,7 @@
 """Checks of values that a file or a user gave: the right kind, and within bounds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dsnet.errors import InputError
 from dsnet.errors.text import CONTROL, shown
@@ -21,6 +21,12 @@ def check_switch(where: str, value: object) -> None:
     """Raise InputError unless `value` is true or false."""
     if type(value) is not bool:
         raise InputError(f"{where} must be true or false, found {shown(value)}")
+
+
+def check_choice(where: str, value: object, choices: Collection[str]) -> None:
+    """Raise InputError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise InputError(f"{where} must be one of {', '.join(choices)}, found {shown(value)}")
 
 
 def check_name(where: str, value: object) -> None:

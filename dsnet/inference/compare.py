@@ -1,4 +1,4 @@
-"""An exported file held against its model: what it answers, where it routes, what it counts."""
+"""An exported file compared with its model: its outputs, its routes, its multiply-adds."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -42,35 +42,37 @@ Scorer = tuple[Linear, ...]
 
 @dataclass(frozen=True)
 class Looks:
-    """Where a network looks again: what decides after each branch but the widest.
-
-    evidence: of a branch's outputs. heads: over the evidence. cost: (branches, branches), see
-    `DSNet.look_costs`. prefix, tails: multiply-adds of what is before the fork and of each branch.
-    """
+    """Where a network looks again: what decides after each branch but the widest."""
 
     evidence: Ranked
+    """Of a branch's outputs."""
     heads: tuple[Scorer, ...]
+    """Over the evidence."""
     cost: Tensor
+    """(branches, branches), see `DSNet.look_costs`."""
+    shape: tuple[int, ...]
+    """Of a branch's output for one image."""
     prefix: int
+    """Multiply-adds of what is before the fork."""
     tails: tuple[int, ...]
+    """Multiply-adds of each branch."""
 
 
 @dataclass(frozen=True)
 class Fork:
-    """A gate: attention on what comes in, then each image to the branch its slimming head picks.
-
-    attention: None where what comes in goes on as it is, and its `moments` are the feature.
-    features: size of the feature, at the gate's widest; zeros fill up what a slim input lacks.
-    head: over the reduced feature. cost: (branches,), see `DSNet.gate_costs`. looks: whether an
-    image may go on to a wider branch, with what came in; None: each runs one.
-    """
+    """A gate: attention on what comes in, then each image to the branch its slimming head picks."""
 
     attention: Attention | None
+    """None where what comes in goes on as it is, and its `moments` are the feature."""
     features: int
+    """Size of the feature, at the gate's widest; zeros fill up what a slim input lacks."""
     head: Scorer
+    """Over the reduced feature."""
     cost: Tensor
+    """(branches,), see `DSNet.gate_costs`."""
     branches: tuple["Trunk", ...]
     looks: Looks | None = None
+    """Whether an image may go on to a wider branch, with what came in; None: each runs one."""
 
 
 @dataclass(frozen=True)
@@ -83,33 +85,32 @@ class Trunk:
 
 @dataclass(frozen=True)
 class Folded:
-    """A whole network for uint8 images: `trunk` runs on float(pixels) - mean.
-
-    mean: (3,), in units of pixels. size: side of the images in pixels; None: any. outputs: shape of
-    the output for one of them, (classes,). madds: multiply-adds of each sub-network by its number,
-    the last of what has none (-1). onto: where outputs are pictures, how the trunk's come to be.
-    """
+    """A whole network for uint8 images: `trunk` runs on float(pixels) - mean."""
 
     trunk: Trunk
     mean: Tensor
+    """(3,), in units of pixels."""
     size: int | None
+    """Side of the images in pixels; None: any."""
     outputs: tuple[int, ...]
+    """Shape of the output for one image, (classes,)."""
     madds: tuple[int, ...]
+    """Multiply-adds of each sub-network by its number, the last of what has none (-1)."""
     onto: "Onto | None" = None
+    """Where outputs are pictures, how they are made of the trunk's."""
 
 
 @dataclass(frozen=True)
 class Onto:
-    """Outputs are pictures of the images' size: the trunk's, cut to it, and the image itself.
-
-    scale: (3,), from pixels less their mean to the network's inputs. factor: the trunk's outputs
-    have the image's sides, rounded up to multiples of it. per_square: multiply-adds of each
-    sub-network for each square of factor x factor pixels, in the order of `Folded.madds`.
-    """
+    """Outputs are pictures of the images' size: the trunk's, cut to it, plus the image itself."""
 
     scale: Tensor
+    """(3,), from pixels less their mean to the network's inputs."""
     factor: int
+    """The trunk's outputs have the image's sides, rounded up to multiples of it."""
     per_square: tuple[int, ...]
+    """Multiply-adds of each sub-network for each square of factor x factor pixels, in the order of
+    `Folded.madds`."""
 
 
 @torch.no_grad()
@@ -183,9 +184,9 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
     """The segment that the choices `path` lead to, and everything behind it."""
     gates = model.architecture.gates
     segment = len(path)
-    layers, channels = _segment(model, segment, model.space.along(path))
+    layers, channels = model.plan(segment, model.space.along(path))
     if segment == len(gates):
-        return Trunk(layers, _end(model, channels, model.space.index_of(path)))
+        return Trunk(tuple(layers), _end(model, channels, model.space.index_of(path)))
     block = model.block(gates[segment], 0)
     assert block.gate is not None and block.gate.slimming is not None
     fork = Fork(
@@ -196,7 +197,7 @@ def _trunk(model: DSNet, path: tuple[int, ...]) -> Trunk:
         branches=tuple(_trunk(model, (*path, entry)) for entry in model.space.choices[segment]),
         looks=_looks(model),
     )
-    return Trunk(layers, fork)
+    return Trunk(tuple(layers), fork)
 
 
 def _scorer(head: nn.Module) -> Scorer:
@@ -216,6 +217,7 @@ def _looks(model: DSNet) -> Looks | None:
         evidence=evidence,
         heads=tuple(map(_scorer, model.looks)),
         cost=model.look_costs(device_of(model)),
+        shape=model.head.shape((model.metadata.resolution,) * 2),
         prefix=model.prefix_madds(),
         tails=tuple(map(model.tail_madds, model.space.routes)),
     )
@@ -225,41 +227,13 @@ def _static(model: DSNet, width: Width, index: int) -> Trunk:
     """One sub-network: gates keep their attention and choose nothing."""
     layers: list[Layer] = []
     for segment in range(len(model.architecture.gates) + 1):
-        more, channels = _segment(model, segment, width)
+        more, channels = model.plan(segment, width)
         layers += more
         if segment < len(model.architecture.gates):
             gate = model.block(model.architecture.gates[segment], 0).gate
             assert gate is not None
             layers += plain_attention(gate, channels)
     return Trunk(tuple(layers), _end(model, channels, index))
-
-
-def _segment(model: DSNet, segment: int, width: Width) -> tuple[tuple[Layer, ...], int]:
-    """What `DSNet.segment` runs, up to the gate's input, and the channels of that."""
-    gates = model.architecture.gates
-    layers: list[Layer] = []
-    channels = width.channels[0]
-    start = 0
-    if segment == 0:
-        layers += model.stem.plan(channels)
-    else:
-        start = gates[segment - 1]
-        channels = width.channels[start]
-    stop = gates[segment] if segment < len(gates) else len(model.stages)
-    for stage in range(start, stop):
-        outputs = width.channels[stage + 1]
-        for index in range(model.architecture.stages[stage].blocks):
-            block = model.block(stage, index)
-            # The block of the gate before: its first half and its attention lie behind us.
-            if segment == 0 or (stage, index) != (start, 0):
-                layers += block.plan_before(channels)
-                if block.gate is not None:
-                    layers += plain_attention(block.gate, channels)
-            layers += block.plan_after(channels, outputs)
-            channels = outputs
-    if segment < len(gates):
-        layers += model.block(stop, 0).plan_before(channels)
-    return tuple(layers), channels
 
 
 def _end(model: DSNet, channels: int, width: int) -> End:

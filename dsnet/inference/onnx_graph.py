@@ -30,6 +30,8 @@ from dsnet.nn.plan import (
     PixelShuffle,
     Residual,
     Weight,
+    unknown_activation,
+    unknown_layer,
 )
 from dsnet.runtime.session import (
     HEAD,
@@ -60,6 +62,7 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     helper, kinds = onnx.helper, onnx.TensorProto
     graph = _Graph(onnx, float16)
     graph.share(folded.trunk)
+    # Moved as bytes and cast then: a quarter of the memory to move.
     pixels = graph.op("Transpose", IMAGES, perm=[0, 3, 1, 2])
     pixels = graph.op("Cast", pixels, to=kinds.FLOAT)
     mean = folded.mean.cpu().numpy().reshape(1, 3, 1, 1)
@@ -81,7 +84,7 @@ def build(folded: Folded, opset: int, float16: bool, price: float = 0.0) -> Any:
     answer = PICTURES if onto else LOGITS
     graph.result(answers, answer)
     graph.result(widths, WIDTHS)
-    if not counted:  # each image has run one branch
+    if not counted:  # without looks an image has run one branch, and its width says the count
         counted = [_counted(graph, folded)]
     graph.result(counted[0], MADDS)
     inputs = [helper.make_tensor_value_info(IMAGES, kinds.UINT8, ["batch", *sides, 3])]
@@ -199,6 +202,7 @@ class _Graph:
 
     def result(self, value: str, name: str) -> None:
         """Let a value that no branch reads be an output of the graph, which is called so."""
+        # Renamed rather than copied by an Identity, which would be one more node to run.
         for node in self.nodes:
             for names in (node.input, node.output):
                 for index, each in enumerate(names):
@@ -215,10 +219,12 @@ class _Graph:
     def weight(self, weight: Weight) -> str:
         """A layer's weight; see the head of this file for how a branch comes by its own."""
         if self.parent:
+            # A Slice, Cast and Mul of constants: ONNX Runtime folds them when it loads the file.
             stored = self.shared[weight.source.data_ptr()]
             ends = self.constant(np.array(weight.shape))
             stored = self.op("Slice", stored, self.constant(np.zeros_like(weight.shape)), ends)
         elif self.float16:
+            # Unscaled, as branches store theirs: scaled ones may leave the range of half.
             stored = self._stored(Weight(weight.source, weight.shape).tensor())
         else:
             return self.constant(weight.tensor().cpu().numpy())
@@ -258,6 +264,8 @@ def _layers(graph: _Graph, layers: Sequence[Layer], x: str) -> str:
                 x = graph.op("Flatten", graph.op("GlobalAveragePool", x), axis=1)
             case Linear():
                 x = _linear(graph, layer, x)
+            case _:
+                unknown_layer(layer)
     return x
 
 
@@ -276,11 +284,15 @@ def _conv(graph: _Graph, conv: Conv, x: str) -> str:
 
 
 def _activation(graph: _Graph, activation: Activation, x: str) -> str:
-    if activation == "relu":
-        return graph.op("Relu", x)
-    if activation == "silu":
-        return graph.op("Mul", x, graph.op("Sigmoid", x))
-    return x
+    match activation:
+        case "relu":
+            return graph.op("Relu", x)
+        case "silu":
+            return graph.op("Mul", x, graph.op("Sigmoid", x))
+        case "none":
+            return x
+        case _:
+            unknown_activation(activation)
 
 
 def _seen(graph: _Graph, fork: Fork, x: str) -> tuple[str, str]:
@@ -338,7 +350,8 @@ def _fork(graph: _Graph, fork: Fork, x: str, shape: Shape, gate: int) -> tuple[s
     choice = _choose(graph, feature, fork.head, fork.cost, gate)
     if fork.looks is not None:
         return _look_again(graph, fork, fork.looks, x, choice, shape)
-    # Rows by rising choice, and how many there are of each.
+    # Rows by rising choice, and how many there are of each. A sort and one Split cost the same
+    # whatever the number of routes; operators for each branch would not.
     graph.role = "group"
     count = graph.op("Shape", choice)
     order = _argsort(graph, choice, count)
@@ -348,12 +361,14 @@ def _fork(graph: _Graph, fork: Fork, x: str, shape: Shape, gate: int) -> tuple[s
     sizes = graph.op("ReduceSum", taken, axis, keepdims=0)
     groups = graph.ops("Split", [order, sizes], len(fork.branches), axis=0)
     present = graph.op("Cast", sizes, to=graph.onnx.TensorProto.BOOL)
+    # An If takes a single value: the flags of the branches, one by one.
     each = graph.constant(np.ones(len(fork.branches), np.int64))
     conditions = graph.ops("Split", [present, each], len(fork.branches), axis=0)
     results = [
         _branch(graph, branch, x, condition, rows, shape, gate)
         for branch, condition, rows in zip(fork.branches, conditions, groups, strict=True)
     ]
+    # The inverse of a permutation is its argsort.
     back = _argsort(graph, order, count)
     logits, *widths = (
         graph.op("Gather", graph.op("Concat", *parts, axis=0), back, axis=0)
@@ -378,8 +393,10 @@ def _choose(
     paid = graph.op("Mul", graph.constant(cost.cpu().numpy()[None]), PRICE)
     scores = graph.op("Sub", scores, paid)
     if first:
+        # A look may stop here or go on to what is wider, never back: see `dsnet.nn.look.forbid`.
         blocked = np.where(np.arange(len(cost)) < first, NEVER, 0).astype(np.float32)
         scores = graph.op("Add", scores, graph.constant(blocked[None]))
+    # Of equals the widest, as `dsnet.nn.gate.pick`.
     return graph.op("ArgMax", scores, axis=1, keepdims=0, select_last_index=1)
 
 
@@ -405,6 +422,8 @@ def _look_again(
     count = graph.op("Shape", following)
     size = graph.op("Concat", count, graph.constant(np.array(shape)), axis=0)
     zero = graph.onnx.numpy_helper.from_array(np.zeros(1, np.float32))
+    # What a branch hands on to the next: ONNX has no variables, so each If takes these three and
+    # gives them back with the rows of its own images replaced.
     state = [
         graph.op("ConstantOfShape", size, value=zero),
         graph.op("Expand", graph.constant(np.array([looks.prefix])), count),
@@ -488,11 +507,13 @@ def _branch(
     inputs = taken.op("Gather", x, rows, axis=0)
     taken.role = "layer"
     inputs = _layers(taken, trunk.layers, inputs)
+    # Both sides of an If have outputs of one kind, so a branch without images answers zero rows.
     empty = graph.branch()
     nothing = [graph.blank]
     if isinstance(trunk.end, End):
         outputs = [_layers(taken, trunk.end.layers, inputs)]
     else:
+        # Behind another gate the widths are not known from this choice alone.
         outputs = [*_fork(taken, trunk.end, inputs, shape, gate + 1)]
         nothing.append(empty.constant(np.zeros(0, np.int64)))
     return graph.ops(

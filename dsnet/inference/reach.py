@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from dsnet.errors import InputError
 from dsnet.inference.fold import End, Folded, Trunk, fold
 from dsnet.models.network import DSNet
-from dsnet.nn.plan import Conv, Layer, MaxPool, PixelShuffle, Residual
+from dsnet.nn.plan import (
+    Attention,
+    Conv,
+    GlobalAverage,
+    Layer,
+    Linear,
+    MaxPool,
+    PixelShuffle,
+    Residual,
+    unknown_layer,
+)
 from dsnet.runtime.tiles import Surroundings
 
 
@@ -49,8 +59,10 @@ def _after(layers: Sequence[Layer], stride: int, so_far: int) -> tuple[int, int]
             case Residual():
                 body = _after(layer.body, stride, so_far)
                 stride, so_far = body[0], max(body[1], _after(layer.shortcut, stride, so_far)[1])
-            case _:
+            case Attention() | GlobalAverage() | Linear():
                 raise _everything()
+            case _:
+                unknown_layer(layer)
     return stride, so_far
 
 

@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from dsnet.inference import fold
 from dsnet.inference.fold import Folded
-from dsnet.models.second_look import Routed
+from dsnet.models.second_look import Routed, run_tails
 from dsnet.nn import plan
 from dsnet.nn.gate import moments, pick
-from dsnet.nn.look import forbid
 
 
 class TorchBackend(nn.Module):
@@ -118,39 +117,39 @@ class _Fork(nn.Module):
 
 
 class _LookingFork(_Fork):
-    """After each branch a head over what it concludes says whether to stop, or what runs next.
-
-    Branches run in the order of their widths, each once, on all images that have come to it.
-    """
+    """After each branch a head over what it concludes says whether to stop, or what runs next."""
 
     def __init__(self, fork: fold.Fork, looks: fold.Looks, compile: bool):
         super().__init__(fork, compile)
-        self.evidence = looks.evidence
+        self.looks = looks
         self.heads = nn.ModuleList(_Scorer(head) for head in looks.heads)
         self.register_buffer("look_cost", looks.cost)
-        self.prefix, self.tails = looks.prefix, looks.tails
+        ends = [branch.end.width for branch in fork.branches if isinstance(branch.end, fold.End)]
+        self.register_buffer("ends", torch.tensor(ends, device=fork.cost.device))
 
     look_cost: Tensor
+    ends: Tensor
 
     def forward(self, x: Tensor, price: float) -> tuple[Tensor, ...]:
-        x, following = self.choose(x, price)
-        outputs: Tensor | None = None
-        widths = torch.empty_like(following)
-        madds = torch.full_like(following, self.prefix)
-        for position, branch in enumerate(self.branches):
-            rows = (following == position).nonzero()[:, 0]
-            if not len(rows):
-                continue
-            answers, here = branch(x if len(rows) == len(x) else x.index_select(0, rows), price)
-            if outputs is None:
-                outputs = answers.new_empty(len(x), *answers.shape[1:])
-            outputs[rows], widths[rows] = answers, here
-            madds[rows] += self.tails[position]
-            if position < len(self.heads):
-                scores = forbid(self.heads[position](self.evidence(answers)), position)
-                following[rows] = pick(scores - price * self.look_cost[position])
-        assert outputs is not None
-        return outputs, widths, madds
+        x, first = self.choose(x, price)
+        outputs = x.new_empty(len(x), *self.looks.shape)
+
+        def tail(position: int, rows: Tensor) -> Tensor:
+            answers: Tensor = self.branches[position](
+                x if len(rows) == len(x) else x.index_select(0, rows), price
+            )[0]
+            return answers
+
+        answered, madds = run_tails(
+            first,
+            outputs,
+            tail,
+            lambda at, answers: self.heads[at](self.looks.evidence(answers)),
+            price * self.look_cost,
+            self.looks.prefix,
+            self.looks.tails,
+        )
+        return outputs, self.ends[answered], madds
 
 
 class _End(nn.Module):
@@ -192,9 +191,15 @@ class _Conv(nn.Module):
 
 def _activated(x: Tensor, activation: plan.Activation) -> Tensor:
     """In place."""
-    if activation == "silu":
-        return F.silu(x, inplace=True)
-    return F.relu_(x) if activation == "relu" else x
+    match activation:
+        case "relu":
+            return F.relu_(x)
+        case "silu":
+            return F.silu(x, inplace=True)
+        case "none":
+            return x
+        case _:
+            plan.unknown_activation(activation)
 
 
 class _Linear(nn.Module):
@@ -258,3 +263,5 @@ def _layer(layer: plan.Layer) -> nn.Module:
             return _GlobalAverage()
         case plan.Linear():
             return _Linear(layer)
+        case _:
+            plan.unknown_layer(layer)

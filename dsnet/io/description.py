@@ -57,11 +57,10 @@ def read_description(directory: str | Path) -> dict[str, Any]:
 
 
 def _parts(description: Mapping[str, Any]) -> dict[str, Any]:
-    parts = {key: _dict(key, description[key]) for key in ("architecture", "metadata")}
-    gates = description.get("gates", [])
-    check_count("gates", gates, MOST_GATES)
-    rest = {key: _dict(key, description.get(key, {})) for key in ("runs_at", "source")}
-    return {**parts, **rest, "gates": gates}
+    objects = ("architecture", "metadata", "runs_at", "source")
+    parts = {key: _dict(key, description[key]) for key in objects}
+    check_count("gates", description["gates"], MOST_GATES)
+    return {**parts, "gates": description["gates"]}
 
 
 def architecture_of(description: Mapping[str, Any], path: Path) -> Architecture:

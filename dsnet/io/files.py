@@ -193,7 +193,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` on success only.
+    """Yield a temporary path next to `path`; it replaces `path` on success only.
 
     Raises DiskFullError where there is no room for it.
     """
@@ -215,7 +215,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it replaces `path` on success only.
+    """Yield a temporary folder next to `path`; it replaces `path` on success only.
 
     Raises DiskFullError where there is no room for it.
     """

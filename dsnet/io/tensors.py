@@ -1,4 +1,4 @@
-"""safetensors files: what they say they hold is held against what is expected before it is read."""
+"""safetensors files: names, shapes and dtypes are checked before any value is read."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -8,8 +8,8 @@ from dsnet.errors import InputError
 from dsnet.errors.checks import check_count, check_name, check_switch, check_whole
 from dsnet.errors.text import line, shown
 
-# Far beyond any network that somebody would train, and near enough for what is no such network to
-# be refused before it takes time or memory: an architecture may come from a file of anybody's.
+# Far beyond any network that one would train, and low enough to refuse everything else before it
+# takes time or memory: an architecture may come from a file that anybody wrote.
 MOST_CHANNELS = 2**16
 MOST_WIDTHS = 256  # of a stage
 MOST_STAGES = 64
@@ -21,18 +21,16 @@ MOST_PIXELS = 2**13  # height and width of the images
 
 @dataclass(frozen=True)
 class Stage:
-    """One row of a family's table.
-
-    channels: output channels of every width, slimmest first.
-    blocks: how many blocks; the first one carries the stride.
-    gated: whether a slimming head in the first block picks the width from there on.
-    """
+    """One row of a family's table: blocks with the same channels."""
 
     channels: tuple[int, ...]
+    """Output channels of every width, slimmest first."""
     blocks: int = 1
+    """How many blocks; the first one carries the stride."""
     stride: int = 1
     kernel: int = 3
     gated: bool = False
+    """Whether a slimming head in the first block picks the width from there on."""
 
     def __post_init__(self) -> None:
         check_count("stage channels", self.channels, MOST_WIDTHS)
@@ -50,24 +48,22 @@ class Stage:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole network: the stem, the stages, and which widths its gates may choose.
-
-    family: which block the stages are built of (a key of `dsnet.models.registry.FAMILIES`).
-    routes: per gate, the entries of the stage's channel list its slimming head may pick;
-        None lets every gate pick any.
-    stem_pool: whether a 3x3 max-pooling of stride 2 follows the stem.
-    resolution: height and width of the images the table is made for, in pixels.
-    """
+    """A whole network: the stem, the stages, and which widths its gates may choose."""
 
     name: str
     family: str
+    """Which block the stages are built of (a key of `dsnet.models.registry.FAMILIES`)."""
     stem: Stage
     stages: tuple[Stage, ...]
     num_classes: int = 1000
     dropout: float = 0.0
     routes: tuple[tuple[int, ...], ...] | None = None
+    """Per gate, the entries of the stage's channel list that its slimming head may pick; None lets
+    every gate pick any."""
     stem_pool: bool = False
+    """Whether a 3x3 max-pooling of stride 2 follows the stem."""
     resolution: int = 224
+    """Height and width of the images the table is made for, in pixels."""
 
     def __post_init__(self) -> None:
         check_name("network name", self.name)

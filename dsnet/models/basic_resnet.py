@@ -5,12 +5,12 @@ from torch import Tensor
 
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.residual import ResidualBlock
-from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, strided
+from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d
 from dsnet.nn.plan import Layer, plain_conv
 
 
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions beside a shortcut."""
+    """Two 3x3 convolutions with a shortcut around them."""
 
     def __init__(
         self,
@@ -34,16 +34,7 @@ class BasicBlock(ResidualBlock):
         y = self.bn2(self.conv2(y, channels), mixture)
         return self._joined(y, x, channels, mixture)
 
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image with an input of this size, size of what comes out)."""
-        count = self.gate.madds(in_channels, size) if self.gate is not None else 0
-        size = strided(size, self.conv1.stride)
-        count += self.conv1.madds(in_channels, out_channels, size)
-        count += self.conv2.madds(out_channels, out_channels, size)
-        return count + self._shortcut_madds(in_channels, out_channels, size), size
-
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes in eval mode, as plain layers."""
         body = (
             plain_conv(self.conv1, self.bn1, inputs, outputs, "relu"),
             plain_conv(self.conv2, self.bn2, outputs, outputs, "none"),

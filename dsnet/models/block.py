@@ -1,6 +1,7 @@
 """What a family provides: a stem and a block.
 
-Each says what it computes, its multiply-adds in closed form, and the plain layers it comes to.
+Each says what it computes, and the plain layers that this comes to in eval mode: multiply-adds are
+counted on those, and inference runs them.
 """
 
 from abc import abstractmethod
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from dsnet.models.architecture import Stage
 from dsnet.nn.gate import Gate
-from dsnet.nn.layers import Shape
 from dsnet.nn.plan import Layer
 
 
@@ -22,10 +22,6 @@ class Stem(nn.Module):
     @abstractmethod
     def forward(self, images: Tensor, channels: int) -> Tensor:
         """images: (N, 3, H, W) -> (N, channels, H', W')."""
-
-    @abstractmethod
-    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image of this height and width, size of what comes out)."""
 
     @abstractmethod
     def plan(self, channels: int) -> list[Layer]:
@@ -54,25 +50,21 @@ class Block(nn.Module):
     ):
         super().__init__()
 
-    @abstractmethod
     def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        """x: (N, i, H, W) -> the gate's input (N, i, H', W')."""
+        """x: (N, i, H, W) -> the gate's input (N, i, H', W'); by default x itself."""
+        return x
 
     @abstractmethod
     def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: the gate's output (N, i, H', W') -> (N, channels, H'', W'')."""
 
-    @abstractmethod
     def plan_before(self, inputs: int) -> list[Layer]:
         """What `before` computes in eval mode on `inputs` channels, as plain layers."""
+        return []
 
     @abstractmethod
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
         """What `after` computes in eval mode from `inputs` to `outputs` channels, likewise."""
-
-    @abstractmethod
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image with an input of this size, size of what comes out)."""
 
     def forward(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: (N, i, H, W) -> (N, channels, H'', W''), the gate's attention included."""

@@ -14,8 +14,8 @@ from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.models.head import Head
 from dsnet.nn.gate import Gate
-from dsnet.nn.layers import Shape, SlimBias2d, SlimConv2d, strided
-from dsnet.nn.plan import Conv, Layer, PixelShuffle, Residual, Weight, plain_conv
+from dsnet.nn.layers import Shape, SlimBias2d, SlimConv2d
+from dsnet.nn.plan import Layer, PixelShuffle, Residual, plain_conv
 
 FACTOR = 2
 QUIET = 0.1  # of a block's last weights, for what is not normalised not to grow from block to block
@@ -33,18 +33,12 @@ class DenoiserStem(Stem):
         """images: (N, 3, H, W) -> (N, channels, H / 2, W / 2)."""
         return self.conv(images, channels, self.bias.first(channels))
 
-    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image of this height and width, size of what comes out)."""
-        size = strided(size, FACTOR)
-        return self.conv.madds(3, channels, size), size
-
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes, as plain layers."""
         return [plain_conv(self.conv, self.bias, 3, channels, "none")]
 
 
 class DenoiserBlock(Block):
-    """Two 3x3 convolutions with biases beside a shortcut; a gate, where there is one, before both.
+    """Two 3x3 convolutions with biases and a shortcut around them; before both a gate, if any.
 
     The shortcut is a projection where the channels change or a gate chooses them. No activation
     follows the sum (as in EDSR, arXiv 1707.02921): what the stem saw comes to the head whole.
@@ -70,10 +64,6 @@ class DenoiserBlock(Block):
         if routes or stride != 1 or inputs != outputs:
             self.shortcut = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
 
-    def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        """The gate's input is the block's."""
-        return x
-
     def after(self, x: Tensor, channels: int, mixture: Tensor | None = None) -> Tensor:
         """x: (N, i, H, W) -> (N, channels, H / stride, W / stride)."""
         y = self.conv1(x, channels, self.bias1.first(channels))
@@ -83,31 +73,14 @@ class DenoiserBlock(Block):
         y = self.conv2(y, channels, self.bias2.first(channels)) + x
         return self.bias2.masked(y, mixture)
 
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image with an input of this size, size of what comes out)."""
-        count = self.gate.madds(in_channels, size) if self.gate is not None else 0
-        size = strided(size, self.conv1.stride)
-        count += self.conv1.madds(in_channels, out_channels, size)
-        count += self.conv2.madds(out_channels, out_channels, size)
-        if self.shortcut is not None:
-            count += self.shortcut.madds(in_channels, out_channels, size)
-        return count, size
-
-    def plan_before(self, inputs: int) -> list[Layer]:
-        """Nothing comes before the gate."""
-        return []
-
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes, as plain layers."""
         body = (
             plain_conv(self.conv1, self.bias1, inputs, outputs, "relu"),
             plain_conv(self.conv2, self.bias2, outputs, outputs, "none"),
         )
         shortcut: tuple[Layer, ...] = ()
         if self.shortcut is not None:
-            weight = Weight(self.shortcut.weight.detach(), (outputs, inputs, 1, 1))
-            none = self.shortcut.weight.new_zeros(outputs).detach()
-            shortcut = (Conv(weight, none, self.shortcut.stride, 1, "none"),)
+            shortcut = (plain_conv(self.shortcut, None, inputs, outputs, "none"),)
         return [Residual(body, shortcut, "none")]
 
 
@@ -131,15 +104,10 @@ class Residue(Head):
         """As the image."""
         return (3, *images)
 
-    def madds(self, channels: int, size: Shape) -> int:
-        """Of the convolution, for features of this height and width."""
-        return self.conv.madds(channels, 3 * FACTOR**2, size)
-
     def plan(self, channels: int) -> list[Layer]:
         """What is added, before it is cut to the image's size."""
-        weight = Weight(self.conv.weight.detach(), (3 * FACTOR**2, channels, 3, 3))
-        bias = self.conv.weight.new_zeros(3 * FACTOR**2).detach()
-        return [Conv(weight, bias, 1, 1, "none"), PixelShuffle(FACTOR)]
+        conv = plain_conv(self.conv, None, channels, 3 * FACTOR**2, "none")
+        return [conv, PixelShuffle(FACTOR)]
 
 
 def _architecture(name: str, channels: tuple[int, ...], blocks: int) -> Architecture:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnet.models.architecture import Architecture
-from dsnet.nn.layers import Shape, SlimLinear, area, global_average
+from dsnet.nn.layers import Shape, SlimLinear, global_average
 from dsnet.nn.plan import GlobalAverage, Layer, plain_linear
 
 
@@ -32,10 +32,6 @@ class Head(nn.Module):
     @abstractmethod
     def shape(self, images: Shape) -> tuple[int, ...]:
         """Shape of the output for one image of this height and width."""
-
-    @abstractmethod
-    def madds(self, channels: int, size: Shape) -> int:
-        """Multiply-adds for one image with features of this height and width."""
 
     @abstractmethod
     def plan(self, channels: int) -> list[Layer]:
@@ -67,11 +63,6 @@ class PooledLinear(SlimLinear, Head):
         """(num_classes,), whatever the size of the images."""
         return (self.out_features,)
 
-    def madds(self, channels: int, size: Shape) -> int:
-        """The pooling's input and the linear layer."""
-        return channels * area(size) + channels * self.out_features
-
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes in eval mode, as plain layers."""
         linear = plain_linear(self.weight, self.bias, (self.out_features, channels))
         return [GlobalAverage(), linear]

@@ -7,12 +7,10 @@ from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Block, Stem
 from dsnet.nn.gate import Gate
 from dsnet.nn.layers import (
-    Shape,
     SlimBatchNorm2d,
     SlimConv2d,
     SlimDepthwiseConv2d,
     silu,
-    strided,
 )
 from dsnet.nn.plan import Layer, plain_conv
 
@@ -31,13 +29,7 @@ class MBNetStem(Stem):
         """images: (N, 3, H, W) -> (N, channels, H / stride, W / stride)."""
         return silu(self.bn(self.conv(images, channels)))
 
-    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image of this height and width, size of what comes out)."""
-        size = strided(size, self.conv.stride)
-        return self.conv.madds(3, channels, size), size
-
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes in eval mode, as plain layers."""
         return [plain_conv(self.conv, self.bn, 3, channels, "silu")]
 
 
@@ -67,18 +59,10 @@ class SeparableBlock(Block):
         """x: the gate's output (N, i, H, W) -> (N, channels, H, W)."""
         return silu(self.bn2(self.pointwise(x, channels), mixture))
 
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image with an input of this size, size of what comes out)."""
-        size = strided(size, self.depthwise.stride)
-        count = self.depthwise.madds(in_channels, size) + self.gate.madds(in_channels, size)
-        return count + self.pointwise.madds(in_channels, out_channels, size), size
-
     def plan_before(self, inputs: int) -> list[Layer]:
-        """What `before` computes in eval mode, as plain layers."""
         return [plain_conv(self.depthwise, self.bn1, inputs, inputs, "silu")]
 
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes in eval mode, as plain layers."""
         return [plain_conv(self.pointwise, self.bn2, inputs, outputs, "silu")]
 
 

@@ -24,28 +24,29 @@ Prices = tuple[tuple[float, float], ...]
 class Metadata:
     """How to prepare an image for the model and how to name what it answers.
 
-    resolution: height and width of the model's input, in pixels.
-    mean, std: per channel, of pixels scaled to [0, 1].
-    crop: side of the middle square that is resized to it, as a fraction of the shorter side.
-    classes: names in label order; empty when they are not known.
-    prices: the curve of the gates in place, as `dsnet.routing.budget` calibrates it; empty when
-        they are not calibrated.
-    price: what multiply-adds cost, in units of logits, where nobody asks for another budget: the
-        price that meets the target the gates were trained for; 0 where they had none.
-    task: settings of what the network is for, see `Task.configured`.
-
     Raises InputError, naming the field, for what is of another type, a number that is not finite, a
     `std` or `crop` that is not above 0, a crop above 1, or a name with control codes.
     """
 
     resolution: int = 224
+    """Height and width of the model's input, in pixels."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Per channel, of pixels scaled to [0, 1]."""
     std: tuple[float, float, float] = IMAGENET_STD
+    """As `mean`."""
     classes: tuple[str, ...] = ()
+    """Names in label order; empty when they are not known."""
     crop: float = 1.0
+    """Side of the middle square that is resized to the resolution, as a fraction of the image's
+    shorter side."""
     prices: Prices = ()
+    """The curve of the gates in place, as `dsnet.routing.budget` calibrates it; empty when they are
+    not calibrated."""
     price: float = 0.0
+    """What multiply-adds cost, in units of logits, where nobody asks for another budget: the price
+    that meets the target the gates were trained for; 0 where they had none."""
     task: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    """Settings of what the network is for, see `Task.configured`."""
 
     def __post_init__(self) -> None:
         check_whole("metadata.resolution", self.resolution, MOST_PIXELS)
@@ -85,9 +86,9 @@ def check_prices(where: str, price: float, prices: Prices) -> None:
         if not isinstance(point, (list, tuple)) or len(point) != 2:
             raise InputError(f"{where}.prices: expected pairs of numbers, found {shown(point)}")
         check_numbers(f"{where}.prices", point)
-    for (price, average), (dearer, less) in itertools.pairwise(prices):
-        if not (price < dearer and average >= less):
+    for (price, average), (higher, less) in itertools.pairwise(prices):
+        if not (price < higher and average >= less):
             raise InputError(
                 f"{where}.prices: expected rising prices with falling averages, found "
-                f"{shown([price, average])} before {shown([dearer, less])}"
+                f"{shown([price, average])} before {shown([higher, less])}"
             )

@@ -11,12 +11,12 @@ from dsnet.models.block import Block
 from dsnet.models.head import Head
 from dsnet.models.metadata import Metadata
 from dsnet.models.registry import family
-from dsnet.models.second_look import Routed, look_again
+from dsnet.models.second_look import Routed, run_tails
 from dsnet.models.width import RoutingSpace, Width
-from dsnet.nn.gate import Gate, is_trained, pick
-from dsnet.nn.layers import Shape
+from dsnet.nn.gate import MOMENTS, Gate, is_trained, pick
+from dsnet.nn.layers import Shape, area
 from dsnet.nn.look import going_on_costs
-from dsnet.nn.plan import convolutions_madds
+from dsnet.nn.plan import Layer, count_madds, plain_attention
 from dsnet.tasks.base import Task
 
 Branch = tuple[int, Tensor | None]
@@ -55,8 +55,7 @@ class DSNet(nn.Module):
                 inputs = stage.channels
             self.stages.append(blocks)
         self.looks: nn.ModuleList | None = None
-        self._madds: dict[tuple[Width, Shape], int] = {}
-        self._prefix_madds: dict[Shape, int] = {}
+        self._madds: dict[tuple[Width, Shape, int], int] = {}
         self.task: Task = parts.task.configured(self.metadata.task)
         head = parts.head(inputs, architecture)
         self._place = head.place
@@ -151,6 +150,36 @@ class DSNet(nn.Module):
         attended, reduced = block.gate(block.before(x, mixture))
         return attended, reduced
 
+    def plan(self, segment: int, width: Width) -> tuple[list[Layer], int]:
+        """What `segment` computes in eval mode up to its gate's input, and how many channels.
+
+        As plain layers: the head and the gate that ends a segment are not among them.
+        """
+        gates = self.architecture.gates
+        layers: list[Layer] = []
+        channels = width.channels[0]
+        start = 0
+        if segment == 0:
+            layers += self.stem.plan(channels)
+        else:
+            start = gates[segment - 1]
+            channels = width.channels[start]
+        stop = gates[segment] if segment < len(gates) else len(self.stages)
+        for stage in range(start, stop):
+            outputs = width.channels[stage + 1]
+            for index in range(self.architecture.stages[stage].blocks):
+                block = self.block(stage, index)
+                # Of the block that a gate splits, the segment before has run the first half.
+                if segment == 0 or (stage, index) != (start, 0):
+                    layers += block.plan_before(channels)
+                    if block.gate is not None:
+                        layers += plain_attention(block.gate, channels)
+                layers += block.plan_after(channels, outputs)
+                channels = outputs
+        if segment < len(gates):
+            layers += self.block(stop, 0).plan_before(channels)
+        return layers, channels
+
     def answer(self, features: Tensor, images: Tensor, width: Width) -> Tensor:
         """What the last segment returned of images (N, 3, H, W) -> outputs (N, …)."""
         outputs: Tensor = self.head(features, images, width == self.space.largest)
@@ -197,7 +226,7 @@ class DSNet(nn.Module):
         """
         return self._routed(images, price, answer=self.looks is not None).widths
 
-    def spends(self, images: Tensor, price: float | None = None) -> Tensor:
+    def routed_madds(self, images: Tensor, price: float | None = None) -> Tensor:
         """Multiply-adds of each image where the gates choose, int64 (N,)."""
         return self._routed(images, price, answer=self.looks is not None).madds
 
@@ -218,9 +247,10 @@ class DSNet(nn.Module):
         price = self.metadata.price if price is None else price
         n = len(images) if answer else 0
         size = (images.shape[2], images.shape[3])
+        # Of images whose route alone is asked for, nothing is answered: n is 0.
         outputs = images.new_empty(n, *self.head.shape(size))
         if self.looks is not None:
-            return look_again(self, images, price, outputs)
+            return self._look_again(images, price, outputs)
         widths = torch.empty(len(images), dtype=torch.int64, device=images.device)
         gates = self.gates
         costs = [cost * price for cost in self.gate_costs(images.device)] if price else None
@@ -248,6 +278,24 @@ class DSNet(nn.Module):
         madds = torch.tensor(counts, device=widths.device)
         return Routed(outputs, widths, madds[widths])
 
+    def _look_again(self, images: Tensor, price: float, outputs: Tensor) -> Routed:
+        evidence, looks, routes = self.task.evidence(), self.looks, self.space.routes
+        assert evidence is not None and looks is not None
+        x, reduced = self.segment(0, images, self.space[0])
+        assert reduced is not None
+        size = (images.shape[2], images.shape[3])
+        (cost,) = self.gate_costs(images.device)
+        answered, madds = run_tails(
+            pick(self.gates[0].logits(reduced) - cost * price),
+            outputs,
+            lambda at, rows: self.tail(x[rows], images[rows], self.space[routes[at]]),
+            lambda at, answers: looks[at](evidence(answers)),
+            self.look_costs(images.device) * price,
+            self.prefix_madds(size),
+            [self.tail_madds(route, size) for route in routes],
+        )
+        return Routed(outputs, torch.tensor(routes, device=images.device)[answered], madds)
+
     def gate_costs(self, device: torch.device | None = None) -> list[Tensor]:
         """Per gate, the cost of each of its routes: float (routes,).
 
@@ -257,6 +305,7 @@ class DSNet(nn.Module):
         madds = torch.tensor([float(self.madds(i)) for i in self.space.routes], device=device)
         grid = (madds / madds.max()).reshape([len(c) for c in self.space.choices])
         axes = range(grid.dim())
+        # A gate does not know what the others will pick, so a route costs what it does on average.
         return [grid.mean([a for a in axes if a != g]) if grid.dim() > 1 else grid for g in axes]
 
     def look_costs(self, device: torch.device | None = None) -> Tensor:
@@ -273,52 +322,44 @@ class DSNet(nn.Module):
         resolution: side of a square image, or height and width, in pixels; by default the model's.
         """
         width = self.space.resolve(width)
-        side = self.metadata.resolution if resolution is None else resolution
-        size = (side, side) if isinstance(side, int) else side
+        size = self._size(resolution)
         if min(size) < 1:
             raise InputError(f"resolution must be at least 1 pixel, found {min(size)}")
-        if (width, size) not in self._madds:
-            self._madds[width, size] = self._count(width, size)
-        return self._madds[width, size]
+        return self._count(width, size, len(self.architecture.gates) + 1)
 
     def tail_madds(self, width: int | Width, resolution: int | Shape | None = None) -> int:
         """Those of `madds` that come after the first gate, which every look runs anew."""
-        side = self.metadata.resolution if resolution is None else resolution
-        return self.madds(width, side) - self.prefix_madds(side)
+        return self.madds(width, resolution) - self.prefix_madds(resolution)
 
     def prefix_madds(self, resolution: int | Shape | None = None) -> int:
         """Multiply-adds of what all widths share: everything up to the first gate, and itself."""
+        return self._count(self.space[0], self._size(resolution), 1)
+
+    def _size(self, resolution: int | Shape | None) -> Shape:
         side = self.metadata.resolution if resolution is None else resolution
-        size = (side, side) if isinstance(side, int) else side
-        if size not in self._prefix_madds:
-            self._prefix_madds[size] = self._count_prefix(size)
-        return self._prefix_madds[size]
+        return (side, side) if isinstance(side, int) else side
 
-    def _count_prefix(self, size: Shape) -> int:
-        gated = self.architecture.gates[0]
-        channels = self.space[0].channels
-        count, size = self.stem.madds(channels[0], size)
-        blocks = ((s, b) for s in range(gated) for b in range(self.architecture.stages[s].blocks))
-        inputs = channels[0]
-        for stage, index in blocks:
-            more, size = self.block(stage, index).madds(inputs, channels[stage + 1], size)
-            count, inputs = count + more, channels[stage + 1]
-        block = self.block(gated, 0)
-        assert block.gate is not None
-        half, size = convolutions_madds(block.plan_before(inputs), size)
-        return count + half + block.gate.madds(inputs, size)
+    def _count(self, width: Width, size: Shape, segments: int) -> int:
+        """Of the first segments with the gates behind them; the last has the head behind it."""
+        key = width, size, segments
+        if key not in self._madds:
+            self._madds[key] = self._counted(*key)
+        return self._madds[key]
 
-    def _count(self, width: Width, size: Shape) -> int:
-        inputs = width.channels[0]
-        count, size = self.stem.madds(inputs, size)
-        for stage, outputs in zip(self.stages, width.channels[1:], strict=True):
-            assert isinstance(stage, nn.ModuleList)
-            for block in stage:
-                assert isinstance(block, Block)
-                more, size = block.madds(inputs, outputs, size)
-                count += more
-                inputs = outputs
-        return count + self.head.madds(inputs, size)
+    @torch.no_grad()
+    def _counted(self, width: Width, size: Shape, segments: int) -> int:
+        total, channels = 0, 3
+        for segment in range(segments):
+            layers, outputs = self.plan(segment, width)
+            gate = self.gates[segment] if segment < len(self.architecture.gates) else None
+            layers += plain_attention(gate, outputs) if gate else self.head.plan(outputs)
+            count, channels, size = count_madds(layers, channels, size)
+            total += count
+            # A slimming head counts nothing, as in the published counts; the pooling it reads is
+            # the attention's, or, without one, pooling for each moment.
+            if gate and gate.reduce is None:
+                total += MOMENTS * channels * area(size)
+        return total
 
 
 def _groups(scores: Tensor) -> tuple[Tensor, ...]:

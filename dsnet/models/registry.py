@@ -15,16 +15,14 @@ from dsnet.tasks.registry import CLASSIFICATION, DENOISE
 
 @dataclass(frozen=True)
 class Family:
-    """What `DSNet` builds a network of, and what the network is for.
-
-    dense: whether its convolutions larger than 1x1 mix channels, as depthwise ones do not.
-    """
+    """What `DSNet` builds a network of, and what the network is for."""
 
     stem: type[Stem]
     block: type[Block]
     head: Callable[[tuple[int, ...], Architecture], Head] = PooledLinear
     task: Task = CLASSIFICATION
     dense: bool = False
+    """Whether its convolutions larger than 1x1 mix channels, as depthwise ones do not."""
 
 
 FAMILIES: dict[str, Family] = {}

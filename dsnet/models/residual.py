@@ -1,16 +1,16 @@
-"""What blocks with a shortcut have in common; how they come to what is added to it is theirs."""
+"""What blocks with a shortcut have in common; the convolutions are their own."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.models.block import Block
 from dsnet.nn.gate import Gate
-from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d
+from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d
 from dsnet.nn.plan import Conv, Layer, Residual, plain_conv
 
 
 class ResidualBlock(Block):
-    """Convolutions beside a shortcut; a gate, where there is one, before both.
+    """Convolutions with a shortcut around them; a gate, where there is one, before both.
 
     The gate's attention weighs what the convolutions and the shortcut see, and its choice is the
     width of what they give, so the shortcut of a gated block is a projection always. Blocks that
@@ -30,23 +30,11 @@ class ResidualBlock(Block):
             self.projection = SlimConv2d(inputs[-1], outputs[-1], stride=stride)
             self.projection_bn = SlimBatchNorm2d(outputs)
 
-    def before(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        """The gate's input is the block's."""
-        return x
-
-    def plan_before(self, inputs: int) -> list[Layer]:
-        """Nothing comes before the gate."""
-        return []
-
     def _joined(self, y: Tensor, x: Tensor, channels: int, mixture: Tensor | None) -> Tensor:
         """What the convolutions gave, and the shortcut from the block's input x."""
         if self.projection is not None:
             x = self.projection_bn(self.projection(x, channels), mixture)
         return F.relu(y + x, inplace=True)
-
-    def _shortcut_madds(self, inputs: int, outputs: int, size: Shape) -> int:
-        """size: of what comes out."""
-        return 0 if self.projection is None else self.projection.madds(inputs, outputs, size)
 
     def _joined_plan(self, body: tuple[Conv, ...], inputs: int, outputs: int) -> list[Layer]:
         shortcut: tuple[Layer, ...] = ()

@@ -7,7 +7,7 @@ from dsnet.errors import InputError
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.models.block import Stem
 from dsnet.models.residual import ResidualBlock
-from dsnet.nn.layers import Shape, SlimBatchNorm2d, SlimConv2d, area, strided
+from dsnet.nn.layers import SlimBatchNorm2d, SlimConv2d
 from dsnet.nn.plan import Layer, MaxPool, plain_conv
 
 EXPANSION = 4  # a block's outputs, in multiples of the channels its 3x3 convolution works on
@@ -27,22 +27,13 @@ class ResNetStem(Stem):
         x = F.relu(self.bn(self.conv(images, channels)), inplace=True)
         return F.max_pool2d(x, 3, stride=2, padding=1) if self.pool else x
 
-    def madds(self, channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image of this height and width, size of what comes out)."""
-        size = strided(size, self.conv.stride)
-        count = self.conv.madds(3, channels, size)
-        if self.pool:
-            return count + channels * area(size), strided(size, 2)
-        return count, size
-
     def plan(self, channels: int) -> list[Layer]:
-        """What `forward` computes in eval mode, as plain layers."""
         conv = plain_conv(self.conv, self.bn, 3, channels, "relu")
         return [conv, MaxPool()] if self.pool else [conv]
 
 
 class Bottleneck(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut."""
+    """1x1, 3x3 and 1x1 convolutions with a shortcut around them."""
 
     def __init__(
         self,
@@ -75,19 +66,7 @@ class Bottleneck(ResidualBlock):
         y = self.bn3(self.conv3(y, channels), mixture)
         return self._joined(y, x, channels, mixture)
 
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> tuple[int, Shape]:
-        """(multiply-adds for one image with an input of this size, size of what comes out)."""
-        hidden = out_channels // EXPANSION
-        count = self.conv1.madds(in_channels, hidden, size)
-        if self.gate is not None:
-            count += self.gate.madds(in_channels, size)
-        size = strided(size, self.conv2.stride)
-        count += self.conv2.madds(hidden, hidden, size)
-        count += self.conv3.madds(hidden, out_channels, size)
-        return count + self._shortcut_madds(in_channels, out_channels, size), size
-
     def plan_after(self, inputs: int, outputs: int) -> list[Layer]:
-        """What `after` computes in eval mode, as plain layers."""
         hidden = outputs // EXPANSION
         body = (
             plain_conv(self.conv1, self.bn1, inputs, hidden, "relu"),

@@ -1,6 +1,7 @@
 """Running a network that looks again: tail after tail, each on the images that have come to it."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -8,48 +9,50 @@ from torch import Tensor
 from dsnet.nn.gate import pick
 from dsnet.nn.look import forbid
 
-if TYPE_CHECKING:
-    from dsnet.models.network import DSNet
-
 
 class Routed(NamedTuple):
-    """What a network answers where it chooses.
-
-    outputs: (N, …). widths: of the sub-network that answered, int64 (N,). madds: multiply-adds of
-    everything that ran for each image, int64 (N,).
-    """
+    """What a network answers where it chooses."""
 
     outputs: Tensor
+    """(N, …)."""
     widths: Tensor
+    """Of the sub-network that answered, int64 (N,)."""
     madds: Tensor
+    """Multiply-adds of everything that ran for each image, int64 (N,)."""
 
 
-def look_again(model: "DSNet", images: Tensor, price: float, outputs: Tensor) -> Routed:
-    """Run the prefix once, and the tails in the order of their widths, each once at most.
+def run_tails(
+    first: Tensor,
+    outputs: Tensor,
+    tail: Callable[[int, Tensor], Tensor],
+    look: Callable[[int, Tensor], Tensor],
+    prices: Tensor,
+    prefix: int,
+    tails: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Run the tails in the order of their widths, each once at most; fill `outputs` (N, …).
 
-    The gate says which tail an image runs first. What a tail concludes says whether the image
-    stops there, or which wider one it runs next; it joins the images that came to that one by
-    another way. images: normalised float (N, 3, H, W). outputs: (N, …), which is filled.
+    first: the tail that each image runs first, int64 (N,), by its place among the routes.
+    tail(t, rows) runs tail t on those images: rows int64 (n,) -> outputs (n, …). look(t, outputs)
+    is what they conclude, logits (n, routes). prices: of each choice of each look, (routes,
+    routes). prefix, tails: multiply-adds of what every image has run, and of each tail.
+    Returns for each image the tail that answered, and the multiply-adds of all that ran: int64
+    (N,) both.
     """
-    evidence, looks = model.task.evidence(), model.looks
-    assert evidence is not None and looks is not None
-    x, reduced = model.segment(0, images, model.space[0])
-    size = (images.shape[2], images.shape[3])
-    assert reduced is not None
-    (cost,) = model.gate_costs(images.device)
-    costs = model.look_costs(images.device)
-    following = pick(model.gates[0].logits(reduced) - cost * price)
-    widths = torch.empty_like(following)
-    madds = torch.full_like(following, model.prefix_madds(size))
-    for position, route in enumerate(model.space.routes):
+    # A tail that has run stays the next one (a look may pick itself, which is to stop), so that
+    # after the last tail this says who answered.
+    following = first.clone()
+    madds = torch.full_like(following, prefix)
+    # A look sends images to wider tails alone, so one pass in this order serves all: whoever comes
+    # to a tail, from the gate or from any look before, is there when its turn has come.
+    for position, count in enumerate(tails):
         rows = (following == position).nonzero()[:, 0]
         if not len(rows):
             continue
-        answers = model.tail(x[rows], images[rows], model.space[route])
+        answers = tail(position, rows)
         outputs[rows] = answers.to(outputs.dtype)
-        widths[rows] = route
-        madds[rows] += model.tail_madds(route, size)
-        if position < len(looks):
-            scores = forbid(looks[position](evidence(answers)), position)
-            following[rows] = pick(scores - costs[position] * price)
-    return Routed(outputs, widths, madds)
+        madds[rows] += count
+        if position < len(tails) - 1:
+            scores = forbid(look(position, answers), position)
+            following[rows] = pick(scores - prices[position])
+    return following, madds

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsnet.nn.layers import Shape, area, global_average
+from dsnet.nn.layers import global_average
 from dsnet.nn.look import NEVER
 
 REDUCTION = 0.25  # of the widest input, as in squeeze-and-excitation
@@ -46,15 +46,6 @@ class Gate(nn.Module):
         assert self.slimming is not None, "this gate has no slimming head"
         logits: Tensor = self.slimming(reduced)
         return logits
-
-    def madds(self, channels: int, size: Shape) -> int:
-        """Multiply-adds for one image: the pooling's input, then the attention head's two products.
-
-        Without attention the pooling's input counts once for each moment. The slimming head is left
-        out, as in the published counts.
-        """
-        pooled = channels * area(size)
-        return MOMENTS * pooled if self.reduce is None else pooled + 2 * channels * self.features
 
 
 def moments(x: Tensor, features: int) -> Tensor:

@@ -17,7 +17,7 @@ FEW_CHANNELS = 16
 """Below a block of channels (AVX-512's, the larger) oneDNN gets no 1x1 convolution with a stride.
 
 In the channels_last format its backward pass writes beyond its memory (oneDNN 3.13.3 in torch 2.15,
-AVX2, fewer than 8 channels). From a block on it is right, and 1.4 times as quick as slicing.
+AVX2, fewer than 8 channels). From a block on it is right, and faster than slicing.
 """
 
 BATCHNORM_EPS = 1e-5
@@ -65,10 +65,6 @@ class SlimConv2d(nn.Module):
             return F.conv2d(x[:, :, :: self.stride, :: self.stride], weight, bias)
         return F.conv2d(x, weight, bias, self.stride, self.kernel // 2)
 
-    def madds(self, in_channels: int, out_channels: int, size: Shape) -> int:
-        """Multiply-adds for one image with an output of this height and width."""
-        return in_channels * out_channels * self.kernel**2 * area(size)
-
 
 class SlimDepthwiseConv2d(nn.Module):
     """A depthwise convolution at width c: `weight[:c]`, no bias, padding kernel // 2."""
@@ -86,10 +82,6 @@ class SlimDepthwiseConv2d(nn.Module):
         return F.conv2d(
             x, self.weight[:channels], None, self.stride, self.kernel // 2, groups=channels
         )
-
-    def madds(self, channels: int, size: Shape) -> int:
-        """Multiply-adds for one image with an output of this height and width."""
-        return channels * self.kernel**2 * area(size)
 
 
 class SlimBatchNorm2d(nn.Module):
@@ -176,8 +168,7 @@ class SlimBias2d(nn.Module):
     def first(self, channels: int) -> Tensor:
         """(channels,): for the convolution, which adds it in bfloat16 too where that is on.
 
-        Added after it as float32 it would make float32 of all that follows: on a CPU with AMX the
-        widest pass of a denoiser, there and back, took 1.5 times as long.
+        Added after it as float32, it would make float32 of all that follows.
         """
         return self.bias[:channels]
 

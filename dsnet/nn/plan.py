@@ -8,7 +8,7 @@ nothing else; a file can store what the widths share once.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Never
 
 import torch
 from torch import Tensor
@@ -126,13 +126,13 @@ Layer = Conv | Attention | MaxPool | PixelShuffle | Residual | GlobalAverage | L
 
 def plain_conv(
     conv: SlimConv2d | SlimDepthwiseConv2d,
-    shifts: SlimBatchNorm2d | SlimBias2d,
+    shifts: SlimBatchNorm2d | SlimBias2d | None,
     inputs: int,
     outputs: int,
     activation: Activation,
 ) -> Conv:
-    """`conv` from `inputs` to `outputs` channels, the BatchNorm or bias behind it merged."""
-    scale, shift = shifts.folded(outputs)
+    """`conv` from `inputs` to `outputs` channels, what shifts them merged."""
+    scale, shift = shifts.folded(outputs) if shifts else (None, conv.weight.new_zeros(outputs))
     depthwise = isinstance(conv, SlimDepthwiseConv2d)
     shape = (outputs, 1 if depthwise else inputs, *conv.weight.shape[2:])
     return Conv(
@@ -161,18 +161,53 @@ def plain_linear(weight: Tensor, bias: Tensor | None, shape: tuple[int, ...]) ->
     return Linear(Weight(weight.detach(), shape), None if bias is None else _own(bias[: shape[0]]))
 
 
-def convolutions_madds(layers: Iterable[Layer], size: Shape) -> tuple[int, Shape]:
-    """Multiply-adds of plain convolutions for one image of this height and width.
+def count_madds(layers: Iterable[Layer], channels: int, size: Shape) -> tuple[int, int, Shape]:
+    """Multiply-adds of layers for one image, then channels and size of what comes out.
 
-    And the size of what comes out. Raises TypeError for another kind of layer.
+    channels, size: of what goes in. As in the published counts, pooling costs the size of its
+    input, and biases, activations and the product with attention cost nothing.
     """
     count = 0
     for layer in layers:
-        if not isinstance(layer, Conv):
-            raise TypeError(f"expected convolutions, found {type(layer).__name__}")
-        size = strided(size, layer.stride)
-        count += math.prod(layer.weight.shape) * area(size)
-    return count, size
+        match layer:
+            case Conv():
+                size = strided(size, layer.stride)
+                count += math.prod(layer.weight.shape) * area(size)
+                channels = layer.weight.shape[0]
+            case Attention():
+                count += channels * area(size)
+                count += math.prod(layer.reduce.weight.shape) + math.prod(layer.expand.weight.shape)
+            case MaxPool():
+                count += channels * area(size)
+                size = strided(size, 2)
+            case PixelShuffle():
+                channels //= layer.factor**2
+                size = size[0] * layer.factor, size[1] * layer.factor
+            case Residual():
+                count += count_madds(layer.shortcut, channels, size)[0]
+                body, channels, size = count_madds(layer.body, channels, size)
+                count += body
+            case GlobalAverage():
+                count += channels * area(size)
+            case Linear():
+                count += math.prod(layer.weight.shape)
+                channels = layer.weight.shape[0]
+            case _:
+                unknown_layer(layer)
+    return count, channels, size
+
+
+def unknown_layer(layer: Never) -> Never:
+    """Raise TypeError for a layer that a walk over a plan has no case for.
+
+    That it is never called is checked with the types; a family from elsewhere may still bring one.
+    """
+    raise TypeError(f"{type(layer).__name__} is not one of the layers of dsnet.nn.plan")
+
+
+def unknown_activation(activation: Never) -> Never:
+    """As `unknown_layer`."""
+    raise TypeError(f"{activation!r} is not one of the activations of dsnet.nn.plan")
 
 
 def _scaled(weight: Tensor, scale: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def calibrate_prices(model: DSNet, batches: Collection[Tensor]) -> Prices:
         return prices_from_logits(model, torch.cat([gate_logits(model, x) for x in batches]))
 
     def average(price: float) -> float:
-        return float(_mean(model.spends(x, price).double() for x in batches))
+        return float(_mean(model.routed_madds(x, price).double() for x in batches))
 
     routable = _route_madds(model)
     low, high = float(routable.min()), float(routable.max())
@@ -135,6 +135,8 @@ def price_curve(
     samples = {
         price: average(price) for price in (_outermost(average, high, -1), _outermost(average, low))
     }
+    # Halve the widest gap of averages, again and again: prices are dense where the curve is steep,
+    # as it is where many images are about to change their route.
     while len(samples) < points:
         prices = sorted(samples)
         gap, left, right = max(

@@ -1,4 +1,4 @@
-"""Decisions read off a routing table: which path each image takes, and what that comes to."""
+"""What a choice of paths on a routing table comes to, and the price that leads to an average."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dsnet.routing.table import Head, Paths, RoutingTable
+from dsnet.routing.table import Paths, RoutingTable
 
 _STEPS = 20  # halvings of the bracket, to a millionth of it
 _FARTHEST = 2.0**20
@@ -15,35 +15,16 @@ _FARTHEST = 2.0**20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a choice of paths comes to, over a table.
-
-    madds: average multiply-adds per image. loss: mean loss. measures: by name, the mean of what
-    the task measures. shares: share of the images that each route answers.
-    """
+    """What a choice of paths comes to, over a table."""
 
     madds: float
+    """Average multiply-adds per image."""
     loss: float
+    """Mean loss."""
     measures: dict[str, float]
+    """By name, the mean of what the task measures."""
     shares: tuple[float, ...]
-
-
-def gate_logits(table: RoutingTable, heads: Sequence[Head]) -> list[Tensor]:
-    """Per gate, its logits after each prefix: float32 (N, prefixes, routes)."""
-    with torch.no_grad():
-        return table.paths.logits(heads, [features.float() for features in table.features])
-
-
-def log_probabilities(logits: Sequence[Tensor], paths: Paths, price: Tensor | float) -> Tensor:
-    """Log-probability of every path, (N, P), where each gate draws from its softmax."""
-    return paths.log_probabilities(logits, price)
-
-
-def choose(logits: Sequence[Tensor], paths: Paths, price: float = 0.0) -> Tensor:
-    """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate in turn.
-
-    The same decisions as `DSNet.route`.
-    """
-    return paths.choose(logits, price)
+    """Share of the images that each route answers."""
 
 
 def outcome(table: RoutingTable, path: Tensor) -> Outcome:
@@ -77,7 +58,7 @@ def price_for_average(logits: Sequence[Tensor], paths: Paths, target: float) -> 
     """
 
     def average(price: float) -> float:
-        return average_madds(paths, choose(logits, paths, price))
+        return average_madds(paths, paths.choose(logits, price))
 
     low, high = _edge(lambda price: average(price) <= target)
     candidates = [_middle(average, price) for price in (low, high) if math.isfinite(price)]

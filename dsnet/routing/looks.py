@@ -34,13 +34,12 @@ class LookPaths(Paths):
 
     Logits are those of the gate, (N, 1, routes), and of the looks, (N, routes, routes): row r is
     what the tail of route r concludes, column r is to stop there, column q > r to run route q too.
-
-    costs: of the gate's choices, (routes,), and of the looks', (routes, routes), both as fractions
-    of the widest route's multiply-adds. madds: of each path.
-    starts: the routes that the gate may pick.
+    `costs` are those of the gate's choices, (routes,), and of the looks', (routes, routes), both
+    as fractions of the widest route's multiply-adds.
     """
 
     starts: tuple[int, ...] = ()
+    """The routes that the gate may pick."""
 
     @property
     def widest(self) -> int:
@@ -71,18 +70,22 @@ class LookPaths(Paths):
 
     def log_probabilities(self, logits: Sequence[Tensor], price: Tensor | float) -> Tensor:
         """A path's is the sum over its choices: the first tail, each that follows, and to stop."""
+        # Every choice that any path makes, side by side; the matrix picks and sums those of each
+        # path, one product in place of a loop over 2^routes - 1 paths.
         choices = [
             (each - cost * price).log_softmax(-1)
             for each, cost in zip(logits, self.costs, strict=True)
         ]
         return torch.cat([each.flatten(1) for each in choices], 1) @ self._choices
 
-    def choose(self, logits: Sequence[Tensor], price: float) -> Tensor:
+    def choose(self, logits: Sequence[Tensor], price: float = 0.0) -> Tensor:
         """The path of each image, int64 (N,), as `DSNet.route` goes."""
         (count,) = self.routes
         at = pick(logits[0][:, 0] - self.costs[0] * price)
         following = pick(logits[1] - self.costs[1] * price)
         ran = 1 << at
+        # At most count - 1 looks follow; who has stopped picks the same tail again, which changes
+        # nothing.
         for _ in range(count - 1):
             at = following[torch.arange(len(at)), at]
             ran = ran | (1 << at)
@@ -104,7 +107,7 @@ class LookPaths(Paths):
         made = torch.zeros(count + count**2, len(self))
         for path in range(len(self)):
             ran = [route for route in range(count) if path + 1 & 1 << route]
-            made[ran[0], path] = 1
+            made[ran[0], path] = 1  # the gate's choice; then each look's, the last of which stops
             for here, there in zip(ran, [*ran[1:], ran[-1]], strict=True):
                 made[count + here * count + there, path] = 1
         return made

@@ -17,14 +17,12 @@ from dsnet.routing.table import RoutingTable
 
 @dataclass(frozen=True)
 class Frontier:
-    """The smallest mean value at each average of multiply-adds: straight lines between points.
-
-    madds: rising, multiply-adds per image, float64 (M,). values: falling, float64 (M,). The points
-    are the corners of the line.
-    """
+    """The smallest mean value at each average of multiply-adds: a line, given by its corners."""
 
     madds: np.ndarray
+    """Rising, multiply-adds per image, float64 (M,)."""
     values: np.ndarray
+    """Falling, float64 (M,)."""
 
     def at(self, madds: float) -> float:
         """The smallest mean value with at most `madds` multiply-adds on average.

@@ -27,17 +27,16 @@ class Paths:
 
     Gate g's feature depends on what the gates before it chose, so the table holds it once for each
     of their `prefixes(g)` joint choices; a path's index // (what is left to choose) is its prefix.
-
-    routes: per gate, how many widths it may choose.
-    madds: multiply-adds per image of each path, float64 (P,).
-    costs: per gate, `DSNet.gate_costs`: float32 (routes,).
-    prefix: multiply-adds of what comes before the first gate's choice.
     """
 
     routes: tuple[int, ...]
+    """Per gate, how many widths it may choose."""
     madds: Tensor
+    """Multiply-adds per image of each path, float64 (P,)."""
     costs: tuple[Tensor, ...]
+    """Per gate, `DSNet.gate_costs`: float32 (routes,)."""
     prefix: int = 0
+    """Multiply-adds of what comes before the first gate's choice."""
 
     def __len__(self) -> int:
         return len(self.madds)
@@ -69,14 +68,18 @@ class Paths:
         joint = logits[0].new_zeros(len(logits[0]), 1)
         for gate, cost in zip(logits, self.costs, strict=True):
             each = (gate - cost * price).log_softmax(-1)
+            # `joint` has a column for each prefix; each splits into the routes of this gate.
             joint = (joint[:, :, None] + each).flatten(1)
         return joint
 
-    def choose(self, logits: Sequence[Tensor], price: float) -> Tensor:
-        """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate."""
+    def choose(self, logits: Sequence[Tensor], price: float = 0.0) -> Tensor:
+        """The path of each image, int64 (N,): argmax(logits - price * cost) at each gate in turn.
+
+        The same decisions as `DSNet.route`.
+        """
         path = pick(logits[0][:, 0] - self.costs[0] * price)
         for gate, cost in zip(logits[1:], self.costs[1:], strict=True):
-            here = gate[torch.arange(len(path)), path]
+            here = gate[torch.arange(len(path)), path]  # what this gate says after that prefix
             path = path * gate.shape[2] + pick(here - cost * price)
         return path
 
@@ -112,32 +115,36 @@ def paths_of(model: DSNet) -> Paths:
 
 @dataclass(frozen=True)
 class RoutingTable:
-    """N rows, one for each image and view.
-
-    features: per gate, its reduced feature after each prefix: float16 or float32 (N, prefixes, r).
-    losses: the task's loss of each path, float16 or float32 (N, P).
-    measures: by name, what the task measures of each path: bool (N, P) for a share, else float32.
-    confidences: how sure each path is of its answer, float16 or float32 (N, P); None where the
-        task does not tell.
-    evidence: what each path's answer tells of itself (`Task.evidence`), float16 or float32
-        (N, P, E); None where the task has none, or the table was made without.
-    labels, samples, views: the class label, the image's number in its data set, and which of its
-        augmented versions this is: int64 (N,).
-    """
+    """N rows, one for each image and view."""
 
     task: Task
     paths: Paths
     features: tuple[Tensor, ...]
+    """Per gate, its reduced feature after each prefix: float16 or float32 (N, prefixes, r)."""
     losses: Tensor
+    """The task's loss of each path, float16 or float32 (N, P)."""
     measures: dict[str, Tensor]
+    """By name, what the task measures of each path: bool (N, P) for a share, else float32."""
     confidences: Tensor | None
+    """How sure each path is of its answer, float16 or float32 (N, P); None where the task does not
+    tell."""
     labels: Tensor
+    """Class labels, int64 (N,)."""
     samples: Tensor
+    """The images' numbers in their data set, int64 (N,)."""
     views: Tensor
+    """Which of its augmented versions each image is, int64 (N,)."""
     evidence: Tensor | None = None
+    """What each path's answer says about itself (`Task.evidence`), float16 or float32 (N, P, E);
+    None where the task has none, or the table was made without."""
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @torch.no_grad()
+    def logits(self, heads: "Sequence[Head]") -> list[Tensor]:
+        """Per gate, the logits of its head after each prefix: float32 (N, prefixes, routes)."""
+        return self.paths.logits(heads, [features.float() for features in self.features])
 
     @property
     def headline(self) -> Tensor:

@@ -27,15 +27,17 @@ from dsnet.routing.target import Target, parse_target
 class TunedGate:
     """Slimming heads with the prices that held-out images gave them.
 
-    heads: one for each gate of the network, then those of its looks. target: average multiply-adds
-    per image that they were trained for. price: what meets it. prices: see `Metadata`. Raises
-    InputError for a number that is not finite.
+    Raises InputError for a number that is not finite.
     """
 
     heads: tuple[nn.Module, ...]
+    """One for each gate of the network, then those of its looks."""
     target: float
+    """Average multiply-adds per image that they were trained for."""
     price: float
+    """The price that meets the target."""
     prices: Prices
+    """See `Metadata`."""
 
     def __post_init__(self) -> None:
         check_numbers("gates.target", [self.target])

@@ -32,7 +32,7 @@ class Exported:
         self._directory = directory
         self._session = Session(directory / ONNX, threads=threads)
         about = json.loads(self._session.metadata[DESCRIPTION])
-        self.task: str = about.get("task", "classification")  # files of before there were tasks
+        self.task: str = about["task"]
         self.metadata: dict[str, Any] = about["metadata"]
         self.madds: list[int] = about["madds"]
         self.routes: list[int] = about["routes"]

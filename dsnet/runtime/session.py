@@ -1,7 +1,6 @@
 """An exported file in ONNX Runtime, NumPy in and out."""
 
 import importlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dsnet.errors import InputError
+from dsnet.errors.checks import check_choice
 
 ONNX = "model.onnx"  # its name in a model directory
 IMAGES, PRICE = "images", "price"
@@ -38,21 +38,19 @@ class Session:
     """
 
     def __init__(self, model: Path | bytes, device: str = "cpu", threads: int | None = None):
+        kind = device.split(":")[0]
+        check_choice("device", kind, PROVIDERS)
         runtime = import_optional("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # of a default it warns that it is not a constant
         source = model if isinstance(model, bytes) else str(model)
-        self.session: Any = runtime.InferenceSession(
-            source, options, providers=PROVIDERS[device.split(":")[0]]
-        )
+        self.session: Any = runtime.InferenceSession(source, options, providers=PROVIDERS[kind])
         self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
-        # Files of before there were looks do not count: each image ran one sub-network.
         outputs = {value.name for value in self.session.get_outputs()}
-        self._counts = MADDS in outputs
         self._answer = PICTURES if PICTURES in outputs else LOGITS
-        # Files of before the price had a default list it among what has to be fed.
+        # ONNX Runtime lists inputs that have a default apart: the price and the slimming heads.
         inputs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]
         self.inputs = {value.name: tuple(value.shape) for value in inputs}
 
@@ -74,9 +72,5 @@ class Session:
         feed = {IMAGES: images, **(heads or {})}
         if self.priced and price is not None:
             feed[PRICE] = np.array(price, np.float32)
-        if self._counts:
-            logits, widths, madds = self.session.run([self._answer, WIDTHS, MADDS], feed)
-        else:
-            logits, widths = self.session.run([LOGITS, WIDTHS], feed)
-            madds = np.array(json.loads(self.metadata[DESCRIPTION])["madds"])[widths]
-        return logits, widths, madds
+        outputs, widths, madds = self.session.run([self._answer, WIDTHS, MADDS], feed)
+        return outputs, widths, madds

@@ -19,13 +19,12 @@ Box = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a network needs around a pixel.
-
-    reach: pixels to each side that it depends on. factor: tiles begin at multiples of it.
-    """
+    """What a network needs around a pixel."""
 
     reach: int
+    """Pixels to each side that a pixel depends on."""
     factor: int
+    """Tiles begin at multiples of it."""
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,20 @@ Number = TypeVar("Number")
 
 @dataclass(frozen=True)
 class Measure:
-    """One thing that is measured for each sample, and how its mean reads.
-
-    name: its key in tables, metrics and JSON, an identifier. title: for people. share: whether a
-    sample has it or not, so that the mean is a share, shown in percent. unit: of what is no share.
-    rises: whether more is better. digits: decimals that are shown.
-    """
+    """One thing that is measured for each sample, and how its mean reads."""
 
     name: str
+    """Its key in tables, metrics and JSON, an identifier."""
     title: str
+    """For people."""
     share: bool = False
+    """Whether a sample has it or not, so that the mean is a share, shown in percent."""
     unit: str = ""
+    """Of what is no share."""
     rises: bool = True
+    """Whether more is better."""
     digits: int = 2
+    """Decimals that are shown."""
 
     def error(self, value: Number) -> Number:
         """What is to be as small as possible: the share without it, or what rises, negated."""

@@ -23,17 +23,17 @@ _LEVEL = -1  # place of the number that a picture's level is drawn from; pixels 
 class Noise:
     """Gaussian noise, whose level may be drawn for each picture, and shot noise on top.
 
-    low, high: its standard deviation, of 255; a level of its own for each picture where they
-        differ, uniform in between ("blind").
-    shot: variance, of 255², that a full intensity of 255 adds, and half of that half as much: the
-        normal approximation of Poisson noise; 0 for none.
-
     Raises InputError for what is no number, or out of 0 to 255.
     """
 
     low: float = 25.0
+    """The least standard deviation, of 255."""
     high: float = 25.0
+    """The greatest; where it is more than `low`, each picture has a level in between, drawn
+    uniformly ("blind")."""
     shot: float = 0.0
+    """Variance, of 255², that a full intensity of 255 adds, and half of that half as much: the
+    normal approximation of Poisson noise; 0 for none."""
 
     def __post_init__(self) -> None:
         check_numbers("task.noise", [self.low, self.high])

@@ -1,4 +1,4 @@
-"""The tasks that there are, by name."""
+"""The registered tasks, by name."""
 
 from dsnet.errors import InputError
 from dsnet.errors.text import shown
@@ -11,14 +11,14 @@ RESERVED = frozenset(
     {"step", "loss", "losses", "gap", "madds", "average_madds", "memory_mb"}
     | {"confidences", "sample", "view", "label", "labels"}
 )
-"""Names that measures may not have, for columns and metrics beside them have."""
+"""Names that measures may not have: tables and metrics use them for other columns."""
 
 
 def register(task: Task) -> Task:
     """Make a task known by its name.
 
-    Raises InputError for a name that is taken, and for measures whose names are not different
-    identifiers of their own: tables and metrics have columns beside them.
+    Raises InputError for a name that is taken, and for measures whose names are not distinct
+    identifiers, or are reserved.
     """
     if task.name in TASKS:
         raise InputError(f"register: expected a name that is free, found {task.name} taken")

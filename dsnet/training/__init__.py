@@ -8,20 +8,20 @@ from dsnet.training.bootstrap import (
 )
 from dsnet.training.distributed import GradientReducer, average_gradients
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
-from dsnet.training.finite import Kept, LossMeter, check_finite, not_finite
+from dsnet.training.finite import LossMeter, Snapshot, check_finite, not_finite
 from dsnet.training.gate import GateLoss, freeze_trunk, gate_step
 from dsnet.training.passes import CompiledPasses, Passes, compiled_passes, prepare_compiler
 from dsnet.training.recalibrate import recalibrate
-from dsnet.training.starting_point import Report, freeze, parameters_of, start_from
+from dsnet.training.starting_point import WeightTransfer, freeze, parameters_of, start_from
 
 __all__ = [
     "CompiledPasses",
     "GateLoss",
     "GradientReducer",
-    "Kept",
     "LossMeter",
     "Passes",
-    "Report",
+    "Snapshot",
+    "WeightTransfer",
     "average_gradients",
     "bootstrap_step",
     "check_finite",

@@ -27,15 +27,15 @@ def not_finite(gradients: Sequence[Tensor]) -> Tensor:
     return found
 
 
-class Kept:
-    """Tensors of one dtype as they are now, to be put back if the step that follows is skipped."""
+class Snapshot:
+    """A copy of tensors of one dtype, from which to restore them if the next step is skipped."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._tensors = list(tensors)
         self._before = self._flat()
 
-    def put_back(self, skip: Tensor) -> None:
-        """Undo what happened since, where `skip`, a scalar on their device, is not 0."""
+    def restore(self, skip: Tensor) -> None:
+        """Undo all changes since, where `skip`, a scalar on their device, is not 0."""
         if not self._tensors:
             return
         flat = torch.where(skip.bool(), self._before, self._flat())

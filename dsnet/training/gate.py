@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dsnet.errors import InputError
+from dsnet.errors.checks import check_choice
 from dsnet.models.network import DSNet
 from dsnet.tasks.base import Measured
 
@@ -17,24 +18,26 @@ Strategy = Literal["try_best", "give_up", "off"]
 
 @dataclass(frozen=True)
 class GateLoss:
-    """The three-term loss: the task's own (the paper's classification) + complexity + SGS.
-
-    target: None for the official complexity, (mean multiply-adds / 1e9)^2; a count for the relative
-        excess of the mean over it, max(0, mean / target - 1), nothing when it is met.
-    classification, complexity, sgs_weight: weights of the terms.
-    sgs: what sandwich gate sparsification teaches. Images that the smallest routable width gets
-        right (`Task.easy`) belong to it. "try_best" sends all others to the widest routable;
-        "give_up" sends those that even the widest gets wrong to the smallest too; "off" leaves the
-        term out.
-    temperature: of the Gumbel-softmax.
-    """
+    """The three-term loss: the task's own (the paper's classification) + complexity + SGS."""
 
     classification: float = 1.0
+    """Weight of the task's own loss."""
     complexity: float = 0.5
+    """Weight of the complexity term."""
     sgs_weight: float = 1.0
+    """Weight of sandwich gate sparsification."""
     sgs: Strategy = "try_best"
+    """What sandwich gate sparsification teaches. Images that the smallest routable width gets right
+    (`Task.easy`) belong to it. "try_best" sends all others to the widest routable; "give_up" sends
+    those that even the widest gets wrong to the smallest too; "off" leaves the term out."""
     target: float | None = None
+    """None for the official complexity, (mean multiply-adds / 1e9)^2; a count for the relative
+    excess of the mean over it, max(0, mean / target - 1), nothing when it is met."""
     temperature: float = 1.0
+    """Of the Gumbel-softmax."""
+
+    def __post_init__(self) -> None:
+        check_choice("sgs", self.sgs, get_args(Strategy))
 
 
 def freeze_trunk(model: DSNet) -> None:

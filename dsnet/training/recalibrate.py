@@ -23,7 +23,7 @@ def recalibrate(model: DSNet, batches: Iterable[Tensor]) -> int:
 
     The largest width takes part up to the first gate only. Behind it, it shares its statistics with
     the widest sub-network, which sees other inputs, the slim prefix's: averaged over both they fit
-    neither (on digits that sub-network lost seven points), and nothing is routed to the largest.
+    neither, and nothing is routed to the largest.
     """
     layers = [m for m in model.modules() if isinstance(m, SlimBatchNorm2d)]
     if not layers:

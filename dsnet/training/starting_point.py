@@ -19,7 +19,7 @@ _STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
-class Report:
+class WeightTransfer:
     """What became of each tensor of a network that was started from another.
 
     Slimming heads are not among them: stage II trains them, whatever stage I starts from.
@@ -42,7 +42,7 @@ class Report:
 
 
 @torch.no_grad()
-def start_from(model: DSNet, source: DSNet) -> Report:
+def start_from(model: DSNet, source: DSNet) -> WeightTransfer:
     """Give `model` the weights and statistics of `source`, in place, as far as they fit.
 
     Slim widths are leading slices of wide ones, so networks of other widths share leading slices:
@@ -88,7 +88,7 @@ def start_from(model: DSNet, source: DSNet) -> Report:
             f"expected a network with layers of {model.architecture.name}, found "
             f"{source.architecture.name}: nothing of it fits"
         )
-    return Report(tuple(whole), tuple(part), tuple(anew))
+    return WeightTransfer(tuple(whole), tuple(part), tuple(anew))
 
 
 def freeze(model: DSNet, parts: Iterable[str]) -> None:

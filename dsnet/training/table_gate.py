@@ -15,17 +15,16 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsnet.errors import InputError
+from dsnet.errors.checks import check_choice
 from dsnet.routing.choice import (
     Outcome,
-    choose,
-    gate_logits,
-    log_probabilities,
     outcome,
     price_for_average,
 )
@@ -41,49 +40,55 @@ _CLOSE = 1e-3  # of the target: the heads move on before a closer price would ma
 
 @dataclass(frozen=True)
 class GateOptions:
-    """How to train a gate on a table.
-
-    classification, complexity, sgs_weight, sgs: as in `GateLoss`. With targets the complexity term
-        is left out, since the multiplier is found.
-    hidden: units of a hidden layer in each slimming head; 0 for the paper's linear head.
-    look: whether the network looks again, see `dsnet.routing.looks.Look`.
-    lr: of Adam at the first step; it falls by a cosine.
-    steps: at most this many. check_every, patience: steps from one look at the held-out table to
-        the next, and looks without an improvement after which training ends.
-    rows: of the table in each step; all of them if there are no more.
-    """
+    """How to train a gate on a table."""
 
     classification: float = 1.0
+    """As in `GateLoss`."""
     complexity: float = 0.5
+    """As in `GateLoss`. With targets this term is left out, since the multiplier is found."""
     sgs_weight: float = 0.0
+    """As in `GateLoss`."""
     sgs: Strategy = "try_best"
+    """As in `GateLoss`."""
     hidden: int = 0
+    """Units of a hidden layer in each slimming head; 0 for the paper's linear head."""
     look: Look = "first"
+    """Whether the network looks again, see `dsnet.routing.looks.Look`."""
     lr: float = 0.05
+    """Of Adam at the first step; it falls by a cosine."""
     steps: int = 300
+    """At most this many."""
     check_every: int = 20
+    """Steps from one evaluation on the held-out table to the next."""
     patience: int = 5
+    """Evaluations without an improvement after which training ends."""
     rows: int = 4096
+    """Rows of the table in each step; all of them if there are no more."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("sgs", self.sgs, get_args(Strategy))
+        check_choice("look", self.look, get_args(Look))
 
 
 @dataclass(frozen=True)
 class TrainedGate:
-    """Slimming heads with a price for each target, and what they reach on the held-out table.
-
-    heads: one for each gate, then those of the looks. targets: average multiply-adds asked for.
-    prices, outcomes: for each target; without targets one of each, the price 0. loss: what early
-    stopping looks at, the mean of the outcomes' losses. step: where the heads are from. steps,
-    seconds: what it took.
-    """
+    """Slimming heads with a price for each target, and what they reach on the held-out table."""
 
     heads: tuple[nn.Module, ...]
+    """One for each gate, then those of the looks."""
     targets: tuple[float, ...]
+    """Average multiply-adds asked for."""
     prices: tuple[float, ...]
+    """For each target; without targets one price, 0."""
     outcomes: tuple[Outcome, ...]
+    """For each price."""
     loss: float
+    """What early stopping minimises, the mean of the outcomes' losses."""
     step: int
+    """The step that the heads are from."""
     steps: int
+    """How many steps were taken."""
     seconds: float = field(compare=False)
 
 
@@ -108,7 +113,8 @@ def train_gate(
         return _trained(train, holdout, targets, options, report)
     if options.look == "both":
         return _trained(looking(train), looking(holdout), targets, options, report)
-    # A tail dearer than a target cannot be every image's first; the widest has nothing to look for.
+    # A tail that costs more than a target cannot run first for every image, and after the widest
+    # there is nothing left to look for.
     least = min(targets, default=math.inf)
     starts = [at for at, madds in enumerate(train.paths.madds[:-1].tolist()) if madds <= least]
     gates = [
@@ -219,7 +225,7 @@ def sgs_paths(
 def _held(batch: _Rows, logits: Sequence[Tensor], paths: Paths, price: float) -> Tensor:
     """The loss whose gradient runs along the constraint that `price` holds."""
     charge = torch.tensor(price, requires_grad=True)
-    joint = log_probabilities(logits, paths, charge)
+    joint = paths.log_probabilities(logits, charge)
     loss = batch.loss(joint, len(logits))
     madds = _expected_madds(joint, paths)
     (dloss,) = torch.autograd.grad(loss, charge, retain_graph=True)
@@ -231,7 +237,7 @@ def _held(batch: _Rows, logits: Sequence[Tensor], paths: Paths, price: float) ->
 
 def _free(batch: _Rows, logits: Sequence[Tensor], paths: Paths) -> Tensor:
     """The paper's three-term loss, with the expectation of (multiply-adds / 1e9)^2."""
-    joint = log_probabilities(logits, paths, 0.0)
+    joint = paths.log_probabilities(logits, 0.0)
     complexity = (joint.exp() @ (paths.madds / 1e9).square().float()).mean()
     return batch.loss(joint, len(logits)) + batch.options.complexity * complexity
 
@@ -248,7 +254,7 @@ def _meet(logits: Sequence[Tensor], paths: Paths, target: float, price: float) -
     low, high = -torch.inf, torch.inf
     for _ in range(_NEWTON_STEPS):
         charge = torch.tensor(price, requires_grad=True)
-        madds = _expected_madds(log_probabilities(logits, paths, charge), paths)
+        madds = _expected_madds(paths.log_probabilities(logits, charge), paths)
         excess = float(madds.detach()) - wanted
         if abs(excess) <= _CLOSE * wanted:
             break
@@ -278,9 +284,9 @@ def _look(
     # The heads of all looks come after the gate's, and share what they look at.
     last = len(scales) - 1
     final = tuple(_unscaled(head, scales[min(n, last)]) for n, head in enumerate(heads))
-    logits = gate_logits(holdout, final)
+    logits = holdout.logits(final)
     prices = [price_for_average(logits, holdout.paths, target) for target in targets] or [0.0]
-    choices = [choose(logits, holdout.paths, price) for price in prices]
+    choices = [holdout.paths.choose(logits, price) for price in prices]
     outcomes = [outcome(holdout, choice) for choice in choices]
     loss = sum(o.loss for o in outcomes) / len(outcomes)
     if not targets:

@@ -32,8 +32,6 @@ from dsnet.routing import (
     Frontier,
     Outcome,
     RoutingTable,
-    choose,
-    gate_logits,
     oracle_errors,
     outcome,
     price_for_average,
@@ -159,12 +157,12 @@ class Versus:
 
 def taken(table: RoutingTable, heads: Sequence[Head], price: float) -> Outcome:
     """What the choices of these heads come to at a price."""
-    return outcome(table, choose(gate_logits(table, heads), table.paths, price))
+    return outcome(table, table.paths.choose(table.logits(heads), price))
 
 
 def price_at(table: RoutingTable, heads: Sequence[Head], target: float) -> float:
     """The price at which the choices of these heads average `target` multiply-adds."""
-    return price_for_average(gate_logits(table, heads), table.paths, target)
+    return price_for_average(table.logits(heads), table.paths, target)
 
 
 def gain(measure: Measure, ours: float, theirs: float) -> float:

@@ -11,7 +11,7 @@ from torch.fx.experimental.optimization import fuse
 
 from dsnet.inference.fold import End, Folded, Trunk
 from dsnet.models.metadata import IMAGENET_MEAN, IMAGENET_STD
-from dsnet.nn.plan import Conv, GlobalAverage, Linear, Weight, convolutions_madds
+from dsnet.nn.plan import Conv, GlobalAverage, Linear, Weight, count_madds
 
 # MobileNetV1 (arXiv 1704.04861, table 1): output channels and stride of each separable block.
 MOBILENET_V1: tuple[tuple[int, int], ...] = (
@@ -44,7 +44,7 @@ def mobilenet_v1(size: int = 224, classes: int = 1000) -> Folded:
         Weight(torch.randn(classes, channels), (classes, channels)), torch.zeros(classes)
     )
     trunk = Trunk(tuple(layers), End((GlobalAverage(), linear), 0))
-    count, _ = convolutions_madds(layers, (size, size))
+    count, *_ = count_madds(layers, 3, (size, size))
     madds = (count + linear.weight.source.numel(),)
     return Folded(trunk, 255 * torch.tensor(IMAGENET_MEAN), size, (classes,), madds)
 

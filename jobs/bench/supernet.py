@@ -18,8 +18,8 @@ from dsnet import DSNet, create_model
 from dsnet.tasks.registry import CLASSIFICATION
 from dsnet.training import (
     GradientReducer,
-    Kept,
     LossMeter,
+    Snapshot,
     bootstrap_step,
     compiled_passes,
     make_teacher,
@@ -207,7 +207,7 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
         if variant.official:
             return official.step(images, labels, inner)
         optimizer.zero_grad()
-        before = Kept(list(student.buffers())) if variant.guarded else None
+        before = Snapshot(list(student.buffers())) if variant.guarded else None
         with torch.autocast("cpu", torch.bfloat16, enabled=variant.amp):
             losses = variant.step(
                 student,
@@ -227,7 +227,7 @@ def training(case: Case, variant: Variant) -> Callable[[], list[dict[str, Tensor
             return losses
         skip = not_finite([p.grad for p in learning if p.grad is not None])
         take_step(optimizer, skip)
-        before.put_back(skip)
+        before.restore(skip)
         update_teacher(teacher, student, SECTION.ema, skip)
         meter.add(1, losses, skip)
         return losses

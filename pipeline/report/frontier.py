@@ -11,7 +11,6 @@ from torch import Tensor
 from dsnet.routing import (
     Frontier,
     RoutingTable,
-    choose,
     frontier,
     oracle_errors,
     outcome,
@@ -40,8 +39,8 @@ def gate_row(
     **other: Any,
 ) -> Row:
     """One gate at one price. `other`: the fields of `Row` that say where it comes from."""
-    held = outcome(holdout, choose(holdout_logits, holdout.paths, price))
-    path = choose(test_logits, test.paths, price)
+    held = outcome(holdout, holdout.paths.choose(holdout_logits, price))
+    path = test.paths.choose(test_logits, price)
     return _row(
         GATE,
         label,

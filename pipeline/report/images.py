@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsnet.routing import RoutingTable, log_probabilities
+from dsnet.routing import RoutingTable
 from pipeline.report.data_uri import picture_uri
 
 EXAMPLES = 12
@@ -86,10 +86,10 @@ class Images:
 def hardness(table: RoutingTable, logits: Sequence[Tensor]) -> Tensor:
     """How much rather a gate ends at the widest route than at the slimmest alone, in logits: (N,).
 
-    logits: the gate's on this table, as `dsnet.routing.gate_logits` gives them.
+    logits: the gate's on this table, as `RoutingTable.logits` gives them.
     """
     paths = table.paths
-    joint = log_probabilities(logits, paths, 0.0)
+    joint = paths.log_probabilities(logits, 0.0)
     ends = paths.ends(torch.arange(len(paths)))
     return joint[:, ends == ends.max()].logsumexp(1) - joint[:, 0]
 

@@ -1,6 +1,6 @@
 """Stage II by the table: a gate for one target, in seconds, and what it does to held-out images."""
 
-from dsnet.routing import RoutingTable, average_madds, choose, gate_logits
+from dsnet.routing import RoutingTable, average_madds
 from dsnet.routing.budget import price_curve
 from dsnet.routing.looks import routed_by
 from dsnet.routing.tuned import TunedGate
@@ -52,9 +52,9 @@ def tuned(trained: TrainedGate, holdout: RoutingTable, index: int = 0) -> TunedG
     A gate without targets runs at price 0, and what that averages to stands for its target.
     """
     holdout = routed_by(holdout, trained.heads)
-    logits, paths = gate_logits(holdout, trained.heads), holdout.paths
+    logits, paths = holdout.logits(trained.heads), holdout.paths
     prices = price_curve(
-        lambda price: average_madds(paths, choose(logits, paths, price)),
+        lambda price: average_madds(paths, paths.choose(logits, price)),
         float(paths.madds.min()),
         float(paths.madds[paths.widest]),
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from dsnet.routing import RoutingTable, choose, gate_logits
+from dsnet.routing import RoutingTable
 from dsnet.routing.looks import routed_by
 from dsnet.routing.target import Target
 from dsnet.routing.tuned import fitted
@@ -160,7 +160,7 @@ class Found:
             self.request.job.dataset.test.classes,
             [str(best.target) for best in self.best],
             [
-                table.paths.ends(choose(logits, table.paths, price))
+                table.paths.ends(table.paths.choose(logits, price))
                 for (_, table, _, logits), price in zip(judged, prices, strict=True)
             ],
             hardness(middle, middle_logits),
@@ -245,7 +245,7 @@ class Found:
     ) -> tuple[RoutingTable, RoutingTable, list[Tensor], list[Tensor]]:
         """Held-out and test table as these heads route them, and their logits on both."""
         holdout, test = routed_by(self.holdout, heads), routed_by(self.test, heads)
-        return holdout, test, gate_logits(holdout, heads), gate_logits(test, heads)
+        return holdout, test, holdout.logits(heads), test.logits(heads)
 
     def _pictures(self, indices: np.ndarray) -> np.ndarray:
         return self._batch(indices).images.numpy()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dsnet.errors import DivergenceError
-from dsnet.training import GradientReducer, Kept, LossMeter, not_finite
+from dsnet.training import GradientReducer, LossMeter, Snapshot, not_finite
 from pipeline.training.intervals import Intervals
 from pipeline.training.optimization import (
     learning_rate,
@@ -215,7 +215,7 @@ class _Loop:
         lr = schedule.learning_rate(now, self.steps) * state.lr_scale
         set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
-        before = Kept(state.buffers)
+        before = Snapshot(state.buffers)
         *others, last = group
         losses = [self.stage.step(*pair, now, None) for pair in others]
         losses.append(self.stage.step(*last, now, self.reducer))
@@ -230,7 +230,7 @@ class _Loop:
         if schedule.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.learning, schedule.clip_grad)
         take_step(optimizer, skip)
-        before.put_back(skip)
+        before.restore(skip)
         self.stage.after_step(now, skip)
         state.losses.add(now + 1, _mean(losses), skip)
         throughput.count(sum(len(images) for images, _ in group))

@@ -19,9 +19,6 @@ from dsnet.routing import (
     RoutingTable,
     average_madds,
     build_rows,
-    choose,
-    gate_logits,
-    log_probabilities,
     paths_of,
 )
 from dsnet.routing.budget import calibrate_prices, prices_from_logits
@@ -108,11 +105,11 @@ def test_a_paths_probability_is_the_product_of_its_choices(
     first = torch.randn(3, 1, routes, generator=generator)
     looks = torch.randn(3, routes, routes, generator=generator)
     looks = looks.where(torch.ones(routes, routes).triu() > 0, NEVER)
-    joint = log_probabilities([first, looks], paths, price)
+    joint = paths.log_probabilities([first, looks], price)
     torch.testing.assert_close(joint.exp().sum(1), torch.ones(3))
     odds = (first[:, 0] - price * costs[0]).softmax(1)
     going = (looks - price * costs[1]).softmax(2)
-    chosen = choose([first, looks], paths, price)
+    chosen = paths.choose([first, looks], price)
     for row in range(3):
         for path in range(len(paths)):
             ran = steps_of(path, routes)
@@ -172,7 +169,7 @@ def test_the_table_says_where_the_network_goes_and_what_it_counts(
 ) -> None:
     x, labels = prepared(model, pictures(model, 90)), torch.arange(90) % 3
     table = with_looks(build_rows(model, x, labels))
-    path = choose(gate_logits(table, heads_of(model)), table.paths, price)
+    path = table.paths.choose(table.logits(heads_of(model)), price)
     outputs, widths, madds = model.routed(x, price)
     assert madds.double().tolist() == table.paths.madds[path].tolist()
     routes = torch.tensor(model.space.routes)
@@ -234,7 +231,7 @@ def test_a_directory_keeps_its_looks_for_every_budget_and_runtime(
         assert spent.tolist() == madds.tolist()
         torch.testing.assert_close(torch.from_numpy(found), outputs, atol=1e-3, rtol=1e-3)
         loaded = dsnet.load(directory, budget=budget)
-        assert loaded.spends(prepared(model, images)).tolist() == madds.tolist()
+        assert loaded.routed_madds(prepared(model, images)).tolist() == madds.tolist()
 
 
 # Training ----------------------------------------------------------------------------------------

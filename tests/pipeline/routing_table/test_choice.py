@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from dsnet.routing import (
     Paths,
     average_madds,
-    choose,
-    log_probabilities,
     price_for_average,
 )
 
@@ -38,7 +36,7 @@ def test_a_paths_probability_is_the_product_of_its_gates_softmaxes(
 ) -> None:
     logits, paths = random_case(seed, routes, n=2)
     price = 1.5
-    joint = log_probabilities(logits, paths, price).exp()
+    joint = paths.log_probabilities(logits, price).exp()
     torch.testing.assert_close(joint.sum(1), torch.ones(2))
     for row, (index, path) in itertools.product(
         range(2), enumerate(itertools.product(*map(range, routes)))
@@ -55,7 +53,7 @@ def test_a_paths_probability_is_the_product_of_its_gates_softmaxes(
 def test_with_one_gate_a_higher_price_never_costs_more(seed: int, routes: int, n: int) -> None:
     logits, paths = random_case(seed, (routes,), n)
     averages = [
-        average_madds(paths, choose(logits, paths, price))
+        average_madds(paths, paths.choose(logits, price))
         for price in torch.linspace(-40, 40, 81).tolist()
     ]
     assert averages == sorted(averages, reverse=True)
@@ -75,9 +73,9 @@ def test_no_price_comes_closer_to_the_target(seed: int, routes: int, n: int, whe
     )
     between = [(a + b) / 2 for a, b in itertools.pairwise(edges) if b - a > 1e-3]
     prices = [edges[0] - 1, *between, edges[-1] + 1]
-    best = min(abs(average_madds(paths, choose(logits, paths, p)) - target) for p in prices)
+    best = min(abs(average_madds(paths, paths.choose(logits, p)) - target) for p in prices)
     found = price_for_average(logits, paths, target)
-    assert abs(average_madds(paths, choose(logits, paths, found)) - target) <= best + 1e-9
+    assert abs(average_madds(paths, paths.choose(logits, found)) - target) <= best + 1e-9
 
 
 def test_the_price_lies_in_the_middle_of_its_step() -> None:
@@ -92,7 +90,7 @@ def test_both_ends_of_the_range_can_be_met() -> None:
     logits, paths = random_case(5, (4,), 20)
     for end in (float(paths.madds.min()), float(paths.madds.max())):
         price = price_for_average(logits, paths, end)
-        assert average_madds(paths, choose(logits, paths, price)) == end
+        assert average_madds(paths, paths.choose(logits, price)) == end
 
 
 def test_with_two_gates_the_target_is_met_as_closely_as_one_image_allows() -> None:
@@ -101,7 +99,7 @@ def test_with_two_gates_the_target_is_met_as_closely_as_one_image_allows() -> No
     for where in (0.2, 0.5, 0.8):
         target = low + where * (high - low)
         price = price_for_average(logits, paths, target)
-        average = average_madds(paths, choose(logits, paths, price))
+        average = average_madds(paths, paths.choose(logits, price))
         assert abs(average - target) <= (high - low) / 400
 
 

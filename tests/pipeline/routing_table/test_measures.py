@@ -15,8 +15,6 @@ from dsnet.routing import (
     Paths,
     RoutingTable,
     average_madds,
-    choose,
-    gate_logits,
     oracle_errors,
     outcome,
     price_for_average,
@@ -168,7 +166,7 @@ def test_the_oracle_reaches_the_most_decibels_of_any_choice() -> None:
 def test_a_price_holds_the_target_and_the_outcome_has_the_means_of_all_measures() -> None:
     table = smoothed()
     logits = [10 * table.features[0]]
-    path = choose(logits, table.paths, price_for_average(logits, table.paths, 60.0))
+    path = table.paths.choose(logits, price_for_average(logits, table.paths, 60.0))
     assert average_madds(table.paths, path) == pytest.approx(60.0, rel=0.01)
     result = outcome(table, path)
     assert list(result.measures) == ["psnr", "mae"]
@@ -199,7 +197,7 @@ def test_sgs_sends_what_the_task_calls_easy_to_the_smallest_path() -> None:
         assert torch.equal(taught, torch.where(easy, 0, 2))
     options = GateOptions(classification=0, complexity=0, sgs_weight=1, rows=10**9)
     trained = train_gate(table, table, (), options)
-    path = choose(gate_logits(table, trained.heads), table.paths, 0.0)
+    path = table.paths.choose(table.logits(trained.heads), 0.0)
     assert torch.equal(path, torch.where(easy, 0, 2))
 
 

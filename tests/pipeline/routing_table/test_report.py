@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dsnet import InputError
-from dsnet.routing import RoutingTable, choose, gate_logits, oracle_errors, outcome
+from dsnet.routing import RoutingTable, oracle_errors, outcome
 from dsnet.training.table_gate import train_gate
 from pipeline.report import (
     About,
@@ -52,7 +52,7 @@ def results(test_table: RoutingTable) -> Results:
     choices = []
     for target in TARGETS:
         trained = train_gate(train, holdout, [target])
-        held, logits = (gate_logits(t, trained.heads) for t in (holdout, test_table))
+        held, logits = (t.logits(trained.heads) for t in (holdout, test_table))
         (price,) = trained.prices
         rows.append(
             gate_row(
@@ -70,7 +70,7 @@ def results(test_table: RoutingTable) -> Results:
                 config={"lr": 0.05},
             )
         )
-        choices.append(choose(logits, test_table.paths, price))
+        choices.append(test_table.paths.choose(logits, price))
     rows += curve_rows(holdout, test_table, held, logits)
     rows.append(Row("gate", "lr 9", target="0.6", error="the worker died"))
     rows.append(Row("gate", "lr 8", target="0.6"))

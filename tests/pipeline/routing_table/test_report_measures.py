@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from dsnet import InputError
-from dsnet.routing import RoutingTable, choose, oracle_errors, price_for_average
+from dsnet.routing import RoutingTable, oracle_errors, price_for_average
 from dsnet.tasks.classification import Classification
 from dsnet.tasks.measure import Measure
 from dsnet.tasks.registry import TASKS
@@ -74,7 +74,7 @@ def made_results(holdout: RoutingTable, test: RoutingTable) -> Results:
         price = price_for_average(held, holdout.paths, target)
         origin = {"target": f"{target / 100}", "target_madds": target, "seconds": 1.5}
         rows.append(gate_row("linear", holdout, test, held, logits, price, **origin, chosen=True))
-        choices.append(choose(logits, test.paths, price))
+        choices.append(test.paths.choose(logits, price))
     rows += curve_rows(holdout, test, held, logits)
     rows.append(Row("gate", "lr 9", target="0.6", error="the worker died"))
     images = image_rows(
@@ -192,7 +192,7 @@ def test_gains_are_those_of_the_table(results: Results, table: RoutingTable) -> 
 def test_whiskers_are_the_standard_error_of_the_difference(table: RoutingTable) -> None:
     logits = [10 * table.features[0]]
     row = gate_row("", table, table, logits, logits, 0.0)
-    psnr, path = table.headline.double().numpy(), choose(logits, table.paths).numpy()
+    psnr, path = table.headline.double().numpy(), table.paths.choose(logits).numpy()
     own = psnr[np.arange(300), path]
     difference = own - psnr @ np.bincount(path, minlength=3) / 300
     assert row.stderr == pytest.approx(difference.std() / np.sqrt(300))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from dsnet import DSNet, InputError
-from dsnet.routing import build_rows, choose, gate_logits, join, outcome, paths_of
+from dsnet.routing import build_rows, join, outcome, paths_of
 
 from .conftest import TWO_GATES, random_network
 
@@ -50,8 +50,8 @@ def test_choices_from_the_table_are_the_networks_own(
     network: DSNet, images: torch.Tensor, labels: torch.Tensor, price: float
 ) -> None:
     table = build_rows(network, images, labels)
-    logits = gate_logits(table, [gate.logits for gate in network.gates])
-    path = choose(logits, table.paths, price)
+    logits = table.logits([gate.logits for gate in network.gates])
+    path = table.paths.choose(logits, price)
     assert len(path.unique()) > 1
     assert [network.space.routes[p] for p in path] == network.route(images, price).tolist()
 
@@ -62,8 +62,8 @@ def test_accuracy_and_multiply_adds_equal_those_of_a_dynamic_run_in_count(
     network: DSNet, images: torch.Tensor, labels: torch.Tensor, price: float
 ) -> None:
     table = build_rows(network, images, labels)
-    logits = gate_logits(table, [gate.logits for gate in network.gates])
-    result = outcome(table, choose(logits, table.paths, price))
+    logits = table.logits([gate.logits for gate in network.gates])
+    result = outcome(table, table.paths.choose(logits, price))
     answers, widths = network.dynamic(images, price)
     assert round(result.measures["top1"] * 60) == int((answers.argmax(1) == labels).sum())
     assert round(result.madds * 60) == sum(network.madds(int(width)) for width in widths)

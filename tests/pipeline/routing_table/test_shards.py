@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import dsnet
 from dsnet import DSNet, InputError
 from dsnet.models.registry import FAMILIES
-from dsnet.routing import RoutingTable, build_rows, choose, gate_logits
+from dsnet.routing import RoutingTable, build_rows
 from dsnet.routing.tuned import put_heads
 from dsnet.tasks.registry import TASKS
 from dsnet.training.table_gate import GateOptions, train_gate
@@ -158,7 +158,7 @@ def test_choices_from_the_file_are_the_networks_own(
             dsnet.normalize(batch.images, metadata.mean, metadata.std) for batch in loader.epoch(0)
         ]
     routes = torch.cat([model.route(images, price) for images in batches]).tolist()
-    path = choose(gate_logits(table, trained.heads), table.paths, price)
+    path = table.paths.choose(table.logits(trained.heads), price)
     assert [model.space.routes[p] for p in path] == routes
     assert len(set(routes)) > 1
 

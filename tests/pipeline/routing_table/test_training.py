@@ -12,9 +12,6 @@ from dsnet.routing import (
     Paths,
     RoutingTable,
     build_rows,
-    choose,
-    gate_logits,
-    log_probabilities,
     oracle_losses,
     outcome,
     random_errors,
@@ -94,7 +91,7 @@ def test_the_heads_follow_the_gradient_along_the_constraint(
         low, high = -200.0, 200.0
         for _ in range(100):
             price = (low + high) / 2
-            joint = log_probabilities(logits, table.paths, price)
+            joint = table.paths.log_probabilities(logits, price)
             above = float((joint.exp() @ table.paths.madds).mean()) > target
             low, high = (price, high) if above else (low, price)
         loss = (joint.exp() * table.losses).sum(1).mean()
@@ -145,9 +142,9 @@ def test_one_gate_serves_several_targets_by_its_price() -> None:
     targets = (50.0, 60.0, 69.0)
     trained = train_gate(table, table, targets)
     assert list(trained.prices) == sorted(trained.prices, reverse=True)
-    logits = gate_logits(table, trained.heads)
+    logits = table.logits(trained.heads)
     for target, price, result in zip(targets, trained.prices, trained.outcomes, strict=True):
-        assert outcome(table, choose(logits, table.paths, price)) == result
+        assert outcome(table, table.paths.choose(logits, price)) == result
         assert result.madds == pytest.approx(target, rel=0.01)
         alone = train_gate(table, table, [target]).outcomes[0]
         assert result.loss <= alone.loss + 0.05
@@ -174,8 +171,8 @@ def test_the_scale_of_a_feature_changes_nothing() -> None:
         plain, other = (train_gate(t, t, [60.0], options) for t in (table, stretched))
         assert plain.outcomes[0].shares == pytest.approx(other.outcomes[0].shares, abs=0.01)
         torch.testing.assert_close(
-            gate_logits(stretched, other.heads)[0],
-            gate_logits(table, plain.heads)[0],
+            stretched.logits(other.heads)[0],
+            table.logits(plain.heads)[0],
             rtol=1e-2,
             atol=1e-2,
         )
