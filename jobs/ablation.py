@@ -21,7 +21,7 @@ from pipeline.stages import calibrate, evaluate, gate, supernet
 from pipeline.stages.network import new_network
 from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.worker import LocalWorker, alone
+from pipeline.training.local_worker import LocalWorker, alone
 
 BOOTSTRAPS = ("labels", "distill", "plain", "ensemble")
 ALONE = "alone"

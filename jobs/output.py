@@ -53,7 +53,7 @@ def print_unlearned(uri: str, reason: str | None) -> None:
     """The last line of a command whose network did not learn, on stderr; nothing where it did."""
     if reason is None:
         return
-    from pipeline.training.sanity import WHAT_TO_CHANGE  # it brings PyTorch
+    from pipeline.training.chance import WHAT_TO_CHANGE  # it brings PyTorch
 
     text = f"{uri} DID NOT LEARN and took no alias: {reason}. What to do: {WHAT_TO_CHANGE}"
     click.secho(text, fg="red", bold=True, err=True)

@@ -1,11 +1,6 @@
 """The training algorithms of the paper, in plain torch."""
 
-from dsnet.training.bootstrap import (
-    bootstrap_step,
-    distill_step,
-    labels_step,
-    random_widths,
-)
+from dsnet.training.bootstrap import SupernetStep, bootstrap_step, random_widths
 from dsnet.training.distributed import GradientReducer, average_gradients
 from dsnet.training.ema import make_teacher, update_teacher, warmed_decay
 from dsnet.training.finite import LossMeter, Snapshot, check_finite, not_finite
@@ -21,16 +16,15 @@ __all__ = [
     "LossMeter",
     "Passes",
     "Snapshot",
+    "SupernetStep",
     "WeightTransfer",
     "average_gradients",
     "bootstrap_step",
     "check_finite",
     "compiled_passes",
-    "distill_step",
     "freeze",
     "freeze_trunk",
     "gate_step",
-    "labels_step",
     "make_teacher",
     "not_finite",
     "parameters_of",

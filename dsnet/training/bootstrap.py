@@ -1,6 +1,9 @@
 """Stage I: in-place (ensemble) bootstrapping under the sandwich rule."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,87 +30,124 @@ def bootstrap_step(
     label_smoothing: float = 0.0,
     reducer: GradientReducer | None = None,
     passes: MakePasses = Passes,
-    guarded: bool = False,
 ) -> Losses:
-    """One batch of stage I: backward of every term, gradients summed.
+    """One batch of stage I: backward of every term, gradients summed. See `SupernetStep`.
 
     The largest width learns from the labels, the random widths from the teacher's largest output,
     the smallest from the mean of the teacher's outputs at the largest and at those same random
-    widths (`ensemble`) or at the largest alone. The teacher is the moving average of
-    `model`, in eval mode.
-
-    images: normalised float (N, 3, H, W); labels: int64 (N,), probabilities (N, classes) of mixed
-    pictures, or what else the model's task has for targets. label_smoothing: of class labels.
-    reducer: armed before the last backward pass, to average gradients over workers while it runs;
-    its `finish` is the caller's.
-    passes: how `model` and `teacher` run; where they are compiled, the same ones at each call.
-    guarded: whether a width whose loss against the labels is no higher than the teacher's learns
-    from the labels in this step. The paper has no such rule. A teacher that knows less than its
-    pupil has nothing to teach: early in a training it is often sure of one wrong class, which slim
-    widths would learn by heart, in filters that they share with the teacher (docs/training.md).
-    Returns the detached losses {"largest", "random_0", …, "smallest"}, scalars. The largest comes
-    last in time, so that the gradients of every parameter are complete when its backward ends.
-    A network of one width learns from the labels, and has but the loss "largest".
+    widths (`ensemble`) or at the largest alone.
     """
-    if _has_one_width(model):
-        return labels_step(model, images, labels, (), label_smoothing, reducer, passes)
-    widths = _inner_widths(model, random_widths)
-    run, teach = passes(model), passes(teacher)
-    with torch.no_grad():
-        outputs = [teach.whole(images, teacher.space.largest)]
-        if ensemble and widths:
-            shared = _SharedPrefix(teach, images, updates=0)
-            outputs += [shared.outputs(width) for width in widths]
-    hard = _hard(model, labels, label_smoothing) if guarded else None
-    losses = _slim_terms(
-        run, images, widths, _soft(model, outputs[:1], hard), _soft(model, outputs, hard)
-    )
-    largest = _largest_term(run, images, labels, label_smoothing, reducer)
-    return {"largest": largest, **losses}
+    method: Method = "ensemble" if ensemble else "plain"
+    step = SupernetStep(model, teacher, method, label_smoothing, passes=passes)
+    return step(images, labels, random_widths, reducer)
 
 
-def distill_step(
-    model: DSNet,
-    images: Tensor,
-    labels: Tensor,
-    random_widths: Sequence[int | Width],
-    label_smoothing: float = 0.0,
-    reducer: GradientReducer | None = None,
-    passes: MakePasses = Passes,
-    guarded: bool = False,
-) -> Losses:
-    """One batch of in-place distillation: the slim widths learn from the student's own largest.
+Method = Literal["ensemble", "plain", "distill", "labels"]
 
-    As `bootstrap_step`, with the largest width's detached output as the only soft target.
+
+@dataclass(frozen=True)
+class SupernetStep:
+    """One batch of stage I, by any of its methods; called with the batch.
+
+    The order of the terms is free, as every target comes from the teacher or the labels. What runs
+    last completes the gradients, and arms the reducer that averages them over workers meanwhile.
     """
-    if _has_one_width(model):
-        return labels_step(model, images, labels, (), label_smoothing, reducer, passes)
-    widths = _inner_widths(model, random_widths)
-    run = passes(model)
-    outputs = run.whole(images, model.space.largest)
-    hard = _hard(model, labels, label_smoothing)
-    loss = hard(outputs)
-    loss.backward()
-    soft = _soft(model, [outputs.detach()], hard if guarded else None)
-    return {"largest": loss.detach(), **_slim_terms(run, images, widths, soft, soft, reducer)}
 
+    model: DSNet
+    teacher: DSNet | None = None
+    """The moving average of `model`, in eval mode; for "ensemble" and "plain" alone."""
+    method: Method = "ensemble"
+    """What the slim widths learn from: the teacher (see `bootstrap_step`), the model's own largest
+    width ("distill") or the labels."""
+    label_smoothing: float = 0.0
+    """Of class labels."""
+    guarded: bool = False
+    """Whether a width whose loss against the labels is no higher than the teacher's learns from the
+    labels in this step. The paper has no such rule. A teacher that knows less than its pupil has
+    nothing to teach: early in a training it is often sure of one wrong class, which slim widths
+    would learn by heart, in filters that they share with the teacher (docs/training.md)."""
+    passes: MakePasses = Passes
+    """How the networks run; where they are compiled, the same ones at each call."""
+    bfloat16: bool = False
+    """Whether passes run in mixed precision."""
 
-def labels_step(
-    model: DSNet,
-    images: Tensor,
-    labels: Tensor,
-    random_widths: Sequence[int | Width],
-    label_smoothing: float = 0.0,
-    reducer: GradientReducer | None = None,
-    passes: MakePasses = Passes,
-) -> Losses:
-    """One batch in which every width learns from the labels alone. As `bootstrap_step`."""
-    widths = _inner_widths(model, random_widths)
-    hard = _hard(model, labels, label_smoothing)
-    run = passes(model)
-    losses = {} if _has_one_width(model) else _slim_terms(run, images, widths, hard, hard)
-    largest = _largest_term(run, images, labels, label_smoothing, reducer)
-    return {"largest": largest, **losses}
+    def __call__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        random_widths: Sequence[int | Width],
+        reducer: GradientReducer | None = None,
+    ) -> Losses:
+        """Backward of every term; returns the detached losses, scalars.
+
+        images: normalised float (N, 3, H, W); labels: int64 (N,), probabilities (N, classes) of
+        mixed pictures, or what else the model's task has for targets. reducer: its `finish` is the
+        caller's. Returns {"largest", "random_0", …, "smallest"}; a network of one width learns from
+        the labels alone, and has but the loss "largest".
+        """
+        model, device = self.model, images.device.type
+        run = self.passes(model)
+        mixed = torch.autocast(device, torch.bfloat16) if self.bfloat16 else nullcontext()
+        with mixed:
+            hard = _hard(model, labels, self.label_smoothing)
+            if model.space[0] == model.space.largest:
+                return {"largest": _largest_term(run, images, hard, reducer)}
+            widths = _inner_widths(model, random_widths)
+            if self.method == "distill":
+                return self._distill(run, images, widths, hard, reducer)
+            if self.method == "labels":
+                slim = _slim_terms(run, images, widths, hard, hard)
+            else:
+                slim = self._bootstrap(run, images, widths, hard)
+            # Last, so that its backward completes the gradient of every parameter.
+            return {"largest": _largest_term(run, images, hard, reducer), **slim}
+
+    def _bootstrap(
+        self, run: Passes, images: Tensor, widths: Sequence[Width], hard: Criterion
+    ) -> Losses:
+        """The slim widths learn from the teacher's answers."""
+        teacher = self.teacher
+        if teacher is None:
+            raise ValueError(f"expected a teacher for method {self.method}, found none")
+        teach = self.passes(teacher)
+        with torch.no_grad():
+            outputs = [teach.whole(images, teacher.space.largest)]
+            if self.method == "ensemble" and widths:
+                shared = _SharedPrefix(teach, images, updates=0)
+                outputs += [shared.outputs(width) for width in widths]
+        of_largest, of_all = self._soft(outputs[:1], hard), self._soft(outputs, hard)
+        return _slim_terms(run, images, widths, of_largest, of_all)
+
+    def _distill(
+        self,
+        run: Passes,
+        images: Tensor,
+        widths: Sequence[Width],
+        hard: Criterion,
+        reducer: GradientReducer | None,
+    ) -> Losses:
+        """The slim widths learn from the model's own largest, which therefore comes first."""
+        outputs = run.whole(images, self.model.space.largest)
+        loss = hard(outputs)
+        loss.backward()
+        soft = self._soft([outputs.detach()], hard)
+        slim = _slim_terms(run, images, widths, soft, soft, reducer)
+        return {"largest": loss.detach(), **slim}
+
+    def _soft(self, teachers: Sequence[Tensor], hard: Criterion) -> Criterion:
+        """The loss against the mean of what `teachers` answered, unless they know less."""
+        task = self.model.task
+        soft = torch.stack([task.soften(outputs) for outputs in teachers]).mean(0)
+        if not self.guarded:
+            return lambda outputs: task.distill(outputs, soft).mean()
+        theirs = torch.stack([hard(outputs) for outputs in teachers]).mean()
+        soft = soft.nan_to_num()  # what is not chosen has a gradient of 0, and 0 times NaN is NaN
+
+        def criterion(outputs: Tensor) -> Tensor:
+            ours = hard(outputs)
+            return torch.where(theirs < ours, task.distill(outputs, soft).mean(), ours)
+
+        return criterion
 
 
 def random_widths(model: DSNet, count: int, generator: torch.Generator) -> list[int]:
@@ -122,42 +162,14 @@ def random_widths(model: DSNet, count: int, generator: torch.Generator) -> list[
     return sorted((order[:count] + 1).tolist())
 
 
-def _has_one_width(model: DSNet) -> bool:
-    """Whether the smallest is the largest, to be trained once in a step."""
-    return model.space[0] == model.space.largest
-
-
 def _hard(model: DSNet, labels: Tensor, label_smoothing: float) -> Criterion:
     return lambda outputs: model.task.loss(outputs, labels, label_smoothing).mean()
 
 
-def _soft(model: DSNet, teachers: Sequence[Tensor], hard: Criterion | None) -> Criterion:
-    """The loss against the mean of what `teachers` answered.
-
-    hard: where given, a width whose loss by it is no higher than the teachers' learns from that.
-    """
-    soft = torch.stack([model.task.soften(outputs) for outputs in teachers]).mean(0)
-    if hard is None:
-        return lambda outputs: model.task.distill(outputs, soft).mean()
-    theirs = torch.stack([hard(outputs) for outputs in teachers]).mean()
-    soft = soft.nan_to_num()  # what is not chosen has a gradient of 0, and 0 times NaN is NaN
-
-    def criterion(outputs: Tensor) -> Tensor:
-        ours = hard(outputs)
-        return torch.where(theirs < ours, model.task.distill(outputs, soft).mean(), ours)
-
-    return criterion
-
-
 def _largest_term(
-    passes: Passes,
-    images: Tensor,
-    labels: Tensor,
-    label_smoothing: float,
-    reducer: GradientReducer | None,
+    passes: Passes, images: Tensor, hard: Criterion, reducer: GradientReducer | None
 ) -> Tensor:
-    model = passes.model
-    loss = _hard(model, labels, label_smoothing)(passes.whole(images, model.space.largest))
+    loss = hard(passes.whole(images, passes.model.space.largest))
     if reducer is not None:
         reducer.arm()
     loss.backward()

@@ -29,7 +29,8 @@ from pipeline.runner.tables import all_of, described
 from pipeline.stages import gate
 from pipeline.store import tracking
 from pipeline.store.registry import Version
-from pipeline.training.worker import LocalWorker, Worker, alone
+from pipeline.training.local_worker import LocalWorker, alone
+from pipeline.training.worker import Worker
 from pipeline.training.worker_group import WorkerGroup
 
 

@@ -29,7 +29,8 @@ from pipeline.data.dataset import ingest
 from pipeline.stages import supernet
 from pipeline.stages.stage import Upstream
 from pipeline.store import tracking
-from pipeline.training.worker import Assignment, TrainWorker, Worker
+from pipeline.training.ray_worker import TrainWorker
+from pipeline.training.worker import Worker
 from pipeline.training.worker_group import WorkerGroup
 
 EPOCHS = 20
@@ -101,13 +102,13 @@ def _watched(worker: Worker, inputs: _Inputs) -> None:
     if worker.rank > 0:
         return supernet.loop(worker, inputs.stage)
     assert isinstance(worker, TrainWorker)
-    with closing(_Watched(worker.assignment, inputs.moments)) as watched:
+    with closing(_Watched(worker, inputs.moments)) as watched:
         supernet.loop(watched, inputs.stage)
 
 
 class _Watched(TrainWorker):
-    def __init__(self, assignment: Assignment, moments: Path) -> None:
-        super().__init__(assignment)
+    def __init__(self, worker: TrainWorker, moments: Path) -> None:
+        super().__init__(worker.config, worker.run_folder, worker.queue, worker.number)
         self.moments = moments
 
     def report(

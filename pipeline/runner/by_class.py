@@ -13,7 +13,7 @@ CALIBRATION_ERROR = "calibration_error"
 def log_by_class(run: Run, checkpoint: Path) -> dict[str, float]:
     """Log what the final checkpoint has of it; returns what is a metric of the version.
 
-    Nothing for a task without, nor for a checkpoint that is older than this.
+    Nothing for a task that does not count by class.
     """
     file = checkpoint / BY_CLASS
     if not file.is_file():

@@ -1,21 +1,17 @@
 """Evaluation on its driver: a version's counts on the test images, among its tags."""
 
 import json
-import logging
 
 import dsnet
 from pipeline.runner.by_class import log_by_class
-from pipeline.runner.find_or_train import run_stage
 from pipeline.runner.job import Job, headline
-from pipeline.runner.summary import summary
+from pipeline.runner.summary import log_summary
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from pipeline.store.version import EVALUATE_RUN
 from pipeline.training.evaluation import Evaluation
-
-logger = logging.getLogger(__name__)
 
 EVALUATED = "evaluate_fingerprint"
 
@@ -29,7 +25,7 @@ def evaluate(job: Job, version: Version) -> Version:
     if _is_done(job, version, key):
         return version
     with job.alone(f"{version.name}-evaluate", key):
-        version = registry.resolve(version.uri)  # another run may have been at it
+        version = registry.resolve(version.uri)  # another run may have evaluated it meanwhile
         return version if _is_done(job, version, key) else _evaluated(job, version, key)
 
 
@@ -41,12 +37,14 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
     directory = job.local(version)
     with tracking.stage_run(job.run, "evaluate", {"model": version.uri}) as run:
         inputs = STAGE.inputs.of(Upstream(job.config, job.dataset, directory))
-        outcome = run_stage(job, STAGE, inputs, key, run)
-        more = log_by_class(run, outcome.directory)
+        result = job.workers.run(
+            STAGE.spec.name, STAGE.loop, inputs, job.config, fingerprint=key, run=run
+        )
+        more = log_by_class(run, result.directory)
         run_id = run.id or ""
     model = dsnet.load(directory)
-    logger.info("%s", summary("evaluate", outcome.metrics, outcome.seconds, model.task.headline))
-    found = Evaluation.from_dict(outcome.metrics["evaluation"])
+    log_summary(STAGE.spec.name, result.metrics, result.seconds, model)
+    found = Evaluation.from_dict(result.metrics["evaluation"])
     if found.images != job.dataset.test.samples:
         raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")
     tags = {

@@ -8,10 +8,10 @@ from dsnet.routing import MAX_PATHS, RoutingTable
 from dsnet.routing.tuned import fitted
 from pipeline.config import Config
 from pipeline.report.frontier import static_rows
-from pipeline.runner.find_or_train import find_or_make, find_or_train
+from pipeline.runner.find_or_train import find_or_train
 from pipeline.runner.job import GATE, Job
 from pipeline.runner.register import register_model
-from pipeline.runner.summary import summary
+from pipeline.runner.summary import log_summary
 from pipeline.runner.supernet import gateless
 from pipeline.runner.tables import make_tables
 from pipeline.stages import gate as gate_stage
@@ -28,7 +28,7 @@ def gate(job: Job, supernet: Version) -> Version:
     model = gateless(job, supernet)
     if by_table(job.config, model):
         return gate_by_table(job, supernet, model)
-    return straight_through(job, supernet)
+    return find_or_train(job, gate_stage.STAGE, supernet)
 
 
 def every_width(model: DSNet, table: RoutingTable) -> dict[int, float]:
@@ -55,37 +55,30 @@ def fits_table(model: DSNet) -> bool:
     return len(model.space.routes) <= MAX_PATHS
 
 
-def straight_through(job: Job, supernet: Version) -> Version:
-    """The gated network, its gates trained as the paper does, through the network."""
-    return find_or_train(job, gate_stage.STAGE, supernet)
-
-
 def gate_by_table(job: Job, supernet: Version, model: DSNet) -> Version:
     """The gated network, its gates trained on the supernet's routing table."""
     key = job.fingerprint(table_gate.SPEC, [supernet], job.fingerprint(table.SPEC, [supernet]))
-
-    def trained() -> Version:
+    with job.found_or_locked(GATE, job.config.name, key) as found:
+        if found is not None:
+            return found
         tables = make_tables(job, supernet, model)
         with tracking.stage_run(job.run, GATE, {"fingerprint": key}) as run:
             began = time.monotonic()
             train, holdout = tables.read("train"), tables.read("holdout")
-            trained_gate = table_gate.train_on(job.config, train, holdout)
-            (outcome,) = trained_gate.outcomes
-            ours = table_gate.tuned(trained_gate, holdout)
+            trained = table_gate.train_on(job.config, train, holdout)
+            (outcome,) = trained.outcomes
+            tuned = table_gate.tuned(trained, holdout)
             metrics = {**outcome.measures, "average_madds": outcome.madds}
-            seconds = time.monotonic() - began
-            logger.info("%s", summary(GATE, metrics, seconds, model.task.headline))
+            log_summary(GATE, metrics, time.monotonic() - began, model)
             return register_model(
                 job,
                 GATE,
                 job.config.name,
-                fitted(model, ours),
+                fitted(model, tuned),
                 metrics,
                 key,
                 run,
                 supernet,
-                gates=[ours],
+                gates=[tuned],
                 reached=Reached(len(holdout), every_width(model, holdout)),
             )
-
-    return find_or_make(job, GATE, job.config.name, key, trained)

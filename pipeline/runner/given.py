@@ -17,24 +17,22 @@ from pipeline.cluster.interrupts import interruptible
 from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.checks import check_classes, check_model
-from pipeline.runner.doubts import points
 from pipeline.runner.evaluate import counts, evaluate
-from pipeline.runner.find_or_train import run_stage
+from pipeline.runner.find_or_train import reached_by
 from pipeline.runner.fitting import Given, about, fitting, read
 from pipeline.runner.job import GATE, Job, headline
 from pipeline.runner.log_data import log_data
 from pipeline.runner.promotion import SETTLED, settle
 from pipeline.runner.register import register_model
-from pipeline.runner.summary import summary
+from pipeline.runner.sanity import Labels, not_learned, points_of
+from pipeline.runner.summary import log_summary
 from pipeline.stages import given, supernet
 from pipeline.stages.stage import OnModel
 from pipeline.store import registry, tracking
-from pipeline.store.card import Reached
 from pipeline.store.fingerprint import fingerprint, place_of
 from pipeline.store.registry import Version
 from pipeline.store.version import GIVEN, IN_PLACE_OF
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.sanity import Labels, not_learned
 
 if TYPE_CHECKING:  # it brings Ray Train
     from pipeline.training.worker_group import WorkerGroup
@@ -99,7 +97,7 @@ def register(
             return version
         version = evaluate(job, version)
         model = found.model
-        reached = points(counts(version).rows(model), model, None)
+        reached = points_of(counts(version).rows(model), model, None)
         labels = Labels.of(dataset, model.task)
         unlearned = not_learned(*reached, model.task.headline, labels)
         settled = settle(version, [], dataset.test.samples, [unlearned], config.promotion)
@@ -115,24 +113,22 @@ def _registered(
     directory = dsnet.save(model, storage_dir(job.config) / "given" / key[:12], gates)
     with tracking.stage_run(job.run, given.SPEC.name, {"fingerprint": key, **tags}) as run:
         inputs = OnModel(job.dataset.train.place, directory)
-        outcome = run_stage(job, given.STAGE, inputs, key, run)
-        counts = Evaluation.from_dict(outcome.metrics["evaluation"])
-        task = model.task
-        line = summary(given.SPEC.name, outcome.metrics, outcome.seconds, task.headline)
-        logger.info("%s", line)
-        rows = counts.rows(model)[: len(model.space)]
-        reached = Reached(counts.images, {index: row.value for index, row in enumerate(rows)})
+        result = job.workers.run(
+            given.SPEC.name, given.STAGE.loop, inputs, job.config, fingerprint=key, run=run
+        )
+        log_summary(given.SPEC.name, result.metrics, result.seconds, model)
+        measured = Evaluation.from_dict(result.metrics["evaluation"])
         return register_model(
             job,
             stage,
             name,
             model,
-            headline(counts, model),
+            headline(measured, model),
             key,
             run,
             None,
             gates=gates,
-            reached=reached,
+            reached=reached_by(measured, model),
             given=tags,
         )
 

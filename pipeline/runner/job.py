@@ -1,4 +1,4 @@
-"""One chain or sweep on its driver: what was asked for, its data, its run, where its models lie."""
+"""One chain or sweep on its driver: its configuration, data, MLflow run and workers, its models."""
 
 import logging
 import shutil
@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 import dsnet
 from dsnet.io.files import atomic_directory
+from pipeline.cluster import events
 from pipeline.config import Config, lock_file, version_dir
 from pipeline.data.dataset import Dataset
 from pipeline.runner.force import Forced
@@ -21,8 +22,7 @@ from pipeline.store.registry import Version
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import Evaluation, stderr_name
 
-if TYPE_CHECKING:  # the second brings Ray Train
-    from pipeline.runner.starting_point import Start
+if TYPE_CHECKING:  # it brings Ray Train, without which a finished chain does
     from pipeline.training.worker_group import WorkerGroup
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,30 @@ GATE = "gate"  # the stage whose versions are served
 
 
 @dataclass(frozen=True)
+class Start:
+    """The starting point of a supernet, see `runner.starting_point`."""
+
+    directory: Path
+    """Its model directory, in the storage."""
+    identity: str
+    """What the supernet's fingerprint has of it: a version's own fingerprint, or a digest of all
+    that is read of a directory (weights, architecture, names of classes)."""
+    version: Version | None = None
+    """Where it is a registered one."""
+
+
+@dataclass(frozen=True)
 class Job:
-    """One chain: what it was asked for, its data, its MLflow run, and who does the work."""
+    """One chain or sweep."""
 
     config: Config
     dataset: Dataset
     run: Run
     workers: "WorkerGroup"
-    start: "Start | None" = None
+    start: Start | None = None
     """What the first stage starts from, where the config names something."""
     forced: Forced | None = None
-    """What is made anew although it is there."""
+    """What is made again although it exists."""
 
     @property
     def supernet_name(self) -> str:
@@ -58,7 +71,7 @@ class Job:
         )
 
     def found(self, name: str, key: str, place: str | None = None) -> Version | None:
-        """The newest version of `name` with that fingerprint, unless it is to be made anew.
+        """The newest version of `name` with that fingerprint, unless it is to be made again.
 
         place: which one that was given may take, see `runner.given`.
         """
@@ -70,17 +83,32 @@ class Job:
         return self.forced is None or self.forced.accepts(key, version.version)
 
     @contextmanager
+    def found_or_locked(
+        self, stage: str, name: str, key: str, place: str | None = None
+    ) -> Iterator[Version | None]:
+        """Within, what `found` returns; if that is None, no other run makes it meanwhile."""
+        if found := self.found(name, key, place):
+            events.tell("there", stage=stage, version=found.uri)
+            yield found
+            return
+        with self.alone(f"{name}-{stage}", key):
+            # Looked for again: the run that was waited for may have made it.
+            if found := self.found(name, key, place):
+                logger.info("%s: found %s, which another run has made", stage, found.uri)
+            yield found
+
+    @contextmanager
     def alone(self, what: str, key: str) -> Iterator[None]:
         """While one run makes `what` with the fingerprint `key`, others that want it wait.
 
-        Who waited looks again at what is there by then. The lock goes with its process, however
-        that ends.
+        A run that has waited has to look again for the result. The lock ends with its process,
+        however that ends.
         """
         lock = FileLock(lock_file(self.config, what, key))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.info("%s: another run is at it; waiting for its end", what)
+            logger.info("%s: another run is making it; waiting for its end", what)
             self.workers.leave()  # or each may hold what the other waits for
             lock.acquire()
         try:

@@ -15,8 +15,7 @@ from pipeline.runner import force as forcing
 from pipeline.runner.evaluate import EVALUATED
 from pipeline.runner.force import NOTHING, Anew, Force, Forced
 from pipeline.runner.gate import fits_table
-from pipeline.runner.job import GATE, local
-from pipeline.runner.starting_point import Start
+from pipeline.runner.job import GATE, Start, local
 from pipeline.runner.supernet import gates_fit
 from pipeline.runner.tables import PARTS
 from pipeline.stages import calibrate, evaluate, gate, table, table_gate

@@ -14,7 +14,7 @@
   Categorical Data Analysis, 2.2.1); of other means the root of the sum of their squared standard
   errors, which stand among the versions' metrics.
 
-What did not learn (`pipeline.training.sanity.not_learned`) does not become champion, the first no
+What did not learn (`pipeline.runner.sanity.not_learned`) does not become champion, the first no
 more than a later one. What comes of it is told in one line.
 
 **previous** is the champion before this one, which `rollback` goes back to.

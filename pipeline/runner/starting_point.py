@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import dsnet
@@ -16,25 +15,11 @@ from dsnet.io.weights import WEIGHTS
 from dsnet.training import freeze, start_from
 from pipeline.config import Config, storage_dir
 from pipeline.data.dataset import Dataset
-from pipeline.runner.job import local
+from pipeline.runner.job import Start, local
 from pipeline.stages.supernet import new_model
 from pipeline.store import registry
-from pipeline.store.registry import Version
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Start:
-    """The starting point of a supernet."""
-
-    directory: Path
-    """Its model directory, in the storage."""
-    identity: str
-    """What the supernet's fingerprint has of it: a version's own fingerprint, or a digest of all
-    that is read of a directory (weights, architecture, names of classes)."""
-    version: Version | None = None
-    """Where it is a registered one."""
 
 
 def starting_point(config: Config, dataset: Dataset) -> Start | None:

@@ -1,13 +1,28 @@
 """A line when a stage ends: how long it took, and what it came to."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dsnet import DSNet
 from dsnet.tasks.measure import Measure
 from pipeline.cluster.progress import clock
 from pipeline.stages import evaluate
 from pipeline.training.evaluation import Evaluation
 from pipeline.training.losses import Against
+
+logger = logging.getLogger(__name__)
+
+
+def log_summary(
+    stage: str,
+    metrics: Mapping[str, Any],
+    seconds: float,
+    model: DSNet,
+    against: Against | None = None,
+) -> None:
+    """Say what `summary` does."""
+    logger.info("%s", summary(stage, metrics, seconds, model.task.headline, against))
 
 
 def summary(

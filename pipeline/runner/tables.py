@@ -15,7 +15,6 @@ from pipeline.routing_table.arrays import Arrays
 from pipeline.routing_table.description import Description, describe
 from pipeline.routing_table.read import read_arrays, read_table
 from pipeline.routing_table.shards import pending
-from pipeline.runner.find_or_train import run_stage
 from pipeline.runner.job import Job
 from pipeline.stages import table as table_stage
 from pipeline.store import tracking
@@ -66,7 +65,9 @@ def make_tables(job: Job, supernet: Version, model: DSNet) -> Tables:
             for part, (manifest, indices) in images.items()
         ]
         with tracking.stage_run(job.run, "table", {"fingerprint": key}) as run:
-            run_stage(job, table_stage.STAGE, table_stage.Inputs(directory, parts), key, run)
+            stage, inputs = table_stage.STAGE, table_stage.Inputs(directory, parts)
+            name = stage.spec.name
+            job.workers.run(name, stage.loop, inputs, job.config, fingerprint=key, run=run)
         return tables
 
 

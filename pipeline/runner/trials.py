@@ -17,7 +17,7 @@ from pipeline.data.threads import torch_threads
 from pipeline.stages import calibrate, supernet
 from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.worker import LocalWorker, alone
+from pipeline.training.local_worker import LocalWorker, alone
 
 
 def tried(candidates: Mapping[str, Config], images: int) -> dict[str, float]:

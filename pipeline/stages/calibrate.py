@@ -1,7 +1,6 @@
 """Calibration on Ray Train: the BatchNorm statistics of every width, recomputed exactly."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -12,9 +11,7 @@ from pipeline.data.random_bits import permutation
 from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import by_width, evaluate
-
-if TYPE_CHECKING:  # it brings Ray Train
-    from pipeline.training.worker import Worker
+from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "calibrate",
@@ -23,7 +20,7 @@ SPEC = Spec(
 )
 
 
-def loop(worker: "Worker", inputs: OnModel) -> None:
+def loop(worker: Worker, inputs: OnModel) -> None:
     """Recalibrate on training images as training shows them, each once over all workers.
 
     Filters and classifier have learned behind those statistics: with those of the images that
@@ -68,7 +65,7 @@ def loop(worker: "Worker", inputs: OnModel) -> None:
 STAGE = Stage(SPEC, OnModel, loop)
 
 
-def share(indices: np.ndarray, images: int | None, batch_size: int, worker: "Worker") -> np.ndarray:
+def share(indices: np.ndarray, images: int | None, batch_size: int, worker: Worker) -> np.ndarray:
     """This rank's images. Batches are the same however many workers share them.
 
     Shuffled first: data that lies in order of class would make batches of one class, whose

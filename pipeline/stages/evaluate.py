@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -13,9 +12,7 @@ from pipeline.data.remote.beton import Beton
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import BY_CLASS, evaluate, new_tallies
-
-if TYPE_CHECKING:  # it brings Ray Train
-    from pipeline.training.worker import Worker
+from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "evaluate",
@@ -40,7 +37,7 @@ class Inputs:
         return cls(upstream.dataset.test.place, upstream.model)
 
 
-def loop(worker: "Worker", inputs: Inputs) -> None:
+def loop(worker: Worker, inputs: Inputs) -> None:
     """Sum what every width and the dynamic network reach, by the measures of the model's task."""
     model = dsnet.load(inputs.model, worker.device)
     loader = worker.loader(inputs.test, worker.config.evaluate.batch_size, train=False)

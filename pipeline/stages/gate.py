@@ -6,34 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 import dsnet
 from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
-from dsnet.training import GateLoss, check_finite, freeze_trunk, gate_step
+from dsnet.training import GateLoss, GradientReducer, check_finite, freeze_trunk, gate_step
 from pipeline.data.remote.beton import Beton
 from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.epochs import Epoch, Schedule, train_epochs
-from pipeline.training.epochs import Stage as Loop
+from pipeline.training.epochs import Algorithm, Epoch, Schedule, train_epochs
 from pipeline.training.evaluation import by_width, evaluate
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
+from pipeline.training.worker import Worker
 
-if TYPE_CHECKING:  # they bring FFCV and Ray Train
+if TYPE_CHECKING:  # it brings FFCV, and drivers import this module
     from pipeline.data.loader import Loader
-    from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "gate",
     revision=1,
     fields=(*PICTURES, "data.sampling", "model.routes", "cluster.workers", "gate"),
     unread=("gate.supernet", "gate.checkpoint_steps", "gate.checkpoint_minutes"),
-    later=(("data.sampling", "natural"), ("gate.look", "first")),
 )
 
 
-def loop(worker: "Worker", inputs: OnModel) -> None:
+def loop(worker: Worker, inputs: OnModel) -> None:
     """Train the slimming heads, then calibrate the price that turns a budget into a choice."""
     state = prepared(worker, inputs.model)
     holdout = worker.holdout_loader(inputs.train, worker.config.gate.batch_size)
@@ -52,7 +51,7 @@ def loop(worker: "Worker", inputs: OnModel) -> None:
 STAGE = Stage(SPEC, OnModel, loop, gated=True)
 
 
-def prepared(worker: "Worker", supernet: Path) -> Training:
+def prepared(worker: Worker, supernet: Path) -> Training:
     """The supernet with its trunk frozen, and the optimizer of its slimming heads.
 
     The heads have a logit for each route that the config allows.
@@ -64,34 +63,45 @@ def prepared(worker: "Worker", supernet: Path) -> Training:
     return Training(model, optimizer, rank=worker.rank, world_size=worker.world_size)
 
 
-def train_heads(worker: "Worker", state: Training, train: Beton) -> Iterator[Epoch]:
+def train_heads(worker: Worker, state: Training, train: Beton) -> Iterator[Epoch]:
     """The epochs of stage II, each checked to have left finite losses and heads."""
-    section, model = worker.config.gate, state.model
-    loss = make_loss(worker, model)
-    # Every worker samples its own routes.
-    generator = state.generator = torch.Generator(worker.device)
-    yield from train_epochs(
-        worker,
-        state,
-        worker.train_loader(train, section.batch_size),
-        Schedule(
-            section.epochs,
-            section.lr,
-            checkpoint_steps=section.checkpoint_steps,
-            checkpoint_minutes=section.checkpoint_minutes,
-        ),
-        Loop(
-            lambda images, labels, now, _: gate_step(model, images, labels, loss, generator),
-            seed=lambda epoch: generator.manual_seed(worker.epoch_seed(epoch)),
-            check=lambda _, steps: check_finite(
-                dict(model.named_parameters()), f"after step {steps}"
-            ),
-            describe=lambda name, _: f"the slimming heads ({name})",
-        ),
+    section = worker.config.gate
+    schedule = Schedule(
+        section.epochs,
+        section.lr,
+        checkpoint_steps=section.checkpoint_steps,
+        checkpoint_minutes=section.checkpoint_minutes,
     )
+    loader = worker.train_loader(train, section.batch_size)
+    algorithm = StraightThrough(worker, state.model)
+    state.generator = algorithm.generator
+    yield from train_epochs(worker, state, loader, schedule, algorithm)
 
 
-def make_loss(worker: "Worker", model: dsnet.DSNet) -> GateLoss:
+class StraightThrough(Algorithm):
+    """Stage II: the slimming heads learn, through the straight-through Gumbel-softmax."""
+
+    def __init__(self, worker: Worker, model: dsnet.DSNet) -> None:
+        self.worker, self.model = worker, model
+        self.loss = make_loss(worker, model)
+        self.generator = torch.Generator(worker.device)  # every worker samples its own routes
+
+    def step(
+        self, images: Tensor, labels: Tensor, number: int, reducer: GradientReducer | None
+    ) -> dict[str, Tensor]:
+        return gate_step(self.model, images, labels, self.loss, self.generator)
+
+    def seed(self, epoch: int) -> None:
+        self.generator.manual_seed(self.worker.epoch_seed(epoch))
+
+    def check(self, images: Tensor, steps: int) -> None:
+        check_finite(dict(self.model.named_parameters()), f"after step {steps}")
+
+    def describe(self, loss: str, step: int) -> str:
+        return f"the slimming heads ({loss})"
+
+
+def make_loss(worker: Worker, model: dsnet.DSNet) -> GateLoss:
     """The three-term loss with the config's weights and target."""
     section = worker.config.gate
     madds = [model.madds(route) for route in model.space.routes]
@@ -106,7 +116,7 @@ def make_loss(worker: "Worker", model: dsnet.DSNet) -> GateLoss:
 
 
 @torch.inference_mode()
-def set_prices(worker: "Worker", model: dsnet.DSNet, holdout: "Loader") -> None:
+def set_prices(worker: Worker, model: dsnet.DSNet, holdout: "Loader") -> None:
     """Store with the model what a price on multiply-adds does to held-out images.
 
     Where there is a target, the price that meets it is what the model runs at by default.

@@ -1,14 +1,10 @@
 """A network that was given and not trained here: what it reaches on the held-out images."""
 
-from typing import TYPE_CHECKING
-
 import dsnet
 from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import by_width, evaluate
-
-if TYPE_CHECKING:  # it brings Ray Train
-    from pipeline.training.worker import Worker
+from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "given",
@@ -17,7 +13,7 @@ SPEC = Spec(
 )
 
 
-def loop(worker: "Worker", inputs: OnModel) -> None:
+def loop(worker: Worker, inputs: OnModel) -> None:
     """Count every width on the held-out images, and the dynamic network where gates are trained."""
     model = dsnet.load(inputs.model, worker.device)
     holdout = worker.holdout_loader(inputs.train, worker.config.evaluate.batch_size)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 from pipeline.config import Config
 from pipeline.data.remote.beton import Beton
 from pipeline.store.fingerprint import Spec
+from pipeline.training.worker import Worker
 
-if TYPE_CHECKING:  # workers have no use for sources and ingest, nor plans for Ray Train
+if TYPE_CHECKING:  # it brings every source of data, for which workers have no use
     from pipeline.data.dataset import Dataset
-    from pipeline.training.worker import Worker
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Stage(Generic[T]):
     spec: Spec
     inputs: type[T]
     """What the loop reads beside the configuration: a frozen dataclass of what pickles."""
-    loop: Callable[["Worker", T], None]
+    loop: Callable[[Worker, T], None]
     gated: bool = False
     """Whether its model is registered as a gated network, by the chain's name, or as a supernet."""
 

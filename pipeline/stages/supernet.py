@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,10 @@ from dsnet.errors import DivergenceError
 from dsnet.models.create import task_of
 from dsnet.training import (
     GradientReducer,
-    bootstrap_step,
+    Passes,
+    SupernetStep,
     compiled_passes,
-    distill_step,
     freeze,
-    labels_step,
     make_teacher,
     prepare_compiler,
     random_widths,
@@ -35,15 +34,12 @@ from pipeline.data.remote.beton import Beton
 from pipeline.stages.network import new_network
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
-from pipeline.training.epochs import Schedule, train_epochs
-from pipeline.training.epochs import Stage as Loop
+from pipeline.training.epochs import Algorithm, Schedule, train_epochs
 from pipeline.training.evaluation import EvaluationRow
 from pipeline.training.held_out import HeldOut
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import MODEL, Best, Training
-
-if TYPE_CHECKING:  # it brings Ray Train
-    from pipeline.training.worker import Worker
+from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "supernet",
@@ -54,18 +50,6 @@ SPEC = Spec(
         "supernet.checkpoint_steps",
         "supernet.checkpoint_minutes",
         "supernet.from",  # what it starts from is an input
-    ),
-    later=(
-        ("data.sampling", "natural"),
-        ("model.gates", None),
-        ("supernet.accumulate", 1),
-        ("supernet.evaluate_every", None),
-        ("supernet.patience", None),
-        ("supernet.freeze", []),
-        ("supernet.trunk_lr", 1.0),
-        ("supernet.compile", False),
-        ("supernet.resolution_from", None),
-        ("supernet.resolution_until", 0.8),
     ),
 )
 
@@ -95,7 +79,7 @@ class Inputs:
         return cls(dataset.train.place, dataset.metadata(upstream.config), upstream.start)
 
 
-def loop(worker: "Worker", inputs: Inputs) -> None:
+def loop(worker: Worker, inputs: Inputs) -> None:
     """Train the student; what is kept, and handed on, is its moving average, the teacher."""
     section = worker.config.supernet
     student = new_model(worker.config, inputs.metadata)
@@ -115,7 +99,7 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
         state,
         worker.train_loader(inputs.train, section.batch_size, mix=True, resolution_of=side),
         schedule(section),
-        training_of(worker, student, teacher, held_out),
+        Bootstrapping(worker, student, teacher, held_out),
     ):
         metrics: dict[str, Any] = {
             "epoch": state.epoch,
@@ -150,30 +134,63 @@ def loop(worker: "Worker", inputs: Inputs) -> None:
             return
 
 
-def training_of(
-    worker: "Worker", student: DSNet, teacher: DSNet, held_out: HeldOut | None = None
-) -> Loop:
-    """The steps of stage I, and what is looked at between them."""
-    section = worker.config.supernet
-    bootstrap = make_step(section, student, teacher, worker.device)
+class Bootstrapping(Algorithm):
+    """Stage I: a step trains the widest, the slimmest and random widths; the teacher follows."""
+
+    def __init__(
+        self, worker: Worker, student: DSNet, teacher: DSNet, held_out: HeldOut | None = None
+    ) -> None:
+        self.worker, self.student, self.teacher = worker, student, teacher
+        self.held_out = held_out
+        self.batch_step = make_step(worker.config.supernet, student, teacher, worker.device)
 
     def step(
-        images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
+        self, images: Tensor, labels: Tensor, number: int, reducer: GradientReducer | None
     ) -> dict[str, Tensor]:
-        return bootstrap(images, labels, widths_of_step(worker, student, now), reducer=reducer)
+        return self.batch_step(images, labels, self.widths(number), reducer)
 
-    return Loop(
-        step,
-        seed=worker.seed,
-        check=lambda images, steps: check_weights(student, teacher, images, steps),
-        describe=lambda name, step: width_of_loss(worker, student, name, step - 1),
-        after_step=lambda now, skip: update_teacher(
-            teacher, student, warmed_decay(section.ema, now), skip
-        ),
-        look=(lambda done, total: None) if held_out is None else held_out.look,
+    def widths(self, number: int) -> list[int]:
+        """A step's random widths, the same on every worker: gradients are summed into one step."""
+        config = self.worker.config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+        return random_widths(self.student, config.supernet.random_widths, generator)
+
+    def seed(self, epoch: int) -> None:
+        self.worker.seed(epoch)
+
+    def after_step(self, number: int, skip: Tensor) -> None:
+        decay = warmed_decay(self.worker.config.supernet.ema, number)
+        update_teacher(self.teacher, self.student, decay, skip)
+
+    def look(self, done: int, total: int) -> None:
+        if self.held_out is not None:
+            self.held_out.look(done, total)
+
+    def end_epoch(self) -> None:
         # Each worker has seen other images; from here on they agree on the statistics.
-        end_epoch=lambda: average([*student.buffers(), *teacher.buffers()]),
-    )
+        average([*self.student.buffers(), *self.teacher.buffers()])
+
+    def describe(self, loss: str, step: int) -> str:
+        """The width that a loss is of: "random_0" -> "width 3"."""
+        if loss.startswith("random_"):
+            return f"width {self.widths(step - 1)[int(loss.removeprefix('random_'))]}"
+        return "the largest width" if loss == "largest" else "width 0, the smallest"
+
+    @torch.no_grad()
+    def check(self, images: Tensor, steps: int) -> None:
+        """Raise DivergenceError if a weight or statistic of either network is not finite.
+
+        It names the slimmest width whose output for `images` is not finite either.
+        """
+        for name, network in (("network", self.student), ("moving average", self.teacher)):
+            if (tensor := first_not_finite(network.state_dict())) is None:
+                continue
+            outputs = {f"width {i}": network(images, width=i) for i in range(len(network.space))}
+            outputs["the largest width"] = network(images, width=network.space.largest)
+            width = first_not_finite(outputs) or "no width's output yet"
+            raise DivergenceError(
+                f"{tensor} of the {name} is not finite after step {steps} (it reaches {width})"
+            )
 
 
 def schedule(section: Supernet) -> Schedule:
@@ -218,7 +235,7 @@ def remember(state: Training, figure: float, metrics: dict[str, Any]) -> None:
     state.best, state.stale = Best(figure, state.epoch, evaluated), 0
 
 
-def hand_on_best(worker: "Worker", state: Training) -> dict[str, Any]:
+def hand_on_best(worker: Worker, state: Training) -> dict[str, Any]:
     """Put the best evaluated weights in place of the last; what was reported of them."""
     folder = worker.best()
     if folder is None or state.best is None:
@@ -228,37 +245,6 @@ def hand_on_best(worker: "Worker", state: Training) -> dict[str, Any]:
 
 
 STAGE = Stage(SPEC, Inputs, loop)
-
-
-def widths_of_step(worker: "Worker", student: DSNet, step: int) -> list[int]:
-    """The random widths of a step, the same on every worker: gradients are summed into one step."""
-    generator = torch.Generator().manual_seed(worker.config.seed * 1_000_003 + step)
-    return random_widths(student, worker.config.supernet.random_widths, generator)
-
-
-def width_of_loss(worker: "Worker", student: DSNet, loss: str, step: int) -> str:
-    """The width that a step's loss is of, for people: "random_0" -> "width 3"."""
-    if loss.startswith("random_"):
-        widths = widths_of_step(worker, student, step)
-        return f"width {widths[int(loss.removeprefix('random_'))]}"
-    return "the largest width" if loss == "largest" else "width 0, the smallest"
-
-
-@torch.no_grad()
-def check_weights(student: DSNet, teacher: DSNet, images: Tensor, step: int) -> None:
-    """Raise DivergenceError if a weight or statistic of either network is not finite.
-
-    It names the slimmest width whose output for `images` is not finite either.
-    """
-    for name, network in (("network", student), ("moving average", teacher)):
-        if (tensor := first_not_finite(network.state_dict())) is None:
-            continue
-        outputs = {f"width {i}": network(images, width=i) for i in range(len(network.space))}
-        outputs["the largest width"] = network(images, width=network.space.largest)
-        width = first_not_finite(outputs) or "no width's output yet"
-        raise DivergenceError(
-            f"{tensor} of the {name} is not finite after step {step} (it reaches {width})"
-        )
 
 
 def new_model(config: Config, metadata: Metadata) -> DSNet:
@@ -280,32 +266,24 @@ def learners(section: Supernet, student: DSNet) -> list[nn.Parameter]:
 
 def make_step(
     section: Supernet, student: DSNet, teacher: DSNet, device: torch.device
-) -> Callable[..., dict[str, Tensor]]:
-    """One batch of stage I (images, labels, random widths), as the section says.
+) -> SupernetStep:
+    """One batch of stage I, as the section says.
 
     Raises InputError where passes are to be compiled and this machine has no compiler.
     """
+    passes: Callable[[DSNet], Passes] = Passes
     if section.compile:
         prepare_compiler(device)
-    bootstrap = _method(section, student, teacher)
+        passes = compiled_passes(section.batch_size, student, teacher)
     amp = section.amp
     if amp == "auto":
         amp = bfloat16_pays(student.architecture, device)
-
-    def step(*batch: Any, **options: Any) -> dict[str, Tensor]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-            return bootstrap(*batch, **options)
-
-    return step
-
-
-def _method(section: Supernet, student: DSNet, teacher: DSNet) -> Callable[..., dict[str, Tensor]]:
-    how: dict[str, Any] = {"label_smoothing": section.label_smoothing}
-    if section.compile:
-        how["passes"] = compiled_passes(section.batch_size, student, teacher)
-    if section.bootstrap == "labels":
-        return partial(labels_step, student, **how)
-    if section.bootstrap == "distill":
-        return partial(distill_step, student, guarded=True, **how)
-    ensemble = section.bootstrap == "ensemble"
-    return partial(bootstrap_step, student, teacher, ensemble=ensemble, guarded=True, **how)
+    return SupernetStep(
+        student,
+        teacher,
+        section.bootstrap,
+        section.label_smoothing,
+        guarded=True,
+        passes=passes,
+        bfloat16=amp,
+    )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,9 +12,7 @@ from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, read_shard
 from pipeline.stages.stage import Stage
 from pipeline.store.fingerprint import PICTURES, Spec
-
-if TYPE_CHECKING:  # it brings Ray Train
-    from pipeline.training.worker import Worker
+from pipeline.training.worker import Worker
 
 SPEC = Spec(
     "table",
@@ -46,7 +43,7 @@ class Inputs:
     parts: list[Part]
 
 
-def loop(worker: "Worker", inputs: Inputs) -> None:
+def loop(worker: Worker, inputs: Inputs) -> None:
     """Build this worker's share of the missing shards, whatever their part; whole ones are kept."""
     from pipeline.routing_table.build import build  # it brings FFCV, which plans can do without
 

@@ -18,7 +18,6 @@ SPEC = Spec(
         "gate.checkpoint_minutes",
         "table.batch_size",
     ),
-    later=(("gate.look", "first"),),
 )
 
 

@@ -37,9 +37,6 @@ class Spec:
     """Fields and sections of the configuration that it reads, by dotted name."""
     unread: tuple[str, ...] = ()
     """Fields of those sections that change no result."""
-    later: tuple[tuple[str, Any], ...] = ()
-    """Fields that came after results were registered, each with the value that does what was done
-    before: with that value they are left out, and the results are still found."""
 
 
 def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_digest: str) -> str:
@@ -51,7 +48,7 @@ def fingerprint(stage: Spec, config: Config, *, inputs: Sequence[str], dataset_d
     document = {
         "stage": stage.name,
         "revision": stage.revision,
-        "config": selected(config.as_dict(), stage),
+        "config": read_by(stage, config.as_dict()),
         "inputs": list(inputs),
         "dataset": dataset_digest,
     }
@@ -67,15 +64,6 @@ def place_of(stage: Spec, config: Config, dataset_digest: str) -> str:
     unread = (*stage.unread, "cluster.workers")
     place = replace(stage, name=f"in place of {stage.name}", unread=unread)
     return fingerprint(place, config, inputs=(), dataset_digest=dataset_digest)
-
-
-def selected(values: Mapping[str, Any], stage: Spec) -> dict[str, Any]:
-    """What of `read_by` is in the stage's fingerprint."""
-    return {
-        name: value
-        for name, value in read_by(stage, values).items()
-        if (name, value) not in stage.later
-    }
 
 
 def read_by(stage: Spec, values: Mapping[str, Any]) -> dict[str, Any]:

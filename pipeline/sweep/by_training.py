@@ -14,8 +14,9 @@ from dsnet.errors import DivergenceError
 from dsnet.routing.target import Target
 from pipeline.report import GATE, STATIC, Images, Results, Row
 from pipeline.runner.evaluate import counts, evaluate
-from pipeline.runner.gate import straight_through
+from pipeline.runner.find_or_train import find_or_train
 from pipeline.runner.promotion import settle
+from pipeline.stages import gate
 from pipeline.store import tracking
 from pipeline.store.aliases import target_uri
 from pipeline.store.registry import Version
@@ -67,7 +68,7 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
 
 def _gated(request: SweepRequest, target: Target) -> Version:
     job = replace(request.job, config=with_target(request.job.config, target))
-    return evaluate(job, straight_through(job, request.supernet))
+    return evaluate(job, find_or_train(job, gate.STAGE, request.supernet))
 
 
 def _static_rows(request: SweepRequest, found: Sequence[EvaluationRow]) -> list[Row]:

@@ -10,11 +10,11 @@ from dsnet.routing.target import Target
 from pipeline.config import Config
 from pipeline.report import STATIC, About, Results, Row
 from pipeline.runner.job import Job
+from pipeline.runner.sanity import Labels, Point, not_learned, warnings_of
 from pipeline.stages import table, table_gate
 from pipeline.store.code_version import code_version
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.store.registry import Version
-from pipeline.training.sanity import Labels, Point, doubts, not_learned
 
 SPEC = Spec(
     "sweep",
@@ -28,7 +28,6 @@ SPEC = Spec(
         "sweep.cpus_per_trial",
         "gate.look",  # `sweep.look` says what is tried
     ),
-    later=(("sweep.look", ["first"]),),
 )
 
 
@@ -69,7 +68,7 @@ class SweepRequest:
     def doubts(self, results: Results) -> list[str]:
         """What gives reason to doubt them, a sentence each."""
         static, gated = _points(results.of_kind(STATIC)), _points(results.chosen)
-        return doubts(static, gated, results.headline, self.images, self.labels)
+        return warnings_of(static, gated, results.headline, self.images, self.labels)
 
     def unlearned(self, results: Results) -> dict[Target, str | None]:
         """For each target that has a gate, why that did not learn; None where it did."""

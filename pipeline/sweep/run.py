@@ -15,7 +15,6 @@ from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import ingest
 from pipeline.report import STATIC, Results, Row, write_page, write_results
 from pipeline.runner.checks import announce, check_classes
-from pipeline.runner.doubts import warn
 from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
 from pipeline.runner.log_data import log_data
@@ -80,7 +79,8 @@ def sweep(
         way = by_table if is_by_table(config, request.model) else by_training
         with job.alone(f"{config.name}-sweep", request.key):
             results, versions = way.run(request, started)
-        warn(request.doubts(results))
+        for warning in request.doubts(results):
+            logger.warning("%s", warning)
         results = _as_named(results, versions)
         folder = storage_dir(config) / "sweeps" / f"{config.name}-{request.key[:12]}"
         parquet, page = folder / "frontier.parquet", folder / "frontier.html"

@@ -21,14 +21,14 @@ from dsnet.io.files import SUMS, first_damaged, read_sums, write_sums
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2  # the newest, and one more in case that one is damaged; the best beside them
+KEPT = 2  # the newest, and one more in case that one is damaged; the best is a third
 
 _REPORT = "report.json"
 _PREFIX = "checkpoint_"
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckpointReport:
     """What is said of a checkpoint."""
 
     metrics: dict[str, Any]
@@ -46,10 +46,10 @@ class Checkpoint:
     """A checkpoint whose files are all as they were written."""
 
     folder: Path
-    report: Report
+    report: CheckpointReport
 
 
-def seal(folder: Path, report: Report, run: Path) -> None:
+def seal(folder: Path, report: CheckpointReport, run: Path) -> None:
     """Make a checkpoint of the files in `folder`: what is reported with them, and checksums.
 
     run: the stage's folder, whose name has the stage and the beginning of its fingerprint.
@@ -81,7 +81,7 @@ def best_whole(run: Path) -> Checkpoint | None:
 
 def next_folder(run: Path) -> Path:
     """Where the next checkpoint goes."""
-    numbers = [_order(folder)[0] for folder in checkpoints(run)]
+    numbers = [_number(folder) for folder in checkpoints(run)]
     return run / f"{_PREFIX}{max(numbers, default=0) + 1:06}"
 
 
@@ -102,13 +102,11 @@ def remove_unfinished(run: Path) -> None:
 
 def checkpoints(run: Path) -> list[Path]:
     """The folders of a stage's checkpoints, whole or not, oldest first."""
-    return sorted((path for path in run.glob(f"{_PREFIX}*") if path.is_dir()), key=_order)
+    return sorted((path for path in run.glob(f"{_PREFIX}*") if path.is_dir()), key=_number)
 
 
-def _order(folder: Path) -> tuple[int, str]:
-    """Checkpoints are numbered; those of before were named by their time."""
-    name = folder.name.removeprefix(_PREFIX)
-    return (int(name), "") if name.isdigit() else (0, name)
+def _number(folder: Path) -> int:
+    return int(folder.name.removeprefix(_PREFIX))
 
 
 def _whole(folders: Iterator[Path]) -> Iterator[Checkpoint]:
@@ -122,7 +120,7 @@ def _whole(folders: Iterator[Path]) -> Iterator[Checkpoint]:
             )
 
 
-def _read(folder: Path) -> Report:
+def _read(folder: Path) -> CheckpointReport:
     """What was said of a checkpoint. Raises InputError for one that is not whole, or not its own.
 
     And whatever reading a report does that is none.
@@ -136,6 +134,6 @@ def _read(folder: Path) -> Report:
     if missing := set(written.pop("files")) - read_sums(folder).keys():
         raise InputError(f"{SUMS} does not have {min(missing)}")
     own = folder.parent.name
-    if (of := written.pop("of", own)) != own:  # those of before do not say
+    if (of := written.pop("of")) != own:
         raise InputError(f"it is of {shown(of)}, and this stage's are of {own}")
-    return Report(**written)
+    return CheckpointReport(**written)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dsnet.io.files import atomic_directory
 from pipeline.training import checkpoint
-from pipeline.training.checkpoint import Report
+from pipeline.training.checkpoint import CheckpointReport
 
 
 class CheckpointWriter:
@@ -20,11 +20,11 @@ class CheckpointWriter:
         self._pool = ThreadPoolExecutor(1, "checkpoint")  # its thread starts with the first one
         self._under_way: Future[None] | None = None
 
-    def write(self, fill: Callable[[Path], object], report: Report) -> None:
+    def write(self, fill: Callable[[Path], object], report: CheckpointReport) -> None:
         """Let `fill` write a folder's files, and seal it; waits only for the one before.
 
-        `fill` runs in another thread: what it writes must not change any more. Nothing comes after
-        a final one: it is there, or has raised what went wrong, when this returns.
+        `fill` runs in another thread: what it writes must not change any more. A final one is whole
+        when this returns, or what went wrong is raised here: nothing comes after it.
         """
         self.wait()
         self._under_way = self._pool.submit(self._write, fill, report)
@@ -32,16 +32,16 @@ class CheckpointWriter:
             self.wait()
 
     def wait(self) -> None:
-        """Until what is under way is there, whole."""
+        """Return when the checkpoint being written is whole."""
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             under_way.result()
 
     def close(self) -> None:
-        """End the thread, what is under way with it done; what it raises is not heard of."""
+        """End the thread once the checkpoint being written is; what that raises is lost."""
         self._pool.shutdown()
 
-    def _write(self, fill: Callable[[Path], object], report: Report) -> None:
+    def _write(self, fill: Callable[[Path], object], report: CheckpointReport) -> None:
         checkpoint.remove_unfinished(self._run)
         with atomic_directory(checkpoint.next_folder(self._run)) as folder:
             fill(folder)

@@ -2,7 +2,8 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,23 +21,18 @@ from pipeline.training.optimization import (
     set_learning_rate,
     take_step,
 )
-from pipeline.training.prefetch import beside
+from pipeline.training.prefetch import prefetched
 from pipeline.training.state import Training, Write
 from pipeline.training.throughput import Throughput
+from pipeline.training.worker import Worker
 
-if TYPE_CHECKING:  # they bring FFCV and Ray Train
+if TYPE_CHECKING:  # it brings FFCV, and drivers import this module
     from pipeline.data.loader import Loader
-    from pipeline.training.worker import Worker
 
 logger = logging.getLogger(__name__)
 
 SLOWER = 0.5
 """Factor of the learning rate with which a training that went wrong goes back, once."""
-
-Step = Callable[[Tensor, Tensor, int, GradientReducer | None], dict[str, Tensor]]
-"""Backward of one batch: normalised images (N, 3, H, W), labels (N,) and the number of steps before
-it, to each loss of the step, a scalar. Gradients are summed into the parameters. The reducer, given
-with the last batch of a step, is for it to arm before its last backward pass."""
 
 
 @dataclass(frozen=True)
@@ -107,33 +103,50 @@ class Epoch:
     goes, whatever is due."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the loop asks of the stage that trains."""
+class Algorithm(ABC):
+    """What one of the paper's two trainings does in a step, and what it does between steps."""
 
-    step: Step
-    seed: Callable[[int], object]
-    """Called with the number of each epoch before its first batch, so that what it draws depends on
-    nothing that came before it."""
-    check: Callable[[Tensor, int], object]
-    """Called before checkpoints and at the end of each epoch with the last batch of images and the
-    number of steps done; raises DivergenceError if what was trained is not finite."""
-    describe: Callable[[str, int], str]
-    """What to call a loss in the step of that number, counted from 1."""
-    after_step: Callable[[int, Tensor], object] = lambda step, skip: None
-    """Called with the number of steps before the one that was just taken, and a scalar that is 1
-    where it was skipped."""
-    look: Callable[[int, int], object] = lambda done, total: None
-    """Called with the number of steps done and of all, once, when a third of them is done: where
-    there are so few epochs that none ends by then."""
-    end_epoch: Callable[[], object] = lambda: None
-    """Called after an epoch's last step, for workers to agree on what each has for itself."""
+    @abstractmethod
+    def step(
+        self, images: Tensor, labels: Tensor, number: int, reducer: GradientReducer | None
+    ) -> dict[str, Tensor]:
+        """Backward of one batch, to each loss of the step, a scalar.
+
+        images: normalised (N, 3, H, W); labels: (N,). number: of the steps before it. Gradients are
+        summed into the parameters. reducer: given with the last batch of a step, for it to arm
+        before its last backward pass.
+        """
+
+    @abstractmethod
+    def seed(self, epoch: int) -> None:
+        """Called before an epoch's first batch: what it draws depends on nothing before it."""
+
+    @abstractmethod
+    def check(self, images: Tensor, steps: int) -> None:
+        """Raise DivergenceError if what was trained is not finite.
+
+        Called before checkpoints and at the end of each epoch with the last batch of images and the
+        number of steps done.
+        """
+
+    @abstractmethod
+    def describe(self, loss: str, step: int) -> str:
+        """What to call a loss in the step of that number, counted from 1."""
+
+    def after_step(self, number: int, skip: Tensor) -> None:  # noqa: B027  need not do anything
+        """Called after a step with the number of steps before it. skip: scalar, 1 if skipped."""
+
+    def look(self, done: int, total: int) -> None:  # noqa: B027
+        """Called once, when a third of all steps is done, if no epoch ends by then."""
+
+    def end_epoch(self) -> None:  # noqa: B027
+        """Called after an epoch's last step, for workers to agree on what each has for itself."""
 
 
 def train_epochs(
-    worker: "Worker", state: Training, loader: "Loader", schedule: Schedule, stage: Stage
+    worker: Worker, state: Training, loader: "Loader", schedule: Schedule, algorithm: Algorithm
 ) -> Iterator[Epoch]:
-    """Train from the newest checkpoint on; what was trained, after each epoch.
+    """Train from the newest checkpoint on; yields each epoch after it was trained.
 
     `state.epoch` counts an epoch by the time that it is yielded. A step whose averaged gradients
     are not finite is skipped on every worker alike. Where there are too many of these, or weights
@@ -141,8 +154,9 @@ def train_epochs(
     learning rate. Raises DivergenceError where that was done before.
     """
     worker.resume(state.restore)
+    # Where a training that diverges goes back to if it has no checkpoint of its own yet.
     start = state.snapshot(worker.gather_bytes)
-    training = _Loop(worker, state, loader, schedule, stage)
+    training = _Loop(worker, state, loader, schedule, algorithm)
     while state.epoch < schedule.epochs:
         try:
             epoch = training.epoch()
@@ -156,10 +170,15 @@ class _Loop:
     """One epoch after another, from where `state` is."""
 
     def __init__(
-        self, worker: "Worker", state: Training, loader: "Loader", schedule: Schedule, stage: Stage
+        self,
+        worker: Worker,
+        state: Training,
+        loader: "Loader",
+        schedule: Schedule,
+        algorithm: Algorithm,
     ) -> None:
         self.worker, self.state, self.loader = worker, state, loader
-        self.schedule, self.stage = schedule, stage
+        self.schedule, self.algorithm = schedule, algorithm
         self.learning = state.learning
         self.reducer = GradientReducer(self.learning)
         self.batches = schedule.accumulate * len(worker.shares)  # in a step, of this worker
@@ -169,16 +188,19 @@ class _Loop:
         self.intervals = Intervals(worker, schedule.checkpoint_steps, schedule.checkpoint_minutes)
 
     def epoch(self) -> Epoch:
-        state, schedule, stage = self.state, self.schedule, self.stage
+        state, schedule, algorithm = self.state, self.schedule, self.algorithm
         if not state.step:
-            state.losses = LossMeter()
-        stage.seed(state.epoch)
+            state.losses = LossMeter()  # else these are the sums of the steps before the checkpoint
+        # Seeded also where the epoch is resumed in its middle: some numbers follow from its seed
+        # alone. Then the generators are put to where they stood at the checkpoint.
+        algorithm.seed(state.epoch)
         state.go_on_drawing()
         throughput = Throughput(self.worker.device)
-        first = state.step * self.batches
-        batches = self.loader.epoch(state.epoch, start=first)
+        # The order follows from (seed, epoch), so the batches before the checkpoint are skipped by
+        # their count, without being read.
+        batches = self.loader.epoch(state.epoch, start=state.step * self.batches)
         pairs = throughput.waited_for(
-            beside(self.worker.batches(batches, state.model), self.worker.device)
+            prefetched(self.worker.batches(batches, state.model), self.worker.device)
         )
         lr, images = 0.0, None
         while group := list(islice(pairs, self.batches)):
@@ -188,8 +210,8 @@ class _Loop:
             state.step += 1
             self._after(now + 1, images, lr, throughput)
         done = state.epoch * self.steps + state.step
-        stage.end_epoch()
-        state.losses.check(self.steps, stage.describe)
+        algorithm.end_epoch()
+        state.losses.check(self.steps, algorithm.describe)
         if images is not None:
             self._check(images, done)
         state.epoch, state.step = state.epoch + 1, 0
@@ -215,10 +237,10 @@ class _Loop:
         lr = schedule.learning_rate(now, self.steps) * state.lr_scale
         set_learning_rate(optimizer, lr)
         optimizer.zero_grad()
-        before = Snapshot(state.buffers)
+        statistics = Snapshot(state.buffers)
         *others, last = group
-        losses = [self.stage.step(*pair, now, None) for pair in others]
-        losses.append(self.stage.step(*last, now, self.reducer))
+        losses = [self.algorithm.step(*pair, now, None) for pair in others]
+        losses.append(self.algorithm.step(*last, now, self.reducer))
         with throughput.averaging():
             self.reducer.finish()
         gradients = [p.grad for p in self.learning if p.grad is not None]
@@ -230,8 +252,8 @@ class _Loop:
         if schedule.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.learning, schedule.clip_grad)
         take_step(optimizer, skip)
-        before.restore(skip)
-        self.stage.after_step(now, skip)
+        statistics.restore(skip)
+        self.algorithm.after_step(now, skip)
         state.losses.add(now + 1, _mean(losses), skip)
         throughput.count(sum(len(images) for images, _ in group))
         return lr
@@ -241,7 +263,7 @@ class _Loop:
         state, worker = self.state, self.worker
         total = self.total
         if done == total // 3 and not self.schedule.early:
-            self.stage.look(done, total)
+            self.algorithm.look(done, total)
         if state.step == self.steps:
             worker.progress(done, total)
             return  # what ends with an epoch is due anyway
@@ -249,7 +271,7 @@ class _Loop:
         if not due.look:
             worker.progress(done, total)
             return
-        state.losses.check(self.steps, self.stage.describe)
+        state.losses.check(self.steps, self.algorithm.describe)
         worker.progress(
             done,
             total,
@@ -259,7 +281,7 @@ class _Loop:
             lr=lr,
         )
         if due.checkpoint:
-            self._check(images, done)
+            self._check(images, done)  # no checkpoint holds what another start could not train on
             worker.report({}, state.snapshot(worker.gather_bytes))
         if due.leave:
             worker.leave()
@@ -268,7 +290,7 @@ class _Loop:
         """Raise DivergenceError on every rank alike if what any of them trained is not finite."""
         found = ""
         try:
-            self.stage.check(images, done)
+            self.algorithm.check(images, done)
         except DivergenceError as error:
             found = str(error)
         said = (text.decode() for text in self.worker.gather_bytes(found.encode()))
@@ -283,7 +305,7 @@ def _mean(losses: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
 
 
-def _go_back(worker: "Worker", state: Training, start: Write, error: DivergenceError) -> None:
+def _go_back(worker: Worker, state: Training, start: Write, error: DivergenceError) -> None:
     """To the newest checkpoint, or to `start`, with half the learning rate; once."""
     if state.lr_scale < 1:
         raise error
@@ -291,7 +313,7 @@ def _go_back(worker: "Worker", state: Training, start: Write, error: DivergenceE
         start(Path(name))
         state.restore(Path(name))
     worker.resume(state.restore)
-    if state.lr_scale < 1:  # of a checkpoint of another process's: it is as far as we are
+    if state.lr_scale < 1:  # the checkpoint was written after an earlier process went back
         raise error
     state.lr_scale = SLOWER
     if worker.rank == 0:

@@ -108,16 +108,9 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Evaluation":
-        """The inverse of `to_dict`.
-
-        Reads what a checkpoint of before there were tasks has too: top-1 alone.
-        """
-        if "correct" in data:
-            static = Sums({"top1": tuple(data["correct"])}, {})
-            routed = Sums({"top1": (data["routed_correct"],)}, {})
-        else:
-            static, routed = Sums.from_dict(data["static"]), Sums.from_dict(data["routed"])
-        return cls(data["images"], static, routed, tuple(data["picked"]), data.get("spent"))
+        """The inverse of `to_dict`."""
+        static, routed = Sums.from_dict(data["static"]), Sums.from_dict(data["routed"])
+        return cls(data["images"], static, routed, tuple(data["picked"]), data["spent"])
 
 
 def standard_error(share: float, images: int) -> float:

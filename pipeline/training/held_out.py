@@ -1,15 +1,13 @@
 """Stage I on the images kept from training: measured and told while it goes on."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dsnet import DSNet
 from pipeline.data.remote.beton import Beton
+from pipeline.training.chance import WHAT_TO_CHANGE
 from pipeline.training.evaluation import Evaluation, EvaluationRow, by_width, evaluate
-from pipeline.training.sanity import WHAT_TO_CHANGE
-
-if TYPE_CHECKING:  # it brings Ray Train
-    from pipeline.training.worker import Worker
+from pipeline.training.worker import Worker
 
 ENOUGH_STEPS = 100
 """Steps after the warm-up by which a network that learns is better than chance."""
@@ -20,7 +18,7 @@ FEWEST_STEPS = 30
 class HeldOut:
     """The network that stage I hands on, on the images kept aside."""
 
-    def __init__(self, worker: "Worker", beton: Beton, model: DSNet) -> None:
+    def __init__(self, worker: Worker, beton: Beton, model: DSNet) -> None:
         self._worker, self._model = worker, model
         self._loader = worker.holdout_loader(beton, worker.config.supernet.batch_size)
         self._chance = worker.holdout_chance(beton) if model.task.labelled else None

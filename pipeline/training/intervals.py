@@ -3,10 +3,8 @@
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it brings Ray Train
-    from pipeline.training.worker import Worker
+from pipeline.training.worker import Worker
 
 SECONDS_BETWEEN_LOOKS = 2.0
 MOST_STEPS_BETWEEN_LOOKS = 100
@@ -29,7 +27,7 @@ class Intervals:
     Looks are as many steps apart as take two seconds, as rank 0 counted at the look before.
     """
 
-    def __init__(self, worker: "Worker", steps: int | None, minutes: float | None) -> None:
+    def __init__(self, worker: Worker, steps: int | None, minutes: float | None) -> None:
         self._worker, self._steps, self._minutes = worker, steps, minutes
         self._looked = self._saved = time.monotonic()
         self._since, self._until = 0, 1
@@ -42,7 +40,7 @@ class Intervals:
             return Due(False, False)
         save, until = self._decided()
         self._since, self._until = 0, until
-        leave = self._worker.notice()
+        leave = self._worker.preempted()
         save = save or by_steps or leave
         if save:
             self._saved = time.monotonic()

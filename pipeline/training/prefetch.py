@@ -1,4 +1,4 @@
-"""Batches copied to a GPU beside the step that runs on it."""
+"""Batches copied to a GPU while the step before them runs on it."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from torch import Tensor
 Pair = tuple[Tensor, Tensor]
 
 
-def beside(batches: Iterator[Pair], device: torch.device) -> Iterator[Pair]:
-    """The same batches; on CUDA, what makes them is queued on a stream of its own.
+def prefetched(batches: Iterator[Pair], device: torch.device) -> Iterator[Pair]:
+    """The same batches; on CUDA, what makes them is queued on another stream than the steps.
 
     The host asks for a batch as soon as it has queued the step before, so that its copy (from
     page-locked memory) and normalisation run while that step computes.

@@ -16,7 +16,7 @@ import ray.util
 from ray.train.backend import Backend, BackendConfig
 
 # What the workers' first task needs, imported while the others still start.
-_WORKER = "pipeline.training.worker"
+_WORKER = "pipeline.training.ray_worker"
 _TIMEOUT = timedelta(minutes=30)  # of a collective; Ray Train's own
 
 

@@ -121,19 +121,15 @@ class Training:
         return write
 
     def restore(self, directory: Path) -> None:
-        """Read what `snapshot` wrote, in place: the next step is the one that would have come next.
-
-        What was written before there were checkpoints within epochs is read too.
-        """
+        """Read what `snapshot` wrote, in place: the next step is the one that was due then."""
         self.model.load_state_dict(dsnet.load(directory / MODEL).state_dict())
         if self.student is not None:
             self.student.load_state_dict(load_file(directory / STUDENT))
         _restore_optimizer(self.optimizer, load_file(directory / OPTIMIZER))
         progress = json.loads((directory / PROGRESS).read_text())
-        self.epoch, self.step = int(progress["epoch"]), int(progress.get("step", 0))
-        self.lr_scale = float(progress.get("lr_scale", 1.0))
-        best = progress.get("best")
-        self.best, self.stale = best and Best(**best), int(progress.get("stale", 0))
+        self.epoch, self.step = progress["epoch"], progress["step"]
+        self.lr_scale, self.stale = progress["lr_scale"], progress["stale"]
+        self.best = Best(**progress["best"]) if progress["best"] else None
         self.losses, self._random = LossMeter(), {}
         self._others = False
         if self.step:

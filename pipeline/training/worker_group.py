@@ -1,56 +1,37 @@
 """The workers of a chain on Ray Train: started once, they stay and run one stage after another.
 
-A Ray Train run of its own for every stage would start processes and import PyTorch each time, which
-took three quarters of a short chain. Here one run spans all of them: what its workers run takes
-stages from a queue, until there is none more. Should one be lost, Ray Train starts all again, and
-they go on with the stage that they find in the queue, from its newest checkpoint.
+A Ray Train run for every stage would start processes and import PyTorch each time. Here one run
+(`ray_run.py`) spans all of them: its workers take stages from a queue, until there are no more.
+Should one be lost, Ray Train starts all again, and they go on with the stage that they find in the
+queue, from its newest checkpoint.
 """
 
 import logging
-import shutil
-import threading
 import time
-import uuid
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import ray
 from ray import cloudpickle
 from ray.train import TrainingFailedError
 
-# Ray Train V2's own modules: type checkers see the first version's under ray.train.
-from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from dsnet.errors import DivergenceError
 from dsnet.io.files import root_cause
-from pipeline.cluster import events, ray_cluster, ray_private, watch
-from pipeline.cluster.metrics import StageMetrics
-from pipeline.cluster.progress import Progress, clock, unit_of
+from pipeline.cluster import ray_cluster, watch
 from pipeline.cluster.shared_folders import check_shared
-from pipeline.config import Cluster, Config, data_dir, stage_dir, storage_dir
+from pipeline.config import Config, data_dir, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
-from pipeline.training.losses import Against
-from pipeline.training.process_group import ProcessGroup
-from pipeline.training.stage_queue import News, StageQueue, Task
-from pipeline.training.worker import T, Work, Worker, stay
+from pipeline.training.listener import Listener
+from pipeline.training.ray_run import RayRun
+from pipeline.training.ray_worker import Assignment
+from pipeline.training.stage_queue import QueuedStage
+from pipeline.training.worker import T, Worker
 
 logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_RESIZES = 60.0
-"""How often Ray Train looks whether there is room for more elastic workers: to take them in costs
-a start of all."""
-
-_LEAVE_S = 15.0
-_PATIENCE_S = 45.0
-_SECONDS_BETWEEN_POINTS = 10.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +45,7 @@ class StageResult:
     directory: Path
     """The folder of the final checkpoint."""
     seconds: float
-    """How long the workers were at it, once they were there."""
+    """How long the workers took, from when all had started."""
 
 
 class WorkerGroup:
@@ -73,14 +54,14 @@ class WorkerGroup:
         with WorkerGroup() as workers:
             result = workers.run("supernet", loop, inputs, config, fingerprint=key, run=run)
 
-    They are started by the first stage that needs them, as many and as large as its `cluster`
-    section says, and joined or started with them is the Ray cluster. They hold its resources until
-    the block ends, or `leave` is called.
+    The first stage that needs them starts them, as many and as large as its `cluster` section says,
+    and with them joins or starts the Ray cluster. They hold its resources until the block ends, or
+    `leave` is called.
     """
 
     def __init__(self) -> None:
-        self._running: _Running | None = None
-        self._tasks = 0
+        self._running: RayRun | None = None
+        self._stages = 0
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +77,7 @@ class WorkerGroup:
         else:
             self._abort()
 
-    def start(self, config: Config, max_failures: int | None = None) -> None:
+    def start(self, config: Config, max_failures: int | None = None) -> RayRun:
         """Start the workers, without waiting for them: what comes first can go on meanwhile.
 
         max_failures: how often Ray Train starts them anew; by default as the config says. Raises
@@ -110,7 +91,8 @@ class WorkerGroup:
             betons = data_dir(config)
             check_shared(storage_dir(config), betons if isinstance(betons, Path) else None)
             limit = config.cluster.max_failures if max_failures is None else max_failures
-            self._running = _Running(config, limit, began)
+            self._running = RayRun(config, limit, began)
+        return self._running
 
     def leave(self) -> None:
         """Let the workers go, and with them what they hold of the cluster; `run` starts others."""
@@ -138,244 +120,52 @@ class WorkerGroup:
         nothing, and Ray Train's error for anything else.
         """
         folder = stage_dir(config, stage, fingerprint)
-        self._tasks += 1
-        work = cloudpickle.dumps(Work(loop, inputs, config, folder))
+        self._stages += 1
+        assignment = cloudpickle.dumps(Assignment(loop, inputs, config, folder))
+        queued = QueuedStage(self._stages, stage, assignment)
+        failures, allowed = 0, config.cluster.max_failures  # of this stage, whatever others did
+        began, ended = 0.0, False
+        with self._aborted_by_errors(stage), Listener(stage, run, config) as listener:
+            while not ended:
+                workers = self.start(config, allowed - failures if allowed >= 0 else allowed)
+                try:
+                    workers.wait()
+                    began = began or time.monotonic()
+                    ended = workers.run(queued, listener)
+                except TrainingFailedError as error:
+                    # Ray Train has started the workers again as often as it was allowed to.
+                    attempts = workers.attempts()
+                    self._abort()
+                    failures += attempts
+                    if attempts == 0 or failures > allowed >= 0:
+                        raise root_cause(error) or error from None
+                    continue
+                if not ended:
+                    logger.info("%s: a node is being taken away; going on without it", stage)
+                    self.leave()
+        return _result(stage, folder, time.monotonic() - began)
+
+    @contextmanager
+    def _aborted_by_errors(self, stage: str) -> Iterator[None]:
+        """Within, an error ends the workers, unless it is one after which they can go on."""
         try:
-            with ExitStack() as ending:
-                metrics = StageMetrics(config.name, stage)
-                listener = _Listener(stage, run, metrics, ending, config)
-                seconds = self._run(Task(self._tasks, stage, work), config, listener)
+            yield
         except DivergenceError as error:
-            # Every worker has come to it, and all wait for the next task.
+            # Every worker has raised it, and all wait for the next stage.
             raise DivergenceError(
                 f"stage {stage}: {error}; nothing of it is registered; lower the learning rate"
             ) from None
         except BaseException as error:
             self._abort()
-            # What Ray raises then is of any kind.
+            # Of a lost cluster Ray raises errors of any kind.
             if isinstance(error, Exception) and (lost := watch.gone()):
                 raise lost from error
             raise
-        return _result(stage, folder, seconds)
-
-    def _run(self, task: Task, config: Config, listener: "_Listener") -> float:
-        """Each stage may fail `cluster.max_failures` times, however often those before it did.
-
-        Returns the seconds from the moment when all workers were there first.
-        """
-        failures, allowed = 0, config.cluster.max_failures
-        began = None
-        while True:
-            self.start(config, max_failures=allowed - failures if allowed >= 0 else allowed)
-            assert self._running is not None
-            try:
-                self._running.wait()
-                began = began or time.monotonic()
-                if self._running.run(task, listener):
-                    return time.monotonic() - began
-                logger.info("%s: a node is being taken away; going on without it", task.stage)
-                self.leave()
-            except TrainingFailedError as error:
-                attempts = self._running.attempts()
-                self._abort()
-                failures += attempts
-                if attempts == 0 or failures > allowed >= 0:
-                    raise root_cause(error) or error from None
 
     def _abort(self) -> None:
         if self._running is not None:
             running, self._running = self._running, None
             running.abort()
-
-
-class _Running:
-    """One Ray Train run, in a thread of its own while the driver hands it tasks."""
-
-    def __init__(self, config: Config, max_failures: int, began: float) -> None:
-        self._cluster, self._began = config.cluster, began
-        self._are_there = False
-        # What the driver is told must not go with some other node; nor does the controller.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._queue: Any = (
-            ray.remote(num_cpus=0)(StageQueue).options(scheduling_strategy=here).remote()
-        )
-        self._failure: BaseException | None = None
-        # Ray Train keeps nothing there: checkpoints outlive its run, and are found by fingerprint.
-        self._folder = storage_dir(config) / "workers" / uuid.uuid4().hex
-        trainer = _trainer(config.cluster, max_failures, self._queue, self._folder)
-        self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
-        self._thread.start()
-
-    def fits(self, cluster: Cluster) -> bool:
-        """Whether these are the workers that a stage with that section asks for."""
-        return self._thread.is_alive() and _sizes(cluster) == _sizes(self._cluster)
-
-    def wait(self) -> None:
-        """Wait until all workers are there, and say once how long that took."""
-        if self._are_there:
-            return
-        told = False
-        while not (workers := ray.get(self._queue.present.remote())):
-            if not self._thread.is_alive():
-                raise self._failure or RuntimeError("the workers did not start")
-            if not told and time.monotonic() - self._began > _PATIENCE_S:
-                told = True
-                logger.info("%s", _waiting(self._cluster))
-        self._are_there = True
-        took = clock(time.monotonic() - self._began)
-        asked = f" of {self._cluster.max_workers}" if self._cluster.elastic else ""
-        logger.info("%d%s workers are there, after %s", workers, asked, took)
-
-    def run(self, task: Task, listener: "_Listener") -> bool:
-        """Hand the workers a task; tell the listener of it until it ends.
-
-        Returns whether it did, or the workers left it for others, for they lose a node.
-        """
-        ray.get(self._queue.offer.remote(task))
-        lines = 0
-        while True:
-            news: News = ray.get(self._queue.news.remote(listener.heard, lines))
-            listener.hear(news)
-            lines += len(news.said)
-            if news.error is not None:
-                raise cloudpickle.loads(news.error)
-            if news.ended or news.left:
-                return news.ended
-            if not self._thread.is_alive():
-                raise self._failure or RuntimeError(f"{task.stage}: the workers are gone")
-
-    def attempts(self) -> int:
-        """How often the workers have begun the newest task."""
-        return int(ray.get(self._queue.attempts.remote()))
-
-    def close(self) -> None:
-        """Tell the workers that there is no further task, and wait until they are gone."""
-        ray.get(self._queue.close.remote())
-        self._thread.join(_LEAVE_S)
-        if self._thread.is_alive():
-            self.abort()
-        else:
-            self._clear()
-
-    def abort(self) -> None:
-        """End the workers, whatever they are at."""
-        if watch.gone():
-            return  # they are too, and nothing here would answer
-        with suppress(ray.exceptions.RayError):  # its end is how the controller answers
-            controller = ray.get(self._queue.controller.remote(), timeout=_LEAVE_S)
-            if controller is not None:
-                ray.get(controller.abort.remote(), timeout=_LEAVE_S)
-        self._thread.join(_LEAVE_S)
-        self._clear()
-
-    def _clear(self) -> None:
-        ray.kill(self._queue)
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _fit(self, trainer: DataParallelTrainer) -> None:
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            self._failure = error
-        except ray.exceptions.RayError as error:  # the cluster is gone, or `abort` was called
-            self._failure = error
-
-
-def _waiting(cluster: Cluster) -> str:
-    free, there = ray.available_resources(), ray.cluster_resources()
-    kinds = [kind for kind in ("CPU", "GPU") if kind in there]
-    has = " and ".join(f"{free.get(kind, 0):g} of {there[kind]:g} {kind}s" for kind in kinds)
-    return (
-        f"still waiting for {cluster.min_workers} workers to start; free are {has}: where others "
-        "hold the rest, this goes on when they are through"
-    )
-
-
-def _sizes(cluster: Cluster) -> tuple[float, ...]:
-    """What of the section cannot change while workers stay."""
-    workers = cluster.min_workers, cluster.max_workers
-    return *workers, cluster.cpus_per_worker, cluster.gpus_per_worker
-
-
-def _trainer(cluster: Cluster, max_failures: int, queue: Any, folder: Path) -> DataParallelTrainer:
-    resources = {"CPU": cluster.cpus_per_worker, "GPU": cluster.gpus_per_worker}
-    return ray_private.trainer(
-        # Bound to the function and not given as train_loop_config: Ray Train's controller reads
-        # that too, and would import for it what only the workers need.
-        partial(stay, queue),
-        backend_config=ProcessGroup(),
-        scaling_config=ScalingConfig(
-            num_workers=cluster.workers,
-            elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,
-            use_gpu=cluster.gpus_per_worker > 0,
-            resources_per_worker={key: n for key, n in resources.items() if n},
-        ),
-        run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            failure_config=FailureConfig(max_failures=max_failures),
-            callbacks=[ray_private.announcing(queue)],  # type: ignore[list-item]  # it takes its own kind too
-            # Ray Train warns, with tracebacks, of what it does again by itself on a busy machine:
-            # that is in its session's logs, and what fails is told here.
-            logging_config=LoggingConfig(log_level="ERROR"),
-        ),
-    )
-
-
-class _Listener:
-    """What becomes of a stage's news: reports go to MLflow, each once, progress to the terminal.
-
-    What is still going on has a point in MLflow every ten seconds, over the steps done: figures so
-    far under `running/`, what is in use of each node under `system/`, where MLflow looks for it. So
-    have Prometheus' metrics whenever there may be news, or they would be taken for ended.
-    """
-
-    def __init__(
-        self, stage: str, run: Run, metrics: StageMetrics, ending: ExitStack, config: Config
-    ) -> None:
-        """ending: ends what is shown of it."""
-        self._against = Against.of(config)
-        self.heard = 0
-        """Number of reports."""
-        self._stage, self._run, self._metrics, self._ending = stage, run, metrics, ending
-        self._progress: Progress | None = None
-        self._point = 0.0  # when the last one was logged
-        self._newest: dict[str, str] = {}  # figures of the last evaluation, in words
-
-    def hear(self, news: News) -> None:
-        for metrics in news.reports:
-            self._run.log(metrics, int(metrics.get("step", metrics.get("epoch", self.heard))))
-            self.heard += 1
-            events.tell("epoch", stage=self._stage, run_id=self._run.known_id, **_short(metrics))
-        for said in news.said:
-            events.tell("said", stage=self._stage, line=said.line)
-            level = logging.WARNING if said.warning else logging.INFO
-            logger.log(level, "%s: %s", self._stage, said.line)
-            if said.newest is not None:
-                what, value = said.newest
-                self._newest = {what: f"{value},"}
-        if news.progress is None:
-            return
-        done, total = news.progress
-        measured, figures = news.figures
-        if self._progress is None:
-            self._progress = self._ending.enter_context(
-                Progress(self._stage, total=total, unit=unit_of(self._stage))
-            )
-        self._progress.update(done, **self._newest, **self._against.named(figures))
-        events.progress(self._stage, done, total, figures)
-        self._metrics.record(self._run.known_id, news.progress, figures, news.usage)
-        now = time.monotonic()
-        if news.ended or now - self._point >= _SECONDS_BETWEEN_POINTS:
-            self._point = now
-            self._run.log({"running": figures}, measured)
-            usage = {f"node_{node}": in_use for node, in_use in news.usage.items()}
-            self._run.log({"system": usage}, done)
-
-
-def _short(metrics: dict[str, Any]) -> dict[str, Any]:
-    """A report without the counts of an evaluation, whose figures are beside them."""
-    return {name: value for name, value in metrics.items() if name != "evaluation"}
 
 
 def _result(stage: str, run: Path, seconds: float) -> StageResult:

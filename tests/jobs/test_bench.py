@@ -38,7 +38,7 @@ from pipeline.data import dataset as data
 from pipeline.data.ingest import ingest
 from pipeline.data.sources import open_source
 from pipeline.store.registry import Version
-from pipeline.training.worker import alone
+from pipeline.training.local_worker import alone
 
 KEYS = ["name", "unit", "value", "spread", "runs", "against", "ratio"]
 

@@ -65,7 +65,7 @@ def _room(config: Config, gpu: bool) -> int:
 def _imports(at_once: int) -> float:
     """Seconds that so many interpreters take to import all that a worker does, all at once."""
     began = time.perf_counter()
-    words = [sys.executable, "-c", "import pipeline.stages.supernet, pipeline.training.worker"]
+    words = [sys.executable, "-c", "import pipeline.stages.supernet, pipeline.training.ray_worker"]
     started = [subprocess.Popen(words) for _ in range(at_once)]
     if sum(process.wait() != 0 for process in started):
         raise RuntimeError("a worker's modules do not import here")

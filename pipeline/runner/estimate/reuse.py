@@ -78,8 +78,9 @@ def _refuse_without_store(file: Path | None, config: Config) -> None:
 
 
 def _found(config: Config, dataset: Dataset) -> list[Planned]:
+    from pipeline.runner.job import Start
     from pipeline.runner.plan import plan, worked_on  # with it comes MLflow
-    from pipeline.runner.starting_point import Start, identified
+    from pipeline.runner.starting_point import identified
     from pipeline.runner.supernet import given_supernet
     from pipeline.stages import calibrate, supernet
 

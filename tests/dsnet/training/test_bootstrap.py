@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
@@ -12,14 +13,14 @@ from dsnet import DSNet, InputError, Width
 from dsnet.models.create import of_one_width
 from dsnet.nn.layers import BATCHNORM_MOMENTUM, SlimBatchNorm2d
 from dsnet.training import (
+    SupernetStep,
     bootstrap_step,
-    distill_step,
-    labels_step,
     make_teacher,
     random_widths,
     update_teacher,
     warmed_decay,
 )
+from dsnet.training.bootstrap import Method
 
 Build = Callable[..., DSNet]
 Step = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
@@ -107,7 +108,8 @@ def test_distillation_teaches_from_the_students_own_detached_largest(
         ("smallest", 0, target),
     )
     model = student_of(network)
-    assert_same(model, distill_step(model, images, labels, [1], label_smoothing=0.1), expected)
+    step = SupernetStep(model, method="distill", label_smoothing=0.1)
+    assert_same(model, step(images, labels, [1]), expected)
 
 
 def biased(teacher: DSNet, label: int, by: float) -> DSNet:
@@ -123,24 +125,22 @@ def test_a_guarded_width_learns_from_labels_where_its_teacher_knows_less(
 ) -> None:
     """A teacher that is sure of one wrong class is not imitated; one that is sure of the right one
     is, as without the guard."""
-    sure = {"label_smoothing": 0.1}
+    method = "ensemble" if ensemble else "plain"
     wrong = biased(teacher_of(network), int((labels[0] + 1) % 5), 50.0)
     by_labels, guarded = student_of(network), student_of(network)
-    expected = labels_step(by_labels, images, labels, [1], **sure)
+    expected = SupernetStep(by_labels, None, "labels", 0.1)(images, labels, [1])
     assert_same(
         guarded,
-        bootstrap_step(
-            guarded, wrong, images, labels, [1], ensemble=ensemble, guarded=True, **sure
-        ),
+        SupernetStep(guarded, wrong, method, 0.1, guarded=True)(images, labels, [1]),
         (expected, gradients(by_labels), buffers(by_labels)),
     )
     same = torch.full_like(labels, int(labels[0]))
     right = biased(teacher_of(network), int(labels[0]), 4.0)
     plain, guarded = student_of(network), student_of(network)
-    expected = bootstrap_step(plain, right, images, same, [1], ensemble=ensemble, **sure)
+    expected = SupernetStep(plain, right, method, 0.1)(images, same, [1])
     assert_same(
         guarded,
-        bootstrap_step(guarded, right, images, same, [1], ensemble=ensemble, guarded=True, **sure),
+        SupernetStep(guarded, right, method, 0.1, guarded=True)(images, same, [1]),
         (expected, gradients(plain), buffers(plain)),
     )
 
@@ -157,7 +157,8 @@ def test_plain_labels_teach_every_width_alike(
         ("largest", network.space.largest, target),
     )
     model = student_of(network)
-    assert_same(model, labels_step(model, images, labels, [1], label_smoothing=0.2), expected)
+    step = SupernetStep(model, method="labels", label_smoothing=0.2)
+    assert_same(model, step(images, labels, [1]), expected)
 
 
 def test_a_network_of_one_width_learns_from_the_labels_once(
@@ -168,14 +169,10 @@ def test_a_network_of_one_width_learns_from_the_labels_once(
     teacher = teacher_of(alone)
     target = smoothed(labels, 5, 0.1)
     expected = naive_step(student_of(alone), images, ("largest", 0, target))
-    given = {"label_smoothing": 0.1}
-    for step in (
-        lambda model: labels_step(model, images, labels, [], **given),
-        lambda model: distill_step(model, images, labels, [], **given),
-        lambda model: bootstrap_step(model, teacher, images, labels, [], **given),
-    ):
+    for method in get_args(Method):
         model = student_of(alone)
-        assert_same(model, step(model), expected)
+        step = SupernetStep(model, teacher, method, label_smoothing=0.1)
+        assert_same(model, step(images, labels, []), expected)
     assert random_widths(alone, 2, torch.Generator()) == []
 
 

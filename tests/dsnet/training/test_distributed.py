@@ -13,10 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dsnet import DSNet
 from dsnet.training import (
     GradientReducer,
+    SupernetStep,
     average_gradients,
     bootstrap_step,
-    distill_step,
-    labels_step,
     make_teacher,
 )
 from dsnet.training.distributed import total_each
@@ -25,15 +24,10 @@ from tests.dsnet.conftest import ARCHITECTURES
 
 WORKERS = 2
 STEPS: dict[str, Callable[..., object]] = {
-    "bootstrap": lambda model, teacher, *batch, reducer=None: bootstrap_step(
-        model, teacher, *batch, reducer=reducer
-    ),
-    "distill": lambda model, teacher, *batch, reducer=None: distill_step(
-        model, *batch, reducer=reducer
-    ),
-    "labels": lambda model, teacher, *batch, reducer=None: labels_step(
-        model, *batch, reducer=reducer
-    ),
+    method: lambda model, teacher, *batch, reducer=None, method=method: SupernetStep(
+        model, teacher, method
+    )(*batch, reducer=reducer)
+    for method in ("ensemble", "distill", "labels")
 }
 
 

@@ -27,7 +27,7 @@ from pipeline.stages import evaluate
 from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
 from pipeline.training.evaluation import BY_CLASS, Evaluation
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 

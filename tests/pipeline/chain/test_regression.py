@@ -20,7 +20,7 @@ from pipeline.stages import gate
 from pipeline.stages.stage import OnModel, Upstream
 from pipeline.store import registry, tracking
 from pipeline.sweep.run import SweepResult, sweep
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 from pipeline.training.worker_group import WorkerGroup
 from tests.pipeline.chain.conftest import configured
 from tests.toy import SMOOTHING

@@ -11,7 +11,7 @@ from jobs import cli
 from pipeline import chain
 from pipeline.config import Config, config_from_dict, import_plugins, load_config
 from pipeline.sweep.run import sweep
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 
 
 @pytest.fixture

@@ -186,7 +186,7 @@ def test_a_complete_table_is_found_and_of_part_of_one_the_rest_is_built(
 
 
 def test_a_starting_point_is_an_input_of_the_supernet_alone(done: Dataset, tmp_path: Path) -> None:
-    from pipeline.runner.starting_point import Start
+    from pipeline.runner.job import Start
 
     one, other = (
         plan(configured(), done, SPECS, start=Start(tmp_path, identity)) for identity in "ab"

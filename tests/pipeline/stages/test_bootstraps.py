@@ -13,7 +13,7 @@ from pipeline.data.dataset import Dataset, ingest
 from pipeline.stages import calibrate, supernet
 from pipeline.stages.stage import Upstream
 from pipeline.training.evaluation import Evaluation
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 
 PICTURES = 500
 CHANCE = 0.1

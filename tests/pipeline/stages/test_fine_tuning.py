@@ -11,7 +11,7 @@ from dsnet import InputError
 from pipeline.config import config_from_dict
 from pipeline.stages import supernet
 from pipeline.stages.stage import Upstream
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 from tests.pipeline.stages.tiny import Tiny
 
 

@@ -28,7 +28,7 @@ from pipeline.stages import calibrate, evaluate, gate, given, supernet, table, t
 from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.store.fingerprint import Spec
 from pipeline.store.flatten import flatten
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 from tests.pipeline.sweep.made import make_tables
 
 RECORDED = Path(__file__).with_name("recorded.json")

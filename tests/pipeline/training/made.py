@@ -18,10 +18,10 @@ from dsnet.training import GradientReducer, make_teacher
 from pipeline.config import Config, config_from_dict
 from pipeline.data.loader import Batch
 from pipeline.stages import supernet
-from pipeline.training.epochs import Epoch, Schedule, Stage, train_epochs
+from pipeline.training.epochs import Algorithm, Epoch, Schedule, train_epochs
+from pipeline.training.local_worker import LocalWorker
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
-from pipeline.training.worker import LocalWorker
 from tests.dsnet.conftest import ARCHITECTURES
 
 BATCHES = 4
@@ -76,14 +76,16 @@ class Made:
 
     worker: LocalWorker
     state: Training
-    stage: Stage
+    algorithm: Algorithm
     schedule: Schedule
     reports: list[dict[str, Any]]
     loader: Any
 
     def run(self) -> "Made":
         """To its end."""
-        for epoch in train_epochs(self.worker, self.state, self.loader, self.schedule, self.stage):
+        for epoch in train_epochs(
+            self.worker, self.state, self.loader, self.schedule, self.algorithm
+        ):
             self.reports.append(told(epoch))
             write = self.state.snapshot(self.worker.gather_bytes) if epoch.checkpoint else None
             self.worker.report(told(epoch), write)
@@ -100,7 +102,7 @@ class Made:
 
     def stopped_after(self, steps: int) -> "Made":
         """The same, but it is gone after so many steps."""
-        inner = self.stage.step
+        inner = self.algorithm.step
 
         def step(
             images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
@@ -109,19 +111,19 @@ class Made:
                 raise Stopped
             return inner(images, labels, now, reducer)
 
-        self.stage = replace(self.stage, step=step)
+        self.algorithm.step = step  # type: ignore[method-assign]
         return self
 
     def poisoned(self, wrong: Callable[[int], bool]) -> "Made":
         """The same, but in some steps, by the number of those before it, images are not numbers."""
-        inner = self.stage.step
+        inner = self.algorithm.step
 
         def step(
             images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
         ) -> dict[str, Tensor]:
             return inner(images * float("nan") if wrong(now) else images, labels, now, reducer)
 
-        self.stage = replace(self.stage, step=step)
+        self.algorithm.step = step  # type: ignore[method-assign]
         return self
 
 
@@ -154,7 +156,7 @@ def made(
     return Made(
         at_work,
         state,
-        supernet.training_of(at_work, student, teacher),
+        supernet.Bootstrapping(at_work, student, teacher),
         supernet.schedule(section),
         [],
         Pictures(at_work.shares),

@@ -10,7 +10,7 @@ import pytest
 from dsnet.errors import DiskFullError
 from dsnet.io.files import write_sums
 from pipeline.training.checkpoint import (
-    Report,
+    CheckpointReport,
     best_whole,
     newest_whole,
     next_folder,
@@ -27,7 +27,7 @@ def make(run: Path, number: int, *, final: bool = False, best: float | None = No
     for name in ("model/weights.safetensors", "model/SHA256SUMS", "optimizer.safetensors"):
         (folder / name).write_bytes(bytes([number % 256]) * 1000)
     history = [{"epoch": done} for done in range(min(number, 9) + 1)]
-    seal(folder, Report({"epoch": number}, history, final, best), run)
+    seal(folder, CheckpointReport({"epoch": number}, history, final, best), run)
     return folder
 
 
@@ -60,7 +60,7 @@ def test_the_newest_is_read_with_what_was_reported_with_it(tmp_path: Path) -> No
     found = newest_whole(tmp_path)
     assert found is not None
     history = [{"epoch": epoch} for epoch in range(3)]
-    assert (found.folder, found.report) == (folder, Report({"epoch": 2}, history, True))
+    assert (found.folder, found.report) == (folder, CheckpointReport({"epoch": 2}, history, True))
 
 
 DAMAGES = [(name, damage) for name in FILES for damage in (cut, alter, Path.unlink)]
@@ -132,17 +132,13 @@ def test_of_checkpoints_that_were_not_evaluated_none_is_best(tmp_path: Path) -> 
     assert best_whole(tmp_path) is None
 
 
-def test_numbers_go_on_from_the_newest_after_those_that_were_named_by_their_time(
-    tmp_path: Path,
-) -> None:
+def test_numbers_go_on_from_the_newest(tmp_path: Path) -> None:
     assert next_folder(tmp_path).name == "checkpoint_000001"
-    old = make(tmp_path, 1).rename(tmp_path / "checkpoint_2026-01-01_00-00-01.0")
-    found = newest_whole(tmp_path)
-    assert found is not None and found.folder == old
-    newer = make(tmp_path, 999_999)
-    found = newest_whole(tmp_path)
-    assert found is not None and found.folder == newer
+    make(tmp_path, 999_999)
     assert next_folder(tmp_path).name == "checkpoint_1000000"
+    newest = make(tmp_path, 1_000_000)
+    found = newest_whole(tmp_path)
+    assert found is not None and found.folder == newest
 
 
 def test_one_is_written_while_the_training_goes_on_and_what_fails_is_raised_by_the_next(
@@ -159,10 +155,10 @@ def test_one_is_written_while_the_training_goes_on_and_what_fails_is_raised_by_t
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
     writer = CheckpointWriter(tmp_path)
-    writer.write(slowly, Report({"epoch": 1}))
+    writer.write(slowly, CheckpointReport({"epoch": 1}))
     assert newest_whole(tmp_path) is None
     may_go_on.set()
-    writer.write(fail, Report({"epoch": 2}))
+    writer.write(fail, CheckpointReport({"epoch": 2}))
     with pytest.raises(DiskFullError, match="its disk is full"):
         writer.wait()
     found = newest_whole(tmp_path)
@@ -179,9 +175,10 @@ def test_a_final_one_is_there_when_write_returns_or_has_raised_what_went_wrong(
 
     writer = CheckpointWriter(tmp_path)
     with pytest.raises(DiskFullError, match="its disk is full"):
-        writer.write(fail, Report({"epoch": 1}, final=True))
+        writer.write(fail, CheckpointReport({"epoch": 1}, final=True))
     writer.write(
-        lambda folder: (folder / "weights").write_bytes(b"1"), Report({"epoch": 1}, final=True)
+        lambda folder: (folder / "weights").write_bytes(b"1"),
+        CheckpointReport({"epoch": 1}, final=True),
     )
     found = newest_whole(tmp_path)
     assert found is not None and found.report.final
@@ -192,7 +189,7 @@ def test_what_a_killed_writer_left_half_written_goes_with_the_next(tmp_path: Pat
     left = tmp_path / ".checkpoint_000001.abcd"
     left.mkdir()
     writer = CheckpointWriter(tmp_path)
-    writer.write(lambda folder: (folder / "weights").write_bytes(b"1"), Report({}))
+    writer.write(lambda folder: (folder / "weights").write_bytes(b"1"), CheckpointReport({}))
     writer.wait()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_000001"]
     writer.close()

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
 from pipeline.config import Config, config_from_dict
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 from tests import forked
 from tests.pipeline.training.made import (
     BATCHES,
@@ -66,7 +66,7 @@ def expected_step(folder: Path) -> dict[str, torch.Tensor]:
     for rank in range(3):
         batch = next(Pictures([rank]).epoch(0))
         images, labels = batch.pair(training.state.model, torch.device("cpu"))
-        training.stage.step(images, labels, 0, None)
+        training.algorithm.step(images, labels, 0, None)
     for parameter in training.state.learning:
         if parameter.grad is not None:
             parameter.grad /= 3

@@ -1,7 +1,6 @@
 """The loop over epochs: a training that was stopped, and one that comes to nothing."""
 
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pipeline.config import Config, config_from_dict
 from pipeline.stages import gate, supernet
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.training.epochs import Schedule
-from pipeline.training.worker import LocalWorker
+from pipeline.training.local_worker import LocalWorker
 from tests.pipeline.stages.tiny import Tiny
 from tests.pipeline.training.made import made, small_config
 
@@ -138,6 +137,6 @@ def test_few_epochs_are_looked_at_when_a_third_of_their_steps_is_done(
 ) -> None:
     training = made(tmp_path / "checkpoint", small_config(epochs=epochs))
     found: list[tuple[int, int]] = []
-    training.stage = replace(training.stage, look=lambda done, total: found.append((done, total)))
+    training.algorithm.look = lambda done, total: found.append((done, total))  # type: ignore[method-assign]
     training.run()
     assert found == looks

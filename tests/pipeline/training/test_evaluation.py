@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -121,18 +120,6 @@ def test_an_evaluation_is_read_back_as_it_was_written(
     found = evaluate(toy, pairs(SMOOTHING, digits), routed=routed)
     assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert len(found.rows(toy)) == len(toy.space) + routed
-
-
-def test_a_checkpoint_of_before_there_were_tasks_is_read(classifier: DSNet) -> None:
-    old: dict[str, Any] = {
-        "images": 10,
-        "correct": [5, 6, 7, 8],
-        "routed_correct": 7,
-        "picked": [4, 3, 2, 1],
-    }
-    rows = Evaluation.from_dict(old).rows(classifier)
-    assert [row.value for row in rows] == [0.5, 0.6, 0.7, 0.8, 0.7]
-    assert headline(Evaluation.from_dict(old), classifier)["top1"] == 0.7
 
 
 def test_every_measure_is_reported_by_width_under_its_own_name(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,15 @@ def test_a_step_that_is_not_finite_moves_nothing(
     optimizer: str, wrong: int, tmp_path: Path
 ) -> None:
     training = made(tmp_path / "run", small_config(optimizer, clip_grad=1.0)).poisoned(wrong.__eq__)
-    inner, seen = training.stage, {}
+    inner, seen = training.algorithm.step, {}
 
     def step(
         images: Tensor, labels: Tensor, now: int, reducer: GradientReducer | None
     ) -> dict[str, Tensor]:
         seen[now] = training.everything()
-        return inner.step(images, labels, now, reducer)
+        return inner(images, labels, now, reducer)
 
-    training.stage = replace(inner, step=step)
+    training.algorithm.step = step  # type: ignore[method-assign]
     training.run()
     before, after = seen[wrong], seen[wrong + 1]
     # AdamW makes its state at the first step; a skipped one leaves zeros.

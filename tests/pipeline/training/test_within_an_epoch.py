@@ -17,7 +17,8 @@ from pipeline.config import config_from_dict
 from pipeline.data.ingest import ingest
 from pipeline.data.sources import open_source
 from pipeline.stages import supernet
-from pipeline.training.worker import Leaves, LocalWorker
+from pipeline.training.local_worker import LocalWorker
+from pipeline.training.worker import Preempted
 from tests import forked
 from tests.pipeline.training.made import (
     BATCHES,
@@ -78,14 +79,14 @@ def test_an_augmented_and_mixed_training_at_rising_resolution_goes_on_as_it_woul
 
     seen: list[tuple[int, ...]] = []
     whole = training("whole")
-    inner = whole.stage.step
+    inner = whole.algorithm.step
 
     def step(images: Tensor, targets: Tensor, *rest: Any) -> dict[str, Tensor]:
         assert targets.shape == (9, 5) and targets.is_floating_point()
         seen.append(tuple(images.shape[2:]))
         return inner(images, targets, *rest)
 
-    whole.stage = replace(whole.stage, step=step)
+    whole.algorithm.step = step  # type: ignore[method-assign]
     whole.run()
     assert seen == BATCHES * [(8, 8)] + BATCHES * [(16, 16)]
     for number, stop in enumerate((2, BATCHES + 1)):
@@ -100,14 +101,14 @@ def test_an_augmented_and_mixed_training_at_rising_resolution_goes_on_as_it_woul
 class LosesItsNode(LocalWorker):
     """One that is told so after its first step."""
 
-    def notice(self) -> bool:
+    def preempted(self) -> bool:
         return True
 
 
 def test_before_a_node_is_taken_away_it_saves_and_leaves(tmp_path: Path) -> None:
     config = small_config()  # no checkpoint is due within an epoch
     whole = made(tmp_path / "whole", config).run()
-    with pytest.raises(Leaves):
+    with pytest.raises(Preempted):
         made(tmp_path / "parts", config, worker=LosesItsNode).run()
     elsewhere = made(tmp_path / "parts", config)
     elsewhere.worker.resume(elsewhere.state.restore)
@@ -132,16 +133,6 @@ def test_two_ranks_each_go_on_with_their_own(tmp_path: Path) -> None:
     for rank in range(2):
         told = json.loads((tmp_path / f"{rank}.json").read_text())
         assert told == {"differing": [], "reports": True}
-
-
-def test_a_checkpoint_of_before_there_were_any_within_epochs_is_read(tmp_path: Path) -> None:
-    going_on = made(tmp_path / "run", small_config()).run()
-    folder = tmp_path / "run"
-    (folder / "progress.json").write_text('{"epoch": 1}')
-    read = made(tmp_path / "none", small_config())
-    read.state.restore(folder)
-    assert (read.state.epoch, read.state.step, read.state.lr_scale) == (1, 0, 1.0)
-    assert differing(going_on.everything(), read.everything()) == []
 
 
 def test_what_a_snapshot_writes_is_what_was_then(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 
 from dsnet.tasks.measure import Measure
 from dsnet.tasks.registry import CLASSIFICATION
+from pipeline.runner.sanity import Labels, Point, warnings_of
 from pipeline.training.evaluation import standard_error
-from pipeline.training.sanity import Labels, Point, doubts
 from tests.toy import SMOOTHING
 
 NINE = tuple("abcdefghi")
@@ -97,7 +97,7 @@ def labels(**changed: tuple[int, ...]) -> Labels:
 def test_a_doubt_is_told_in_one_sentence_and_a_sound_result_has_none(
     static: list[Point], gated: list[Point], counted: Labels, parts: list[str] | None
 ) -> None:
-    found = doubts(static, gated, TOP1, counted.test_images, counted)
+    found = warnings_of(static, gated, TOP1, counted.test_images, counted)
     if parts is None:
         assert found == []
         return
@@ -110,7 +110,7 @@ def test_the_issues_result_is_doubted_for_all_that_is_wrong_with_it() -> None:
     """11.5% where chance is 11.1%, below the slimmest width, and far from its target."""
     static = [point("width 0", 0.192, 100.0), point("width 1", 0.192, 400.0)]
     counted = labels(train=(60,) + (10,) * 8, test=(20,) * 9)
-    found = doubts(static, dynamic(0.115, 100.0, 200.0), TOP1, 180, counted)
+    found = warnings_of(static, dynamic(0.115, 100.0, 200.0), TOP1, 180, counted)
     words = ("are few", "unbalanced", "miss their target", "below", "did not learn")
     assert len(found) == len(words)
     for word, sentence in zip(words, found, strict=True):
@@ -119,7 +119,7 @@ def test_the_issues_result_is_doubted_for_all_that_is_wrong_with_it() -> None:
 
 def test_the_gates_of_a_sweep_share_a_sentence() -> None:
     gates = [point("target 0.5", 0.71, 190, 200), point("target 0.8", 0.79, 330, 320)]
-    (sentence,) = doubts(STATIC, gates, TOP1, 900, SOUND)
+    (sentence,) = warnings_of(STATIC, gates, TOP1, 900, SOUND)
     assert sentence.endswith("target 0.5 by -5.0%, target 0.8 by +3.1%")
 
 
@@ -161,12 +161,14 @@ def test_a_task_without_labels_is_doubted_in_its_own_unit(
     value: float, madds: float, images: int, sentence: str | None
 ) -> None:
     gated = [Point("dynamic", value, 0.15, madds, 200.0)]
-    assert doubts(DECIBELS, gated, PSNR, images, None) == ([] if sentence is None else [sentence])
+    assert warnings_of(DECIBELS, gated, PSNR, images, None) == (
+        [] if sentence is None else [sentence]
+    )
 
 
 def test_what_falls_is_doubted_above_the_static_widths() -> None:
     error = Measure("mae", "mean error", rises=False)
     static = [Point("width 0", 0.4, 0.01, 100.0), Point("width 1", 0.2, 0.01, 300.0)]
-    assert doubts(static, [Point("dynamic", 0.29, 0.01, 200.0)], error, 900, None) == []
-    (sentence,) = doubts(static, [Point("dynamic", 0.32, 0.01, 200.0)], error, 900, None)
+    assert warnings_of(static, [Point("dynamic", 0.29, 0.01, 200.0)], error, 900, None) == []
+    (sentence,) = warnings_of(static, [Point("dynamic", 0.32, 0.01, 200.0)], error, 900, None)
     assert "dynamic 0.32 against 0.30" in sentence

@@ -1,62 +1,23 @@
-"""Sanity checks on a result: what would make its figures say less than they seem to."""
+"""Checks of a result: what would make its figures say less than they seem to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dsnet import DSNet
 from dsnet.routing import frontier
+from dsnet.routing.target import Target
 from dsnet.tasks.base import Task
 from dsnet.tasks.measure import Measure
-from pipeline.training.evaluation import standard_error
-
-if TYPE_CHECKING:  # it brings every source of data
-    from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Dataset
+from pipeline.training.chance import LEAST_GAIN, Chance
+from pipeline.training.evaluation import EvaluationRow, standard_error
 
 FEWEST_TEST_IMAGES = 300
 LARGEST_IMBALANCE = 5
 OFF_TARGET = 0.03
 """Share of a target by which an average on test images may differ from it."""
-LEAST_GAIN = 0.1
-"""Share of the way from chance to 100% that a gated classifier must have come to count as one that
-has learned. With thousands of test images a point above chance is significant, and worth nothing.
-"""
-WHAT_TO_CHANGE = (
-    "look at the pictures and labels (dsnet inspect), then try another supernet.lr "
-    "or more supernet.epochs"
-)
-"""Advice for a training that does not learn."""
-
-
-@dataclass(frozen=True)
-class Chance:
-    """What an answer that looks at no image reaches on a set of images."""
-
-    share: float
-    """One over the number of classes, or the share of the most frequent class among the images,
-    whichever is larger."""
-    images: int
-
-    @classmethod
-    def of(cls, counts: Sequence[int]) -> "Chance":
-        """Of images of which there are so many of each class."""
-        images = sum(counts)
-        return cls(max(1 / len(counts), max(counts) / images), images)
-
-    @property
-    def stderr(self) -> float:
-        """Standard error of `share` over so many images."""
-        return standard_error(self.share, self.images)
-
-    @property
-    def least(self) -> float:
-        """Share of right answers below which a gated network has not learned: LEAST_GAIN."""
-        return self.share + LEAST_GAIN * (1 - self.share)
-
-    def at(self, right: float) -> bool:
-        """Whether a share of right answers is at most two standard errors above chance."""
-        return right <= self.share + 2 * self.stderr
 
 
 @dataclass(frozen=True)
@@ -68,7 +29,7 @@ class Labels:
     test: tuple[int, ...]
 
     @classmethod
-    def of(cls, dataset: "Dataset", task: Task) -> "Labels | None":
+    def of(cls, dataset: Dataset, task: Task) -> "Labels | None":
         """Counted in the betons; None for a task that has no use for labels."""
         if not task.labelled:
             return None
@@ -105,16 +66,31 @@ class Point:
     """Multiply-adds per image that were asked for."""
 
 
-def doubts(
+def points_of(
+    rows: Sequence[EvaluationRow], model: DSNet, target: Target | None
+) -> tuple[list[Point], list[Point]]:
+    """The routable widths among the rows of an evaluation of `model`, and the dynamic network."""
+    wanted = None
+    if target is not None:
+        wanted = target.madds([model.madds(route) for route in model.space.routes])
+    routable = [rows[route] for route in model.space.routes]
+    dynamic = rows[len(model.space) :]
+    return (
+        [Point(row.name, row.value, row.stderr, row.madds) for row in routable],
+        [Point(row.name, row.value, row.stderr, row.madds, wanted) for row in dynamic],
+    )
+
+
+def warnings_of(
     static: Sequence[Point],
     dynamic: Sequence[Point],
     headline: Measure,
     images: int,
     labels: Labels | None,
 ) -> list[str]:
-    """A sentence for each kind of doubt that there is about a result; none for a sound one.
+    """A sentence for each check that a result fails; none for a sound one.
 
-    static: the routable widths. dynamic: what was gated. headline: what their values are of.
+    static: the routable widths. dynamic: the gated networks. headline: what their values are of.
     images: how many test images there are; labels: their classes, None for a task without.
     A dynamic network counts as below the static widths where its value is more than its own
     standard error worse than the hull of their points (MAdds, value), which is what the best
@@ -135,8 +111,8 @@ def not_learned(
     """Why the result is of a network that did not learn; None for one that did.
 
     A classifier did not learn where any of its routable widths (`static`) is at chance level, or
-    what was gated (`dynamic`) has come less than LEAST_GAIN of the way from chance to 100%. Nobody
-    should get such a network by an alias (`pipeline.runner.promotion`). None for a task without
+    the gated network (`dynamic`) has come less than LEAST_GAIN of the way from chance to 100%. No
+    alias is given to such a network (`pipeline.runner.promotion`). None for a task without
     labels, too, where nothing says what needs no learning: it is compared with the champion alone.
     """
     if labels is None:
