@@ -14,15 +14,16 @@ from pipeline.runner.checks import announce, check_classes, check_model
 from pipeline.runner.evaluate import counts, evaluate
 from pipeline.runner.find_or_train import find_or_train
 from pipeline.runner.force import NOTHING, Force
-from pipeline.runner.gate import gate
+from pipeline.runner.forced import begin_forced
 from pipeline.runner.job import Job, local
 from pipeline.runner.log_data import log_data
-from pipeline.runner.plan import announce_plan, anything_to_do, begin_forced, plan, tell_plan
+from pipeline.runner.plan import announce_plan, anything_to_do, plan, tell_plan
 from pipeline.runner.promotion import settle
 from pipeline.runner.sanity import Labels, not_learned, points_of, warnings_of
 from pipeline.runner.seen import warn_of_seen
 from pipeline.runner.starting_point import starting_point
 from pipeline.runner.supernet import given_supernet
+from pipeline.runner.train_gate import gate
 from pipeline.stages import calibrate, supernet
 from pipeline.stages.stage import Stage
 from pipeline.store import registry, tracking

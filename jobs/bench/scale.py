@@ -11,10 +11,13 @@ gradients over gloo through `GradientReducer`.
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
 
+from dsnet import DSNet, Metadata
+from dsnet.routing import MAX_PATHS
 from jobs.bench.interleaved import Measure, summary, take_turns
 from jobs.bench.options import Options
 from jobs.bench.record import Record
@@ -37,7 +40,12 @@ from jobs.bench.scaling.records import (
 )
 from jobs.bench.scaling.workers import Case
 from jobs.bench.team import Team
-from jobs.plan import Subject, subject
+from pipeline.config import Config, import_plugins
+from pipeline.data.dataset import Dataset
+from pipeline.runner.estimate.reuse import dataset_here, given_network
+from pipeline.runner.estimate.sizes import Sizes, sizes_of
+from pipeline.runner.estimate.work import routes
+from pipeline.stages.network import new_network
 
 CASES = (
     Case("ds_mbnet", 1000, 64, 4, reductions=3),
@@ -49,6 +57,35 @@ TEAMS = (1, 2, 4, 8)
 DOUBLED = tuple(2**power for power in range(11))
 GROWS, STAYS = "batch grows", "batch stays"
 SAVING = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a plan is of."""
+
+    dataset: Dataset | None
+    """The betons, where they are here."""
+    sizes: Sizes
+    model: DSNet
+    by_table: bool
+    """Whether gates are trained on a table."""
+
+
+def subject(config: Config, counts: tuple[int | None, int | None, int | None]) -> Subject:
+    """What is known of a configuration's data and network.
+
+    counts: training pictures, test pictures and classes, where they are stated. Raises InputError
+    where neither they nor the data say how many there are, and for what cannot be made.
+    """
+    import_plugins(config)
+    # Counts that are stated are of data that is not here, or of other data than is.
+    dataset, found = (None, None) if all(counts[:2]) else dataset_here(config)
+    sizes = sizes_of(config, dataset, *counts, found)
+    model = given_network(config) or new_network(
+        config, sizes.classes, Metadata(resolution=config.data.resolution)
+    )
+    by_table = config.gate.method == "table" and len(routes(model)) <= MAX_PATHS
+    return Subject(dataset, sizes, model, by_table)
 
 
 def bench(options: Options) -> list[Record]:

@@ -9,9 +9,8 @@ from jobs.config_flags import ConfigCommand, config_flags, configuration
 from jobs.output import print_json, print_table, working
 from pipeline.cluster.progress import clock
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a wrong flag need not wait for it
     from pipeline.cluster.resources import Resources
-    from pipeline.config import Config
 
 
 @click.command("plan", cls=ConfigCommand)
@@ -56,8 +55,8 @@ def command(
 ) -> None:
     """Print what dsnet run would do with a configuration; nothing is run, and nothing written.
 
-    Stage by stage: whether it is there, steps, images, multiply-adds and bytes read; whether the
-    cluster can ever hold the workers; what storage and memory they take. Times are an estimate,
+    Stage by stage: whether its result exists, steps, images, multiply-adds and bytes read; whether
+    the cluster can ever hold the workers; what storage and memory they take. Times are an estimate,
     from a speed that is stated (--images-per-second) or measured here (--calibrate), and from
     constants; without either there are none.
 
@@ -72,39 +71,14 @@ def command(
         raise click.UsageError("expected --calibrate or --images-per-second, found both")
     config = configuration(config_file, flags)
     with working():
-        found = _document(
-            config, (images, test_images, classes), images_per_second, measure, address
-        )
+        from pipeline.runner.estimate.document import document  # PyTorch takes seconds
+
+        counts = images, test_images, classes
+        found = document(config, counts, _resources(address), images_per_second, measure)
     if as_json:
         print_json(found)
     else:
         _print(found)
-
-
-def _document(
-    config: "Config",
-    counts: tuple[int | None, int | None, int | None],
-    images_per_second: float | None,
-    measure: bool,
-    address: str | None,
-) -> dict[str, Any]:
-    from jobs.plan import document, made_network, subject
-    from pipeline.runner.estimate.reuse import planned
-    from pipeline.runner.estimate.speed import stated
-    from pipeline.runner.estimate.work import of_bootstrap
-
-    about = subject(config, counts)
-    stages = planned(config, about.dataset, about.by_table)
-    speed = None
-    if images_per_second is not None:
-        speed = stated(images_per_second, of_bootstrap(config, about.model))
-    elif measure:
-        from pipeline.runner.estimate.calibration import calibrated
-
-        speed = calibrated(config, made_network(config, about.sizes.classes))
-    return document(
-        config, about.model, about.sizes, about.dataset, stages, _resources(address), speed
-    )
 
 
 def _resources(address: str | None) -> "Resources":

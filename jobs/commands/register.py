@@ -48,7 +48,7 @@ def command(
     """
     config = configuration(config_file, flags)
     with working():
-        from pipeline.runner.given import register  # Ray and MLflow take seconds
+        from pipeline.runner.register_external import register  # Ray and MLflow take seconds
 
         with told("register", config.name, this_driver(), home()):
             version = register(config, directory, as_supernet=as_supernet)

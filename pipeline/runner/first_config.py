@@ -13,8 +13,7 @@ from pipeline.data.suggest.kinds import kind_of
 from pipeline.data.suggest.suggestion import Suggestion
 from pipeline.runner.estimate.calibration import calibrated
 from pipeline.runner.estimate.sizes import Sizes, sizes_of
-from pipeline.runner.estimate.speed import Speed
-from pipeline.runner.estimate.within import epochs_within
+from pipeline.runner.estimate.speed import Speed, epochs_within
 from pipeline.runner.estimate.work import of_bootstrap
 from pipeline.runner.trials import tried
 from pipeline.stages.network import new_network

@@ -73,7 +73,7 @@ class Job:
     def found(self, name: str, key: str, place: str | None = None) -> Version | None:
         """The newest version of `name` with that fingerprint, unless it is to be made again.
 
-        place: which one that was given may take, see `runner.given`.
+        place: which one that was given may take, see `runner.register_external`.
         """
         version = registry.find(name, key, place)
         return version if version is not None and self.accepts(key, version) else None

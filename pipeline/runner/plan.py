@@ -1,4 +1,4 @@
-"""Before the first stage: which results are there already, which are to be made, and why."""
+"""Before the first stage: which results exist already, which will be made, and why."""
 
 import logging
 from collections.abc import Sequence
@@ -8,16 +8,15 @@ from pathlib import Path
 import dsnet
 from dsnet import DSNet, InputError
 from pipeline.cluster import events
-from pipeline.config import Config, stage_dir, table_dir
+from pipeline.config import Config, table_dir
 from pipeline.data.dataset import Dataset
 from pipeline.routing_table.shards import built_rows
-from pipeline.runner import force as forcing
 from pipeline.runner.evaluate import EVALUATED
-from pipeline.runner.force import NOTHING, Anew, Force, Forced
-from pipeline.runner.gate import fits_table
+from pipeline.runner.force import NOTHING, Force
 from pipeline.runner.job import GATE, Start, local
 from pipeline.runner.supernet import gates_fit
 from pipeline.runner.tables import PARTS
+from pipeline.runner.train_gate import fits_table
 from pipeline.stages import calibrate, evaluate, gate, table, table_gate
 from pipeline.stages.network import new_network
 from pipeline.store import registry, tracking
@@ -43,11 +42,11 @@ class Step:
     found: Version | None
     """What it would make, where it was made before."""
     why: str
-    """Why it is to be run, where it is."""
+    """Why it will run, if it will."""
     forced: bool = False
-    """Whether it is to be run although it was made before."""
+    """Whether it will run although it was made before."""
     built: Path | None = None
-    """Of a table: its folder, where all of it is there."""
+    """Of a table: its folder, if it is complete."""
 
     @property
     def runs(self) -> bool:
@@ -125,23 +124,6 @@ def anything_to_do(steps: Sequence[Step]) -> bool:
     return any(step.runs for step in steps if step.stage != TABLE)
 
 
-def begin_forced(config: Config, steps: Sequence[Step]) -> tuple[list[Step], Forced | None]:
-    """The steps of a run, less what an interrupted one has made anew already, and what is forced.
-
-    Raises InputError where another run is at one of its stages.
-    """
-    anew = [_anew(config, step) for step in steps if step.forced]
-    if not anew:
-        return list(steps), None
-    forced = forcing.begin(config, anew)
-    return [
-        replace(step, forced=False)
-        if step.found and forced.accepts(step.key, step.found.version)
-        else step
-        for step in steps
-    ], forced
-
-
 class _Plan:
     """The steps, as they are added."""
 
@@ -208,13 +190,6 @@ def _with_forced(steps: Sequence[Step], force: Force) -> list[Step]:
             step = replace(step, why=why, forced=True)
         result.append(step)
     return result
-
-
-def _anew(config: Config, step: Step) -> Anew:
-    folder: Path = stage_dir(config, step.stage, step.key)
-    if step.stage == TABLE:
-        folder = table_dir(config, step.name, step.key)
-    return Anew(step.stage, step.name, step.key, step.found.version if step.found else 0, folder)
 
 
 def _network(config: Config, given: Version | None) -> DSNet:

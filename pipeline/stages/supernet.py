@@ -38,7 +38,7 @@ from pipeline.training.epochs import Algorithm, Schedule, train_epochs
 from pipeline.training.evaluation import EvaluationRow
 from pipeline.training.held_out import HeldOut
 from pipeline.training.optimization import make_optimizer
-from pipeline.training.state import MODEL, Best, Training
+from pipeline.training.state import MODEL, BestEvaluation, Training
 from pipeline.training.worker import Worker
 
 SPEC = Spec(
@@ -232,7 +232,7 @@ def remember(state: Training, figure: float, metrics: dict[str, Any]) -> None:
         state.stale += 1
         return
     evaluated = {name: metrics[name] for name in ("holdout", "evaluation")}
-    state.best, state.stale = Best(figure, state.epoch, evaluated), 0
+    state.best, state.stale = BestEvaluation(figure, state.epoch, evaluated), 0
 
 
 def hand_on_best(worker: Worker, state: Training) -> dict[str, Any]:

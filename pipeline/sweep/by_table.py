@@ -30,11 +30,11 @@ from pipeline.report import (
     static_rows,
     write_page,
 )
-from pipeline.runner.gate import every_width
 from pipeline.runner.job import GATE
 from pipeline.runner.promotion import settle
 from pipeline.runner.register import register_model
 from pipeline.runner.tables import Tables, make_tables
+from pipeline.runner.train_gate import every_width
 from pipeline.stages.table_gate import tuned
 from pipeline.store import registry, tracking
 from pipeline.store.aliases import target_alias, target_uri

@@ -15,12 +15,12 @@ from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import ingest
 from pipeline.report import STATIC, Results, Row, write_page, write_results
 from pipeline.runner.checks import announce, check_classes
-from pipeline.runner.gate import by_table as is_by_table
 from pipeline.runner.job import Job
 from pipeline.runner.log_data import log_data
 from pipeline.runner.seen import warn_of_seen
 from pipeline.runner.starting_point import starting_point
 from pipeline.runner.supernet import gateless, given_supernet
+from pipeline.runner.train_gate import by_table as is_by_table
 from pipeline.store import tracking
 from pipeline.store.registry import Version
 from pipeline.sweep import by_table, by_training

@@ -61,7 +61,8 @@ class TrainWorker(Worker):
         due = figures or now - self._told > SECONDS_BETWEEN_MESSAGES or done == total
         if self.rank == 0 and due:
             self._told = now
-            self.queue.write.remote(self.number, done, total, figures)
+            news = {"figures": (done, figures)} if figures else {}
+            self.queue.put.remote(self.number, progress=(done, total), **news)
         if self._node is not None and (now - self._used > SECONDS_BETWEEN_USAGES or done == total):
             self._used = now
             self.queue.use.remote(self.number, self._node, self._usage.figures())
@@ -84,7 +85,7 @@ class TrainWorker(Worker):
             self._checkpoints.write(write, report)
             if self._awaited:
                 self._checkpoints.wait()
-                self._tell("saved")
+                self._tell("put", save=False)
 
     def say(
         self, line: str, *, warning: bool = False, newest: tuple[str, str] | None = None
@@ -118,13 +119,13 @@ class TrainWorker(Worker):
     def preempted(self) -> bool:
         coming = ray.train.get_preemption_info() is not None
         if coming and self.rank == 0:
-            self._tell("preempt")
+            self._tell("put", preempted=True)
         return coming
 
     def leave(self) -> None:
         self._checkpoints.wait()
         if self.rank == 0:
-            self._tell("leave")
+            self._tell("put", left=True)
         super().leave()
 
     def must_save(self) -> bool:
@@ -136,9 +137,9 @@ class TrainWorker(Worker):
         self._checkpoints.close()
         super().close()
 
-    def _tell(self, method: str, *values: object) -> Any:
+    def _tell(self, method: str, *values: object, **fields: object) -> Any:
         """What the queue answers."""
-        return ray.get(getattr(self.queue, method).remote(self.number, *values))
+        return ray.get(getattr(self.queue, method).remote(self.number, *values, **fields))
 
 
 def run_stages(queue: Any) -> None:
@@ -163,17 +164,17 @@ def run_stages(queue: Any) -> None:
             return
         except DivergenceError as error:
             # Every worker ends here, and would again: not for Ray Train to start once more.
-            ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
+            ray.get(queue.put.remote(number, error=cloudpickle.dumps(error)))
         except (InputError, OutageError) as error:
             # Perhaps of one worker, for which the others wait: they end with the driver's answer.
             # To raise it would have Ray Train print its trace, and start all anew, before that.
-            ray.get(queue.fail.remote(number, cloudpickle.dumps(error)))
+            ray.get(queue.put.remote(number, error=cloudpickle.dumps(error)))
             return
         except SystemExit as error:
             ended = InputError(
                 f"plugins: expected modules that raise errors, found one that ends its worker "
                 f"(sys.exit({error.code!r:.60}))"
             )
-            ray.get(queue.fail.remote(number, cloudpickle.dumps(ended)))
+            ray.get(queue.put.remote(number, error=cloudpickle.dumps(ended)))
             return
         ray.get(queue.end.remote(number, rank))

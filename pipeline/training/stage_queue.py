@@ -182,12 +182,13 @@ class StageQueue:
                 self._state.preempted = False
             return self._stage
 
-    async def write(self, number: int, done: int, total: int, figures: dict[str, float]) -> None:
-        """How far the stage is, and where there are any, figures of it."""
-        if self._is_at(number):
-            self._state.progress = done, total
-            if figures:
-                self._state.figures = done, figures
+    async def put(self, number: int, **fields: Any) -> None:
+        """Set fields of the stage's state."""
+        async with self._change:
+            if self._is_at(number):
+                for name, value in fields.items():
+                    setattr(self._state, name, value)
+                self._change.notify_all()
 
     async def use(self, number: int, node: int, figures: dict[str, float]) -> None:
         """What of a node is in use."""
@@ -208,35 +209,9 @@ class StageQueue:
                 self._state.messages.append(message)
                 self._change.notify_all()
 
-    async def fail(self, number: int, error: bytes) -> None:
-        """The stage has ended without a result, in a way that another try would repeat."""
-        async with self._change:
-            if self._is_at(number) and self._state.error is None:
-                self._state.error = error
-                self._change.notify_all()
-
-    async def preempt(self, number: int) -> None:
-        """A node will be taken away: when workers are started anew for that, it is no failure."""
-        if self._is_at(number):
-            self._state.preempted = True
-
     async def wants_saving(self, number: int) -> bool:
         """Whether its workers are about to be replaced."""
         return self._is_at(number) and self._state.save
-
-    async def saved(self, number: int) -> None:
-        """There is a checkpoint of where the stage is."""
-        async with self._change:
-            if self._is_at(number):
-                self._state.save = False
-                self._change.notify_all()
-
-    async def leave(self, number: int) -> None:
-        """The workers leave the stage, with a checkpoint from which others go on."""
-        async with self._change:
-            if self._is_at(number):
-                self._state.left = True
-                self._change.notify_all()
 
     async def end(self, number: int, rank: int) -> None:
         """One worker is through with the stage."""

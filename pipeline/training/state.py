@@ -28,7 +28,7 @@ Write = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Best:
+class BestEvaluation:
     """The best that was evaluated so far."""
 
     figure: float
@@ -66,7 +66,7 @@ class Training:
     """Factor of the schedule's learning rate: less after the training went back."""
     losses: LossMeter = field(default_factory=LossMeter)
     """Of the steps done in this epoch."""
-    best: Best | None = None
+    best: BestEvaluation | None = None
     stale: int = 0
     """Evaluations since the best one."""
     _random: dict[str, Tensor] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class Training:
         progress = json.loads((directory / PROGRESS).read_text())
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.lr_scale, self.stale = progress["lr_scale"], progress["stale"]
-        self.best = Best(**progress["best"]) if progress["best"] else None
+        self.best = BestEvaluation(**progress["best"]) if progress["best"] else None
         self.losses, self._random = LossMeter(), {}
         self._others = False
         if self.step:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobs import cli
-from jobs.bench.scale import GROWS, STAYS, _computed
+from jobs.bench.scale import GROWS, STAYS, _computed, subject
 from jobs.bench.scaling import tables, workers
 from jobs.bench.scaling.all_reduce import (
     Link,
@@ -24,7 +24,6 @@ from jobs.bench.scaling.chain import Chain, Measured, last_that_pays
 from jobs.bench.scaling.records import of_traffic
 from jobs.bench.scaling.workers import Case, fitted, headers
 from jobs.bench.team import Team
-from jobs.plan import subject
 from pipeline.config import load_config
 from pipeline.runner.estimate.work import of_bootstrap
 

@@ -14,7 +14,7 @@ from jobs.bench.scaling.assumptions import Assumptions
 from pipeline.config import Config, config_from_dict
 from pipeline.runner.estimate import speed as speeds
 from pipeline.runner.estimate.sizes import Sizes
-from pipeline.runner.estimate.speed import DRIVER_S, Speed
+from pipeline.runner.estimate.speed import Speed
 from pipeline.runner.estimate.storage import checkpoint_bytes
 from pipeline.runner.estimate.work import BACKWARD, GATE, Work, of_bootstrap, of_chain
 
@@ -127,8 +127,9 @@ class Chain:
         for name, each in work.items():
             if name != "supernet":
                 parts[_title(each)] = speeds.seconds(each, speed)
-        always = speeds.always(VERSIONS, 0, 1.0)
-        parts["starts, registration, end"] = sum(each.seconds for each in always) - DRIVER_S
+        parts["starts, registration, end"] = (
+            speeds.WORKERS_S + speeds.FIRST_BATCH_S + VERSIONS * speeds.VERSION_S + speeds.LEAVE_S
+        )
         return OnGpus(gpus, batch, supernet.steps // epochs, step, parts)
 
     def step(self, gpus: int, batch: int, link: Link) -> Step:

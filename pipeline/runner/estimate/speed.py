@@ -1,13 +1,19 @@
-"""How fast a chain's stages are: as stated, or measured on this machine; and what is always spent.
+"""How long a chain takes, part by part, at a speed that is stated or measured on this machine.
 
-The constants are round figures after one fresh run of jobs/configs/digits.yaml on two cores that
-others used too (Python 3.11, Ray 2.60; driver 11 s, workers 26 s, end 6 s): they are less than it
-took, by what the others may have cost. They are of the driver and Ray, not of the network.
+The constants, of the driver and Ray and not of the network, are round figures from a run of
+jobs/configs/digits.yaml on two cores (Python 3.11, Ray 2.60).
 """
 
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from pipeline.runner.estimate.work import FORWARD, GATE, TRAIN, Work
+from dsnet import DSNet
+from pipeline.config import Config
+from pipeline.runner.estimate.sizes import Sizes
+from pipeline.runner.estimate.work import FORWARD, GATE, TRAIN, Work, of_chain
+
+MAKES_A_VERSION = ("supernet", "calibrate", "gate")
 
 DRIVER_S = 9.0
 """Imports, a first store, the plan; with them the imports of Ray while its cluster starts."""
@@ -65,17 +71,58 @@ def seconds(work: Work, speed: Speed) -> float:
     return work.madds / rates[work.kind] + work.evaluated_madds / speed.forward
 
 
-def always(versions: int, pictures: int, slowness: float) -> list[Spent]:
-    """What a chain spends beside its stages' work. pictures: that are still to be ingested."""
+def spent(works: Sequence[Work], speed: Speed, pictures: int) -> list[Spent]:
+    """What a run of these stages takes, part by part; of none, what the driver alone takes.
+
+    pictures: that are still to be ingested.
+    """
     constant = "constant, a round figure from digits on two cores"
-    if slowness != 1:
-        constant += f", times {slowness:.2g} as imports take here"
-    parts = [
-        Spent("start of the driver and its store", DRIVER_S, constant),
-        Spent("ingest", pictures / PICTURES_PER_SECOND, constant),
-        Spent("start of Ray and the workers", WORKERS_S, constant),
-        Spent("first batches", FIRST_BATCH_S, constant),
-        Spent("registration", versions * VERSION_S, constant),
-        Spent("end of the workers and Ray", LEAVE_S, constant),
+    if speed.slowness != 1:
+        constant += f", times {speed.slowness:.2g} as imports take here"
+    versions = sum(work.stage in MAKES_A_VERSION for work in works)
+    always = {
+        "start of the driver and its store": DRIVER_S,
+        "ingest": pictures / PICTURES_PER_SECOND,
+        "start of Ray and the workers": WORKERS_S,
+        "first batches": FIRST_BATCH_S,
+        "registration": versions * VERSION_S,
+        "end of the workers and Ray": LEAVE_S,
+    }
+    parts = [Spent(what, each * speed.slowness, constant) for what, each in always.items()]
+    return [
+        *(Spent(f"stage {work.stage}", seconds(work, speed), "computed") for work in works),
+        *(parts if works else parts[:1]),
     ]
-    return [replace(part, seconds=part.seconds * slowness) for part in parts]
+
+
+def total(parts: Sequence[Spent]) -> float:
+    """The seconds of all parts."""
+    return sum(part.seconds for part in parts)
+
+
+def epochs_within(
+    limit: float, config: Config, model: DSNet, sizes: Sizes, speed: Speed
+) -> tuple[int, float]:
+    """The most epochs, up to the configuration's, of a chain of `limit` seconds; and its seconds.
+
+    One epoch where not even that fits.
+    """
+
+    def taking(epochs: int) -> float:
+        return chain_seconds(with_epochs(config, epochs), model, sizes, speed)
+
+    fewer = range(2, config.supernet.epochs + 1)
+    epochs = 1 + bisect_right(fewer, limit, key=taking)
+    return epochs, taking(epochs)
+
+
+def chain_seconds(config: Config, model: DSNet, sizes: Sizes, speed: Speed) -> float:
+    """Seconds of a chain that ingests its data, trains its gate on a table, and finds nothing."""
+    works = of_chain(config, model, sizes, by_table=True)
+    return total(spent(works, speed, sizes.train + sizes.test))
+
+
+def with_epochs(config: Config, epochs: int) -> Config:
+    """`config` with another number of epochs of stage I."""
+    supernet = config.supernet.model_copy(update={"epochs": epochs})
+    return config.model_copy(update={"supernet": supernet})

@@ -4,7 +4,7 @@ Multiply-adds are exact for a forward pass (`DSNet.madds`); a backward pass coun
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -32,15 +32,14 @@ class Work:
     """That go through the network, each as often as it does."""
     madds: int
     """Multiply-adds in all."""
-    images_read: int = 0
-    """That are read of a beton, where that is not `images`."""
     evaluated: int = 0
     """Images that every width is measured on beside the training."""
     evaluated_madds: int = 0
 
     def bytes_read(self, sizes: Sizes) -> int:
-        """Of the betons."""
-        return round((self.images_read + self.evaluated) * sizes.picture_bytes)
+        """Of the betons; a gate that learns from a table reads none."""
+        images = 0 if self.kind == GATE else self.images
+        return round((images + self.evaluated) * sizes.picture_bytes)
 
 
 def of_chain(config: Config, model: DSNet, sizes: Sizes, by_table: bool) -> list[Work]:
@@ -59,7 +58,7 @@ def of_chain(config: Config, model: DSNet, sizes: Sizes, by_table: bool) -> list
         sizes.test,
         sizes.test * routed,
     )
-    return [_all_read(each) for each in (supernet, calibrate, *gates, evaluate)]
+    return [supernet, calibrate, *gates, evaluate]
 
 
 def of_supernet(config: Config, model: DSNet, train: int, holdout: int) -> Work:
@@ -170,7 +169,3 @@ def prefix(model: DSNet) -> int:
 
 def _steps(images: int, workers: int, batch_size: int) -> int:
     return math.ceil(math.ceil(images / workers) / batch_size)
-
-
-def _all_read(work: Work) -> Work:
-    return replace(work, images_read=0 if work.kind == GATE else work.images)

@@ -9,7 +9,7 @@ import dsnet
 from dsnet.io.files import SUMS, sha256
 from pipeline import chain
 from pipeline.chain import ChainResult
-from pipeline.runner.given import register
+from pipeline.runner.register_external import register
 from pipeline.store import registry, tracking
 from pipeline.store.version import GIVEN
 from pipeline.training.worker_group import WorkerGroup

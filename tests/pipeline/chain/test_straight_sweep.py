@@ -32,7 +32,7 @@ def config_of(result: ChainResult) -> Config:
 def few_paths() -> Iterator[None]:
     """As if three paths were too many for a table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.runner.gate.MAX_PATHS", 2)
+        patch.setattr("pipeline.runner.train_gate.MAX_PATHS", 2)
         yield
 
 

@@ -15,7 +15,8 @@ from pipeline.config import Config, config_from_dict, lock_file, stage_dir, stor
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.evaluate import EVALUATED
 from pipeline.runner.force import STAGES, Force
-from pipeline.runner.plan import Step, announce_plan, begin_forced, plan
+from pipeline.runner.forced import begin_forced
+from pipeline.runner.plan import Step, announce_plan, plan
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.embedded_store import embedded_store

@@ -19,6 +19,7 @@ def counts(name: str, static: list[float], routed: float, picked: list[int]) -> 
         "static": {"values": {name: static}, "squares": {}},
         "routed": {"values": {name: [routed]}, "squares": {}},
         "picked": picked,
+        "spent": None,
     }
 
 

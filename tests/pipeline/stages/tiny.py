@@ -24,7 +24,7 @@ from pipeline.routing_table.build import build
 from pipeline.routing_table.description import describe
 from pipeline.routing_table.read import read_table
 from pipeline.routing_table.shards import pending
-from pipeline.stages import calibrate, evaluate, gate, given, supernet, table, table_gate
+from pipeline.stages import calibrate, evaluate, external, gate, supernet, table, table_gate
 from pipeline.stages.stage import Inputs, Stage, Upstream
 from pipeline.store.fingerprint import Spec
 from pipeline.store.flatten import flatten
@@ -155,8 +155,8 @@ def evaluate_numbers(tiny: Tiny) -> Numbers:
     return of_counts(tiny.run(evaluate.STAGE).metrics[-1]["evaluation"])
 
 
-def given_numbers(tiny: Tiny) -> Numbers:
-    return of_counts(tiny.run(given.STAGE).metrics[-1]["evaluation"])
+def external_numbers(tiny: Tiny) -> Numbers:
+    return of_counts(tiny.run(external.STAGE).metrics[-1]["evaluation"])
 
 
 # The stages, each with what it declares and what it computes.
@@ -167,7 +167,7 @@ STAGES: dict[str, tuple[Spec, Callable[[Tiny], Numbers]]] = {
     "table": (table.SPEC, table_numbers),
     "table_gate": (table_gate.SPEC, table_gate_numbers),
     "evaluate": (evaluate.SPEC, evaluate_numbers),
-    "given": (given.SPEC, given_numbers),
+    "given": (external.SPEC, external_numbers),
 }
 
 

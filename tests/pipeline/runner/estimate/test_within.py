@@ -10,8 +10,7 @@ from pipeline.data.suggest.choices import choices
 from pipeline.data.suggest.suggestion import Suggestion
 from pipeline.data.survey import Survey
 from pipeline.runner.estimate.sizes import sizes_of
-from pipeline.runner.estimate.speed import stated
-from pipeline.runner.estimate.within import chain_seconds, epochs_within, with_epochs
+from pipeline.runner.estimate.speed import chain_seconds, epochs_within, stated, with_epochs
 from pipeline.runner.estimate.work import of_bootstrap
 from pipeline.runner.first_config import FirstConfig
 

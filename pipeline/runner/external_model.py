@@ -1,4 +1,4 @@
-"""A network that was made elsewhere: read from its directory, and held to a configuration."""
+"""A network that was made elsewhere: read from its directory, checked against a configuration."""
 
 import logging
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _SHOWN = 3  # classes that differ, in a refusal
 
 
 @dataclass(frozen=True)
-class Given:
+class ExternalModel:
     """What is registered of a model directory."""
 
     model: DSNet
@@ -34,14 +34,14 @@ class Given:
     """SHA-256 of its SHA256SUMS."""
 
 
-def read(directory: Path) -> Given:
+def read(directory: Path) -> ExternalModel:
     """What is in a model directory. Raises InputError for anything else, and for a damaged one."""
     if not directory.is_dir():
         raise InputError(
             f"{directory}: expected a model directory, as dsnet import-official and dsnet pull "
             "make, found no folder there"
         )
-    return Given(dsnet.load(directory), load_gates(directory), sha256(directory / SUMS))
+    return ExternalModel(dsnet.load(directory), load_gates(directory), sha256(directory / SUMS))
 
 
 @contextmanager
@@ -53,7 +53,9 @@ def about(directory: Path) -> Iterator[None]:
         raise InputError(f"{directory}: {error}") from error
 
 
-def fitting(config: Config, dataset: Dataset, found: Given, as_supernet: bool) -> Given:
+def adapted(
+    config: Config, dataset: Dataset, found: ExternalModel, as_supernet: bool
+) -> ExternalModel:
     """The network as the configuration's chain takes it, with names for its classes.
 
     How it prepares images stays its own, for its weights were learned with that.

@@ -14,8 +14,8 @@ from pipeline import chain
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.force import Force
-from pipeline.runner.given import register
 from pipeline.runner.plan import Step, plan
+from pipeline.runner.register_external import register
 from pipeline.stages import supernet
 from pipeline.store import registry
 from pipeline.store.fingerprint import place_of

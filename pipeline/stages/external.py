@@ -1,4 +1,4 @@
-"""A network that was given and not trained here: what it reaches on the held-out images."""
+"""A network that was made elsewhere: what it reaches on the held-out images."""
 
 import dsnet
 from pipeline.stages.stage import OnModel, Stage

@@ -1,9 +1,9 @@
-"""A model directory becomes a version without being trained here: checked, measured, registered.
+"""A model directory made elsewhere becomes a version: checked, measured, registered.
 
-It is registered under a fingerprint of its own, of the digest of its files: a version that was
-given is never taken for one that was trained, and what follows from it is found by it alone. That a
-supernet takes the place of a chain's first stage is a tag (IN_PLACE_OF), which the chain looks for
-beside that stage's fingerprint; of the two the newer version counts.
+Its fingerprint is of the digest of its files, so that it is never taken for a version that was
+trained here, and what follows from it is found by it alone. That a supernet takes the place of a
+chain's first stage is a tag (IN_PLACE_OF). The chain looks for that tag as well as for the stage's
+fingerprint; of the two the newer version counts.
 """
 
 import logging
@@ -18,15 +18,15 @@ from pipeline.config import Config, import_plugins, storage_dir
 from pipeline.data.dataset import Dataset, ingest
 from pipeline.runner.checks import check_classes, check_model
 from pipeline.runner.evaluate import counts, evaluate
+from pipeline.runner.external_model import ExternalModel, about, adapted, read
 from pipeline.runner.find_or_train import reached_by
-from pipeline.runner.fitting import Given, about, fitting, read
 from pipeline.runner.job import GATE, Job, headline
 from pipeline.runner.log_data import log_data
 from pipeline.runner.promotion import SETTLED, settle
 from pipeline.runner.register import register_model
 from pipeline.runner.sanity import Labels, not_learned, points_of
 from pipeline.runner.summary import log_summary
-from pipeline.stages import given, supernet
+from pipeline.stages import external, supernet
 from pipeline.stages.stage import OnModel
 from pipeline.store import registry, tracking
 from pipeline.store.fingerprint import fingerprint, place_of
@@ -34,7 +34,7 @@ from pipeline.store.registry import Version
 from pipeline.store.version import GIVEN, IN_PLACE_OF
 from pipeline.training.evaluation import Evaluation
 
-if TYPE_CHECKING:  # it brings Ray Train
+if TYPE_CHECKING:  # it brings Ray Train, without which a registered directory does
     from pipeline.training.worker_group import WorkerGroup
 
 logger = logging.getLogger(__name__)
@@ -67,12 +67,12 @@ def register(
     dataset = ingest(config)
     check_classes(config, dataset, None)
     with about(directory):
-        found = fitting(config, dataset, network, as_supernet)
+        found = adapted(config, dataset, network, as_supernet)
     supernet_wanted = as_supernet or not found.model.gates_trained
     kind = "as a supernet" if supernet_wanted else "with its gates"
     name = f"{config.name}-supernet" if supernet_wanted else config.name
     key = fingerprint(
-        given.SPEC, config, inputs=[found.digest, kind], dataset_digest=dataset.digest
+        external.SPEC, config, inputs=[found.digest, kind], dataset_digest=dataset.digest
     )
     place = place_of(supernet.SPEC, config, dataset.digest) if as_supernet else None
     there = _there(config, dataset, name, key, place)
@@ -80,8 +80,9 @@ def register(
     if there is not None and (supernet_wanted or SETTLED in there.tags):
         logger.info("%s is %s already, registered before", directory, there.uri)
         return there
-    tags = {GIVEN: found.digest, "given_from": str(directory), **_placed(place)}
-    # Here, for what is there already does without Ray Train.
+    placed = {IN_PLACE_OF: place} if place is not None else {}
+    tags = {GIVEN: found.digest, "given_from": str(directory), **placed}
+    # Here, for what is registered already does without Ray Train.
     from pipeline.training.worker_group import WorkerGroup
 
     ours = nullcontext(workers) if workers else WorkerGroup()
@@ -89,7 +90,7 @@ def register(
         log_data(config, dataset, run)
         job = Job(config, dataset, run, at_work)
         stage = supernet.SPEC.name if supernet_wanted else GATE
-        with job.alone(f"{name}-{given.SPEC.name}", key):
+        with job.alone(f"{name}-{external.SPEC.name}", key):
             there = _there(config, dataset, name, key, place)
             version = there or _registered(job, found, stage, name, key, tags)
         if supernet_wanted:
@@ -106,17 +107,17 @@ def register(
 
 
 def _registered(
-    job: Job, found: Given, stage: str, name: str, key: str, tags: dict[str, str]
+    job: Job, found: ExternalModel, stage: str, name: str, key: str, tags: dict[str, str]
 ) -> Version:
-    """Measured on the held-out images, and registered with what came of it."""
+    """Measure it on the held-out images, and register it with what it reaches."""
     model, gates = found.model, found.gates
     directory = dsnet.save(model, storage_dir(job.config) / "given" / key[:12], gates)
-    with tracking.stage_run(job.run, given.SPEC.name, {"fingerprint": key, **tags}) as run:
+    with tracking.stage_run(job.run, external.SPEC.name, {"fingerprint": key, **tags}) as run:
         inputs = OnModel(job.dataset.train.place, directory)
         result = job.workers.run(
-            given.SPEC.name, given.STAGE.loop, inputs, job.config, fingerprint=key, run=run
+            external.SPEC.name, external.STAGE.loop, inputs, job.config, fingerprint=key, run=run
         )
-        log_summary(given.SPEC.name, result.metrics, result.seconds, model)
+        log_summary(external.SPEC.name, result.metrics, result.seconds, model)
         measured = Evaluation.from_dict(result.metrics["evaluation"])
         return register_model(
             job,
@@ -133,14 +134,10 @@ def _registered(
         )
 
 
-def _placed(place: str | None) -> dict[str, str]:
-    return {} if place is None else {IN_PLACE_OF: place}
-
-
 def _there(
     config: Config, dataset: Dataset, name: str, key: str, place: str | None
 ) -> Version | None:
-    """The version that a chain would find, if it is the one that was given."""
+    """The version that a chain would find, if it is of this directory."""
     if place is None:
         return registry.find(name, key)
     trained = fingerprint(supernet.SPEC, config, inputs=(), dataset_digest=dataset.digest)
