@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
 }
 
 # What ends a part, as the command says it; of several lines the last.
-_PLANNED, _STARTED = re.compile(r"evaluate: will run"), re.compile(r"workers are there")
+_PLANNED, _STARTED = re.compile(r"evaluate: will run"), re.compile(r"workers started")
 _SETTLED = re.compile(r"champion of ")
 _AT_WORK = re.compile(r": done in (?:(\d+):(\d\d)|([\d.]+) s)")
 

@@ -28,7 +28,7 @@ force_flag = click.option(
     "forced",
     multiple=True,
     metavar="STAGE",
-    help="Run this stage anew although its result is there, and all that follows from it: one of "
+    help="Run this stage again although its result exists, and all that follows from it: one of "
     f"{', '.join(STAGES)}. Several: again, or with commas.",
 )
 
@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Run the whole chain: ingest, supernet, calibrate, gate, evaluate, register.
 
-    It says first, stage by stage, what is there already and what will be run, and why: a stage is
+    It says first, stage by stage, what is found and what will run, and why: a stage is
     found again by what its result depends on (the fields that it reads, its inputs, the data), so a
     chain that was interrupted goes on where it stopped, and a changed gate.target runs the gate and
     what follows alone. Any field of the configuration can be changed by a flag.
@@ -58,7 +58,7 @@ def command(
     the last line says so, and the exit status is 0.
 
     A supernet can start from another's weights (supernet.from): a registered model, or a folder
-    that import-official made. --force trains from nothing what is there already, and registers it
+    that import-official made. --force trains from nothing what exists already, and registers it
     as new versions; the old ones stay. Interrupted, the same command goes on with it.
 
     \b

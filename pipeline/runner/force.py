@@ -20,7 +20,7 @@ class Force:
     def of(cls, names: Iterable[str], known: Sequence[str] = STAGES) -> "Force":
         """From texts such as `gate` and `supernet,gate`.
 
-        Raises InputError, with the nearest names, for what is no stage.
+        Raises InputError, with the nearest names, for a name that no stage has.
         """
         stages = [part.strip() for name in names for part in name.split(",") if part.strip()]
         for stage in stages:

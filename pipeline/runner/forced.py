@@ -30,7 +30,7 @@ def begin_forced(config: Config, steps: Sequence[Step]) -> tuple[list[Step], For
     asked = hashlib.sha256(" ".join(sorted(step.key for step in again)).encode()).hexdigest()
     record = storage_dir(config) / "forced" / f"{config.name}-{asked[:12]}.json"
     if record.is_file():
-        logger.info("goes on with what was forced before; to begin anew, remove %s", record)
+        logger.info("goes on with what was forced before; to start over, remove %s", record)
         forced = Forced(record, json.loads(record.read_text()))
     else:
         forced = _begin(config, again, record)

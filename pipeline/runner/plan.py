@@ -114,13 +114,13 @@ def tell_plan(steps: Sequence[Step]) -> None:
 
 
 def worked_on(steps: Sequence[Step]) -> list[Step]:
-    """All but a table whose gate is there: it is built for its gate's sake alone."""
+    """All but a table whose gate exists: a table is built for its gate alone."""
     gates = next(step for step in steps if step.stage == GATE)
     return [step for step in steps if step.stage != TABLE or gates.runs]
 
 
 def anything_to_do(steps: Sequence[Step]) -> bool:
-    """Whether a stage is to be run; a table is built for its gate's sake alone."""
+    """Whether a stage will run; a table is built for its gate alone."""
     return any(step.runs for step in steps if step.stage != TABLE)
 
 
@@ -185,7 +185,7 @@ def _with_forced(steps: Sequence[Step], force: Force) -> list[Step]:
         else:
             why = f"forced, as {first} is"
         if first and step.found:
-            step = replace(step, why=f"{why}, although {step.found.uri} is there", forced=True)
+            step = replace(step, why=f"{why}, although {step.found.uri} exists", forced=True)
         elif first and step.stage == TABLE:
             step = replace(step, why=why, forced=True)
         result.append(step)

@@ -5,7 +5,7 @@
 - is newer, by version number,
 - is for the same task, and compared by the same measure, its headline,
 - was counted on the same data (the tag `dataset_digest`),
-- is for the same target (the tag `target`; no target is a kind of its own): another is no contest,
+- is for the same target (the tag `target`; versions without one compare with each other),
 - costs the same or less: at most `promotion.cost` more on average, 1% where nothing else is said,
   by which two gates for one target differ,
 - is not worse by more than `promotion.tolerance`; where that is not set, by more than two standard
@@ -67,7 +67,7 @@ def settle(
     unlearned: Sequence[str | None],
     rule: Promotion = RULE,
 ) -> Version:
-    """Give a version made and counted for `targets` the aliases that are its due, once.
+    """Give a version made and measured for `targets` the aliases that it earns, once.
 
     Where nobody asks, it runs at the middle one of its targets; its metrics are that one's, on so
     many test images. unlearned: for each target why the version did not learn, None where it did;
@@ -77,7 +77,7 @@ def settle(
         version = registry.resolve(version.uri)  # another process may have settled it
         if SETTLED in version.tags:
             logger.info(
-                "%s is there already, no alias changes; when it was made: %s",
+                "%s exists already, no alias changes; when it was made: %s",
                 version.uri,
                 version.tags[SETTLED],
             )
@@ -251,7 +251,7 @@ def _at(version: Version, target: Target) -> Version:
     if version.tags.get("target") == wanted or wanted not in budgets:
         return version
     madds, value = budgets[wanted]
-    # The standard error of what is no share stays the middle target's, on the same images.
+    # A standard error among the metrics stays the middle target's, on the same images.
     metrics = {**version.metrics, version.headline.name: value, "average_madds": madds}
     return replace(version, tags={**version.tags, "target": wanted}, metrics=metrics)
 

@@ -61,7 +61,7 @@ def register_model(
             try:
                 write_onnx(model, directory)
             except InputError as error:
-                logger.warning("%s goes without an ONNX file: %s", name, error)
+                logger.warning("%s is registered without an ONNX file: %s", name, error)
         version = registry.register(
             name,
             directory,

@@ -26,7 +26,7 @@ class Stage(Generic[T]):
 
     spec: Spec
     inputs: type[T]
-    """What the loop reads beside the configuration: a frozen dataclass of what pickles."""
+    """What the loop reads in addition to the configuration: a frozen dataclass that pickles."""
     loop: Callable[[Worker, T], None]
     gated: bool = False
     """Whether its model is registered as a gated network, by the chain's name, or as a supernet."""
@@ -47,13 +47,13 @@ class Upstream:
     def model(self) -> Path:
         """Model directory of the version before. Raises ValueError where there is none."""
         if self.parent is None:
-            raise ValueError("this stage goes on from a model, and cannot be the first of a chain")
+            raise ValueError("this stage takes a model, and cannot be the first of a chain")
         return self.parent
 
 
 @dataclass(frozen=True)
 class OnModel:
-    """What a stage reads that goes on from a model with the training images."""
+    """What a stage reads that takes a model and the training images."""
 
     train: Beton
     """The training images' beton."""

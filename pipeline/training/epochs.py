@@ -154,7 +154,7 @@ def train_epochs(
     learning rate. Raises DivergenceError where that was done before.
     """
     worker.resume(state.restore)
-    # Where a training that diverges goes back to if it has no checkpoint of its own yet.
+    # Where a training that diverges goes back to if it has no checkpoint yet.
     start = state.snapshot(worker.gather_bytes)
     training = _Loop(worker, state, loader, schedule, algorithm)
     while state.epoch < schedule.epochs:

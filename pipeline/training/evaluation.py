@@ -125,7 +125,7 @@ def _sample_error(mean: float, squares: float, images: int) -> float:
 
 
 def stderr_name(measure: Measure) -> str:
-    """The metric of a version that keeps the standard error of a measure that is no share."""
+    """The metric that holds the standard error of a measure, where that is not a share."""
     return f"{measure.name}_stderr"
 
 

@@ -21,7 +21,7 @@ _SECONDS_BETWEEN_POINTS = 10.0
 class Listener:
     """Of one stage: its reports go to MLflow, each once, its progress to the terminal.
 
-    A stage at work has a point in MLflow every ten seconds, over the steps done: figures so far
+    A running stage has a point in MLflow every ten seconds, over the steps done: figures so far
     under `running/`, what is in use of each node under `system/`, where MLflow looks for it.
     Prometheus' metrics are set at every call, or the stage would be taken for ended.
     """

@@ -30,7 +30,7 @@ class Against:
         return cls(truth, _TEACHERS[config.supernet.bootstrap].replace("labels", truth))
 
     def named(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """`{"smallest": 0.5}` -> `{"loss slimmest (labels)": 0.5}`; what is no loss stays."""
+        """`{"smallest": 0.5}` -> `{"loss slimmest (labels)": 0.5}`; other names stay."""
         return {self._name(name): value for name, value in figures.items()}
 
     def in_words(self, losses: Mapping[str, float]) -> str:

@@ -73,7 +73,7 @@ class RayRun:
         self._started = True
         took = clock(time.monotonic() - self._began)
         asked = f" of {self._cluster.max_workers}" if self._cluster.elastic else ""
-        logger.info("%d%s workers are there, after %s", workers, asked, took)
+        logger.info("%d%s workers started, after %s", workers, asked, took)
 
     def run(self, stage: QueuedStage, listener: Listener) -> bool:
         """Hand the workers a stage; tell the listener of it until it ends.

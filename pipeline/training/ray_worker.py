@@ -99,7 +99,7 @@ class TrainWorker(Worker):
             self._checkpoints.wait()
             if newest := checkpoint.newest_whole(self.run_folder):
                 self._history = [*newest.report.history]
-                # Of a driver that is started anew too, and which has heard nothing of these yet.
+                # A driver that was started again has heard none of these yet.
                 for index, metrics in enumerate(self._history):
                     self._tell("report", index, metrics)
                 self.say(f"goes on from {newest.folder}")
@@ -148,7 +148,7 @@ def run_stages(queue: Any) -> None:
     Or until one of its node's neighbours is to be taken away: that all return ends Ray Train's run
     as one that has succeeded, before the deadline that its own restart would wait for.
 
-    A worker that was killed is started anew by Ray Train, with all others, and begins here: the
+    After a worker was killed, Ray Train starts all of them again, and they begin here: the
     queue hands out the unfinished stage again, whose loop resumes from its newest checkpoint.
     """
     rank = ray.train.get_context().get_world_rank()
@@ -167,7 +167,7 @@ def run_stages(queue: Any) -> None:
             ray.get(queue.put.remote(number, error=cloudpickle.dumps(error)))
         except (InputError, OutageError) as error:
             # Perhaps of one worker, for which the others wait: they end with the driver's answer.
-            # To raise it would have Ray Train print its trace, and start all anew, before that.
+            # Raised here, it would have Ray Train print its trace and start all of them again first.
             ray.get(queue.put.remote(number, error=cloudpickle.dumps(error)))
             return
         except SystemExit as error:

@@ -54,15 +54,15 @@ class StageState:
     error: bytes | None = None
     """The pickled exception that another try would raise again."""
     attempts: int = 0
-    """How often it was begun, but for those times that a node was taken away."""
+    """How often it was begun, except after a node was taken away."""
     preempted: bool = False
-    """Whether workers that are started anew are so for a node that is taken away: no failure."""
+    """Whether the next workers start because a node is taken away, which is no failure."""
     save: bool = False
     """Whether its workers are to save, as they are about to be replaced."""
 
 
 class StageQueue:
-    """The newest stage, and its state. Workers that are started anew find the stage again."""
+    """The newest stage, and its state. Workers that are started again find it here."""
 
     def __init__(self) -> None:
         self._workers = 0
@@ -162,8 +162,8 @@ class StageQueue:
     async def take(self, after: int, rank: int) -> QueuedStage | None:
         """The stage after the one numbered `after`, when there is one; None: there are no more.
 
-        Workers that are started anew count from 0, so that they take the newest stage again, unless
-        it has ended or failed.
+        Workers that are started again count from 0, so that they take the newest stage again,
+        unless it has ended or failed.
         """
 
         def is_next() -> bool:

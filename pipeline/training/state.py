@@ -42,10 +42,6 @@ class BestEvaluation:
 class Training:
     """The state of a training: what learns, what steers it, and how far it is.
 
-    model: what the stage will hand on, a model directory in the checkpoint (stage I: the teacher).
-    student: what the optimizer updates, where that is another network than `model`.
-    generator: what the stage draws from beside torch's own generators, if it does.
-
     Within an epoch every rank has some of it for itself: random states, BatchNorm statistics, sums
     of losses. At an epoch's end it has none: statistics agree, and every epoch seeds its own
     numbers. Where another number of workers goes on within an epoch, they have the mean of those
@@ -53,9 +49,12 @@ class Training:
     """
 
     model: DSNet
+    """What the stage will hand on, a model directory in the checkpoint (stage I: the teacher)."""
     optimizer: torch.optim.Optimizer
     student: DSNet | None = None
+    """What the optimizer updates, where that is another network than `model`."""
     generator: torch.Generator | None = None
+    """What the stage draws from besides torch's own generators, if it does."""
     rank: int = 0
     world_size: int = 1
     epoch: int = 0
@@ -88,15 +87,12 @@ class Training:
         """The statistics that steps move, in the order of the network's."""
         return list(self._learner.buffers())
 
-    def save(self, directory: Path) -> None:
-        """Write everything into an existing folder; for one worker."""
-        self.snapshot()(directory)
-
     def snapshot(self, gather: Callable[[bytes], list[bytes]] = lambda data: [data]) -> Write:
         """Everything as it is now, and what writes it later, from any thread.
 
         gather: what each rank has, by rank, on every rank. A collective, within an epoch.
         """
+        # Copies: the training goes on while another thread writes.
         model = copy.deepcopy(self.model).cpu()
         student = _copies(self.student.state_dict()) if self.student is not None else None
         optimizer = _copies(_flat(self.optimizer))
@@ -107,6 +103,7 @@ class Training:
             "best": self.best and asdict(self.best),
             "stale": self.stale,
         }
+        # At an epoch's end no rank has anything for itself.
         ranks = gather(safetensors.torch.save(self._own())) if self.step else []
 
         def write(directory: Path) -> None:
@@ -130,9 +127,8 @@ class Training:
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.lr_scale, self.stale = progress["lr_scale"], progress["stale"]
         self.best = BestEvaluation(**progress["best"]) if progress["best"] else None
-        self.losses, self._random = LossMeter(), {}
-        self._others = False
-        if self.step:
+        self.losses, self._random, self._others = LossMeter(), {}, False
+        if self.step:  # after the networks, whose buffers are those of rank 0
             self._take_own([load_file(path) for path in self._of_ranks(directory)])
 
     def go_on_drawing(self) -> None:
@@ -141,7 +137,9 @@ class Training:
         To be called after the epoch was seeded.
         """
         if self._others:
-            self._draw_anew()
+            # The states are of other ranks: continuing two of them on one worker, or one of them on
+            # two, would draw some numbers twice.
+            self._seed_for_step()
         random, self._random = self._random, {}
         if not random:
             return
@@ -187,8 +185,8 @@ class Training:
             self._random = _under("random", ranks[0])
         self.losses = LossMeter.from_tensors(_under("losses", ranks[0]), self.device)
 
-    def _draw_anew(self) -> None:
-        """Seed as this epoch is, but for this step."""
+    def _seed_for_step(self) -> None:
+        """Seed for this epoch and step, so that no number is drawn that others drew before it."""
         torch.manual_seed(_seed_of(torch.initial_seed(), self.step))
         if self.generator is not None:
             self.generator.manual_seed(_seed_of(self.generator.initial_seed(), self.step))
@@ -243,7 +241,7 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
     """`value` in the memory format of its parameter, where it has one value for each of its.
 
-    Fused optimizers walk the raw memory of both side by side: a contiguous buffer beside a
+    Fused optimizers walk the raw memory of both side by side: a contiguous buffer with a
     channels_last parameter would give each weight the momentum of another.
     """
     if value.shape != parameter.shape:

@@ -23,7 +23,7 @@ class Throughput:
             torch.cuda.reset_peak_memory_stats(self._cuda)
 
     def waited_for(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches, the time until each is there counted as waiting for data."""
+        """The same batches; the time until each arrives counts as waiting for data."""
         while True:
             start = time.perf_counter()
             batch = next(batches, None)

@@ -9,7 +9,7 @@ import torch
 class Usage:
     """Of the machine that this process runs on. Percentages are of all that it has.
 
-    folder: of the disk that counts; it may be yet to be made.
+    folder: on the disk to measure; it need not exist yet.
     """
 
     def __init__(self, device: torch.device, folder: Path) -> None:

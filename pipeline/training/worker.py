@@ -80,9 +80,9 @@ class Worker(ABC):
         metrics: plain numbers, nested; "step" or "epoch" among them is where its curves have them.
         None at all, {}, for a checkpoint that tells nothing new. Rank 0's count.
         write: called by rank 0 alone, in a thread, while the training goes on: what it writes must
-        be copies. At most one is under way; what it raises, the next report does.
-        final: whether the checkpoint is what the stage hands on; it is there when `report` returns.
-        best: the figure, higher is better, by which the best checkpoint is kept beside the newest.
+        be copies. At most one is being written; what it raises, the next report raises.
+        final: whether the checkpoint is what the stage hands on; it is whole when `report` returns.
+        best: the figure, higher is better, by which the best checkpoint is kept too.
         """
 
     @abstractmethod

@@ -80,7 +80,7 @@ class WorkerGroup:
     def start(self, config: Config, max_failures: int | None = None) -> RayRun:
         """Start the workers, without waiting for them: what comes first can go on meanwhile.
 
-        max_failures: how often Ray Train starts them anew; by default as the config says. Raises
+        max_failures: how often Ray Train starts them again; by default as the config says. Raises
         InputError if the cluster can never hold them, or a node of it does not share the folders.
         """
         if self._running is not None and not self._running.fits(config.cluster):
@@ -112,7 +112,7 @@ class WorkerGroup:
     ) -> StageResult:
         """Run `loop` on every worker and wait for its end.
 
-        inputs: what the loop reads beside the configuration, the same for every worker; pickled.
+        inputs: what the loop reads besides the configuration, the same for every worker; pickled.
         The folder of its checkpoints is named after the stage's fingerprint: started again after a
         crash, the same stage goes on from its newest whole checkpoint. What it reports goes to the
         MLflow run `run`.

@@ -21,7 +21,7 @@ class Planned:
     stage: str
     runs: bool
     why: str
-    """Why it runs, or which version is there."""
+    """Why it runs, or which version was found."""
 
 
 def dataset_here(config: Config) -> tuple[Dataset | None, Counts | None]:
@@ -35,7 +35,7 @@ def dataset_here(config: Config) -> tuple[Dataset | None, Counts | None]:
 def planned(config: Config, dataset: Dataset | None, by_table: bool) -> list[Planned]:
     """Every stage of the chain, in order. Raises InputError for a named model that is not there.
 
-    Where no store is there yet, MLflow is not imported.
+    Without a store MLflow is not imported.
     """
     file = address.database(address.uri())
     given, named = config.gate.supernet is not None, config.supernet.from_

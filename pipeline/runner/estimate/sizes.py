@@ -47,7 +47,7 @@ def sizes_of(
     classes: int | None,
     found: Counts | None = None,
 ) -> Sizes:
-    """The sizes of the betons or the source where they are there; what is stated wins over both.
+    """The sizes of the betons, or of the source; what is stated wins over both.
 
     found: the counts of either, where they are known already.
     Raises InputError where neither says how many pictures there are, naming the flags that would.
@@ -81,7 +81,7 @@ def _beton(pictures: int, each: float) -> int:
 
 
 def picture_bytes(config: Config) -> float:
-    """Of a picture in a beton that is yet to be written."""
+    """Of a picture in a beton that will be written."""
     if config.data.tile is not None:
         return 3.0 * config.data.tile**2
     side = config.data.max_resolution or config.data.resolution

@@ -24,8 +24,8 @@ FIRST_BATCH_S = 6.0
 VERSION_S = 1.5
 """A registered version: its files, MLflow's, the directory that is kept; with a gate, the ONNX."""
 IMPORTS_S = 8.0
-"""What two interpreters are taken to need to import all that a worker does, both at once: assumed
-from 6 s for one alone, and what slowness is relative to."""
+"""What two interpreters take to import all that a worker does, at the same time: assumed from 6 s
+for one alone; slowness is relative to it."""
 LEAVE_S = 4.0
 """The workers' and the cluster's end."""
 PICTURES_PER_SECOND = 1500.0

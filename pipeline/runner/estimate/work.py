@@ -33,7 +33,7 @@ class Work:
     madds: int
     """Multiply-adds in all."""
     evaluated: int = 0
-    """Images that every width is measured on beside the training."""
+    """Images that every width is measured on while it trains."""
     evaluated_madds: int = 0
 
     def bytes_read(self, sizes: Sizes) -> int:

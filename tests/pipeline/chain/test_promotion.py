@@ -20,7 +20,7 @@ def test_a_finished_chain_that_is_run_again_changes_nothing(
         again = chain.run(configured())
         assert registry.versions(result.version.name) == before
     assert again.version.version == result.version.version and not again.version.aliases
-    assert f"{result.version.uri} is there already, no alias changes" in caplog.text
+    assert f"{result.version.uri} exists already, no alias changes" in caplog.text
 
 
 def test_a_chain_killed_after_its_evaluation_is_promoted_when_it_is_run_again(

@@ -61,7 +61,7 @@ def test_a_restored_training_takes_the_same_next_step(
     going_on = training(arch, optimizer, fused, layout)
     for number in range(2):
         step(going_on, number)
-    going_on.save(tmp_path)
+    going_on.snapshot()(tmp_path)
     restored = training(arch, optimizer, fused, layout)
     restored.restore(tmp_path)
     for state in (going_on, restored):
