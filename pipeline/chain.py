@@ -17,7 +17,7 @@ from pipeline.runner.force import NOTHING, Force
 from pipeline.runner.forced import begin_forced
 from pipeline.runner.job import Job, local
 from pipeline.runner.log_data import log_data
-from pipeline.runner.plan import announce_plan, anything_to_do, plan, tell_plan
+from pipeline.runner.plan import announce_plan, anything_to_do, plan
 from pipeline.runner.promotion import settle
 from pipeline.runner.sanity import Labels, not_learned, points_of, warnings_of
 from pipeline.runner.seen import warn_of_seen
@@ -84,7 +84,6 @@ def run(
     specs = [stage.spec for stage in SUPERNET]
     steps, forced = begin_forced(config, plan(config, dataset, specs, given, start, force))
     announce_plan(steps)
-    tell_plan(steps)
     version = steps[-1].found
     with interruptible():
         if version is not None and not anything_to_do(steps):

@@ -1,19 +1,21 @@
 """Evaluation on its driver: a version's counts on the test images, among its tags."""
 
 import json
+from pathlib import Path
 
 import dsnet
-from pipeline.runner.by_class import log_by_class
 from pipeline.runner.job import Job, headline
 from pipeline.runner.summary import log_summary
 from pipeline.stages.evaluate import STAGE
 from pipeline.stages.stage import Upstream
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
+from pipeline.store.tracking import Run
 from pipeline.store.version import EVALUATE_RUN
-from pipeline.training.evaluation import Evaluation
+from pipeline.training.evaluation import BY_CLASS, Evaluation
 
 EVALUATED = "evaluate_fingerprint"
+CALIBRATION_ERROR = "calibration_error"
 
 
 def evaluate(job: Job, version: Version) -> Version:
@@ -40,7 +42,7 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
         result = job.workers.run(
             STAGE.spec.name, STAGE.loop, inputs, job.config, fingerprint=key, run=run
         )
-        more = log_by_class(run, result.directory)
+        more = _log_by_class(run, result.directory)
         run_id = run.id or ""
     model = dsnet.load(directory)
     log_summary(STAGE.spec.name, result.metrics, result.seconds, model)
@@ -60,3 +62,23 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
 def counts(version: Version) -> Evaluation:
     """What `evaluate` counted of a version on the test images."""
     return Evaluation.from_dict(json.loads(version.tags["evaluation"]))
+
+
+def _log_by_class(run: Run, checkpoint: Path) -> dict[str, float]:
+    """Log what the final checkpoint has of it; returns what is a metric of the version.
+
+    Nothing for a task that does not count by class.
+    """
+    file = checkpoint / BY_CLASS
+    if not file.is_file():
+        return {}
+    run.artifact(file)
+    figures = json.loads(file.read_text())
+    if not all(CALIBRATION_ERROR in each for each in figures.values()):
+        return {}  # a tally of another kind
+    from pipeline.report.classes import classes  # it brings Matplotlib
+
+    run.text(classes(figures), "classes.svg")
+    errors = {name: each[CALIBRATION_ERROR] for name, each in figures.items()}
+    run.log({CALIBRATION_ERROR: errors})
+    return {CALIBRATION_ERROR: errors["dynamic"]}

@@ -95,21 +95,13 @@ def plan(
 
 
 def announce_plan(steps: Sequence[Step]) -> None:
-    """One line for each stage of `worked_on`."""
+    """Log one line for each stage of `worked_on`, and tell it to whoever asks for the status."""
+    stages = []
     for step in worked_on(steps):
         logger.info("%s", step)
-
-
-def tell_plan(steps: Sequence[Step]) -> None:
-    """The same to whoever asks for the run's status."""
-    stages = [
-        {
-            "stage": step.stage,
-            "version": step.found.uri if step.found and not step.runs else None,
-            "why": step.why if step.runs else "",
-        }
-        for step in worked_on(steps)
-    ]
+        version = step.found.uri if step.found and not step.runs else None
+        why = step.why if step.runs else ""
+        stages.append({"stage": step.stage, "version": version, "why": why})
     events.tell("plan", stages=stages)
 
 

@@ -167,7 +167,7 @@ def run_stages(queue: Any) -> None:
             ray.get(queue.put.remote(number, error=cloudpickle.dumps(error)))
         except (InputError, OutageError) as error:
             # Perhaps of one worker, for which the others wait: they end with the driver's answer.
-            # Raised here, it would have Ray Train print its trace and start all of them again first.
+            # Raised, it would have Ray Train print its trace and start all of them again first.
             ray.get(queue.put.remote(number, error=cloudpickle.dumps(error)))
             return
         except SystemExit as error:
