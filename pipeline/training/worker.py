@@ -89,7 +89,7 @@ class Worker(ABC):
     def say(
         self, line: str, *, warning: bool = False, newest: tuple[str, str] | None = None
     ) -> None:
-        """Say a line to whoever looks on; rank 0's counts. newest: see `Said`."""
+        """Say a line to whoever looks on; rank 0's counts. newest: see `Message`."""
 
     @abstractmethod
     def resume(self, restore: Callable[[Path], None]) -> None:
