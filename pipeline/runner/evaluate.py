@@ -46,7 +46,7 @@ def _evaluated(job: Job, version: Version, key: str) -> Version:
         run_id = run.id or ""
     model = dsnet.load(directory)
     log_summary(STAGE.spec.name, result.metrics, result.seconds, model)
-    found = Evaluation.from_dict(result.metrics["evaluation"])
+    found = result.evaluation
     if found.images != job.dataset.test.samples:
         raise RuntimeError(f"evaluated {found.images} of {job.dataset.test.samples} images")
     tags = {

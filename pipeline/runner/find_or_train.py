@@ -48,17 +48,16 @@ def find_or_train(job: Job, stage: Stage[Inputs], parent: Version | None = None)
             log_summary(spec.name, result.metrics, result.seconds, model, Against.of(config))
             if (drawing := curves(result.history, model.task.headline)) is not None:
                 run.text(drawing, f"{model.task.headline.name}.svg")
-            counts = Evaluation.from_dict(result.metrics["evaluation"])
             return register_model(
                 job,
                 spec.name,
                 name,
                 model,
-                headline(counts, model),
+                headline(result.evaluation, model),
                 key,
                 run,
                 start.version if start else parent,
-                reached=reached_by(counts, model),
+                reached=reached_by(result.evaluation, model),
             )
 
 

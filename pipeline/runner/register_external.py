@@ -32,7 +32,6 @@ from pipeline.store import registry, tracking
 from pipeline.store.fingerprint import fingerprint, place_of
 from pipeline.store.registry import Version
 from pipeline.store.version import GIVEN, IN_PLACE_OF
-from pipeline.training.evaluation import Evaluation
 
 if TYPE_CHECKING:  # it brings Ray Train, without which a registered directory does
     from pipeline.training.worker_group import WorkerGroup
@@ -118,18 +117,17 @@ def _registered(
             external.SPEC.name, external.STAGE.loop, inputs, job.config, fingerprint=key, run=run
         )
         log_summary(external.SPEC.name, result.metrics, result.seconds, model)
-        measured = Evaluation.from_dict(result.metrics["evaluation"])
         return register_model(
             job,
             stage,
             name,
             model,
-            headline(measured, model),
+            headline(result.evaluation, model),
             key,
             run,
             None,
             gates=gates,
-            reached=reached_by(measured, model),
+            reached=reached_by(result.evaluation, model),
             given=tags,
         )
 

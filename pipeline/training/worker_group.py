@@ -25,6 +25,7 @@ from pipeline.cluster.shared_folders import check_shared
 from pipeline.config import Config, data_dir, stage_dir, storage_dir
 from pipeline.store.tracking import Run
 from pipeline.training import checkpoint
+from pipeline.training.evaluation import Evaluation
 from pipeline.training.listener import Listener
 from pipeline.training.ray_run import RayRun
 from pipeline.training.ray_worker import Assignment
@@ -46,6 +47,11 @@ class StageResult:
     """The folder of the final checkpoint."""
     seconds: float
     """How long the workers took, from when all had started."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What it counted at its end, where it reports that."""
+        return Evaluation.from_dict(self.metrics["evaluation"])
 
 
 class WorkerGroup:
