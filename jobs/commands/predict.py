@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsnet.errors.text import escaped
-from jobs.output import JsonList, print_table, working
+from jobs.output import JsonList, json_flag, print_table, working
 
 if TYPE_CHECKING:
     from dsnet.errors import InputError
@@ -66,7 +66,7 @@ ROWS = 1000  # of one printed table: as many are held
     help="For a model whose answers are pictures: side of the tiles that large ones are cut into, "
     "each of which runs at a width of its own.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(
     model: str,
     images: tuple[str, ...],

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from jobs.output import print_path, working
+from jobs.output import json_flag, print_path, working
 
 
 @click.command("pull")
 @click.argument("model_uri", metavar="MODEL_URI")
 @click.argument("directory", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(model_uri: str, directory: str, as_json: bool) -> None:
     """Copy the registered model MODEL_URI into the folder DIR.
 

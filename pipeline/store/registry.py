@@ -11,10 +11,10 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pipeline.store import environment  # noqa: F401  before MLflow
@@ -36,7 +36,14 @@ from pipeline.store import artifacts, logged_model, tracking
 from pipeline.store.aliases import alias_target
 from pipeline.store.card import FACTS, card, description, facts_of
 from pipeline.store.outage import ask, is_permanent, reason
-from pipeline.store.version import AVERAGE_MADDS, IN_PLACE_OF, MODEL_ID, headline_of, read_version
+from pipeline.store.version import (
+    AVERAGE_MADDS,
+    IN_PLACE_OF,
+    MODEL_ID,
+    OURS,
+    headline_of,
+    read_version,
+)
 from pipeline.store.version import Version as Version  # what all else here is about
 
 logger = logging.getLogger(__name__)
@@ -103,9 +110,9 @@ def register(
     if run_id is None:
         with tracking.stage_run(None, stage) as run:
             run_id = _patiently(run.opened)
-    run_to_use = run_id
+    made_in = run_id
     logged = logged_model.log(
-        client, name, run_to_use, directory, model, about, picture, all_tags, metrics
+        client, name, made_in, directory, model, about, picture, all_tags, metrics
     )
     source, model_id = logged.source, logged.model_id
     all_tags |= {MODEL_ID: model_id, ADDED_CONTENT: logged.added}
@@ -116,13 +123,13 @@ def register(
         nonlocal attempts
         attempts += 1
         if attempts > 1:  # the one before seemed to fail, and may have succeeded
-            for version in client.search_model_versions(f"run_id = '{run_to_use}'"):
+            for version in client.search_model_versions(f"run_id = '{made_in}'"):
                 if version.name == name and version.source == source:
                     return version
         return client.create_model_version(
             name,
             source,
-            run_to_use,
+            made_in,
             tags=all_tags,
             description=description(about),
             model_id=model_id,
@@ -159,10 +166,10 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
     names = " ".join(sorted({**version.metrics, **metrics}))
     client = _patiently(tracking.client)
     numbers = _numbers(metrics)
-    later = {**version.tags, **tags}
-    if metrics and MODEL_ID in later:
-        logged_model.measure(client, later[MODEL_ID], version.run_id, metrics, later)
-        about = card(version.name, later, {**version.metrics, **metrics})
+    new = {**version.tags, **tags}
+    if metrics:
+        logged_model.measure(client, new[MODEL_ID], version.run_id, metrics, new)
+        about = card(version.name, new, {**version.metrics, **metrics})
         _patiently(
             lambda: client.update_model_version(
                 version.name, str(version.version), description(about)
@@ -375,13 +382,12 @@ def _files(version: Version) -> list[str]:
     if not names:
         raise InputError(f"{version.uri}: expected files at {shown(version.source)}, found none")
     _refuse_links(version, names)
-    beside = ADDED if ADDED_CONTENT in version.tags else frozenset()
-    if wrong := sorted(names - set(ALLOWED) - beside):
+    if wrong := sorted(names - set(ALLOWED) - ADDED):
         raise InputError(
             f"{version.uri}: expected the files of a model directory ({', '.join(ALLOWED)}), "
             f"found {', '.join(wrong)}; nothing was pulled"
         )
-    return sorted(names - beside)
+    return sorted(names - ADDED)
 
 
 def _refuse_links(version: Version, names: Iterable[str]) -> None:
@@ -423,28 +429,25 @@ def _content(directory: Path) -> str:
 
 def _search(filter_string: str | None) -> list[ModelVersion]:
     """Versions of this project that are ready; other people's lack our tags."""
-    client = _patiently(tracking.client)
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = _patiently(partial(client.search_model_versions, filter_string, page_token=token))
-        found += [v for v in page if v.status == "READY" and {"stage", "content"} <= v.tags.keys()]
-        token = page.token
-        if not token:
-            return found
+    search = partial(_patiently(tracking.client).search_model_versions, filter_string)
+    return [v for v in _pages(search) if v.status == "READY" and v.tags.keys() >= OURS]
 
 
 def _names() -> dict[str, dict[str, int]]:
     """Every registered name with its aliases."""
-    client = _patiently(tracking.client)
-    found: dict[str, dict[str, int]] = {}
+    models = _pages(_patiently(tracking.client).search_registered_models)
+    return {m.name: _numbered(m.aliases) for m in models if _NAME.fullmatch(m.name)}
+
+
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Everything that a search of MLflow's client finds, page by page."""
     token: str | None = None
     while True:
-        page = _patiently(partial(client.search_registered_models, page_token=token))
-        found |= {m.name: _numbered(m.aliases) for m in page if _NAME.fullmatch(m.name)}
+        page = _patiently(partial(search, page_token=token))
+        yield from page
         token = page.token
         if not token:
-            return found
+            return
 
 
 def _aliases(name: str) -> dict[str, int]:

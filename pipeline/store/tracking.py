@@ -28,9 +28,9 @@ from mlflow.utils.mlflow_tags import (
 
 from dsnet.errors import InputError, OutageError
 from dsnet.routing.target import Target
-from pipeline.cluster import events
+from pipeline.cluster import driver, events
 from pipeline.config import Config, storage_dir
-from pipeline.store import driver, unsent
+from pipeline.store import unsent
 from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
 from pipeline.store.metric_log import MetricLog
 from pipeline.store.notes import given_note, run_note
@@ -123,9 +123,8 @@ class Run:
             f"\n\nRegistered as `{version.uri}`: {version.headline.title} {what} at {cost}."
         )
         self.tag({"registered": version.uri, MLFLOW_RUN_NOTE: self.note})
-        if model := version.tags.get(MODEL_ID):
-            output = LoggedModelOutput(model, step=0)
-            self._try("its model", lambda mlflow, run: mlflow.log_outputs(run, [output]))
+        output = LoggedModelOutput(version.tags[MODEL_ID], step=0)
+        self._try("its model", lambda mlflow, run: mlflow.log_outputs(run, [output]))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or a folder's content, into `folder` of the run's artifacts."""
@@ -263,13 +262,9 @@ def configuration_of(version: Version, folder: Path) -> Path:
 
     Raises InputError where its run is gone, or has none.
     """
-
-    def download() -> Path:
-        run = _chain_of(version.run_id)
-        return Path(client().download_artifacts(run, _CONFIG, str(folder)))
-
     try:
-        return ask(uri(), download)
+        run = ask(uri(), lambda: _chain_of(version.run_id))
+        return _download(run, _CONFIG, folder)
     except (MlflowException, OSError) as error:
         raise InputError(
             f"{version.uri}: expected the configuration that made it in its MLflow run "
@@ -285,10 +280,14 @@ def _chain_of(stage_run: str) -> str:
 def artifact_of(run: str, name: str, folder: Path) -> Path | None:
     """A file of a run, written into `folder`; None where it is gone."""
     try:
-        return ask(uri(), lambda: Path(client().download_artifacts(run, name, str(folder))))
+        return _download(run, name, folder)
     except (MlflowException, OSError) as error:
         logger.warning("run %s: %s", run, reason(error))
         return None
+
+
+def _download(run: str, name: str, folder: Path) -> Path:
+    return ask(uri(), lambda: Path(client().download_artifacts(run, name, str(folder))))
 
 
 @contextmanager

@@ -47,8 +47,8 @@ from pipeline.training.evaluation import stderr_name
 
 
 @dataclass(frozen=True)
-class Best:
-    """The gate to use for one target: of its own, or the one for every target."""
+class ChosenGate:
+    """The gate to use for one target: trained for it, or the one for every target."""
 
     target: Target
     trial: Trial
@@ -92,7 +92,7 @@ def log_trials(run: Run, trials: Sequence[Trial]) -> None:
                 nested.tag({"error": trial.error or ""})
 
 
-def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best]":
+def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[ChosenGate]":
     """A gate for each target, or one gate at a price for each: what has less loss in all.
 
     Of several trials for a target the best counts. Gates of their own are of one look, so that an
@@ -101,21 +101,21 @@ def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best
     """
     gates = [(trial, trial.gate) for trial in trials if trial.gate is not None]
     ways = [
-        [Best(target, trial, gate, number) for number, target in enumerate(targets)]
+        [ChosenGate(target, trial, gate, number) for number, target in enumerate(targets)]
         for trial, gate in gates
         if trial.target == EVERY
     ]
     for look in sorted({trial.point["look"] for trial, _ in gates}):
         own = [
             [
-                Best(target, trial, gate, 0)
+                ChosenGate(target, trial, gate, 0)
                 for trial, gate in gates
                 if trial.target == str(target) and trial.point["look"] == look
             ]
             for target in targets
         ]
         if all(own):
-            ways.append([min(candidates, key=_loss_of) for candidates in own])
+            ways.append([min(candidates, key=lambda best: best.loss) for candidates in own])
     if not ways:
         errors = sorted({trial.error for trial in trials if trial.error})
         raise RuntimeError(f"trials failed, and no target has all gates: {'; '.join(errors)}")
@@ -128,7 +128,7 @@ class Found:
 
     request: SweepRequest
     tables: Tables
-    best: list[Best]
+    best: list[ChosenGate]
 
     @cached_property
     def holdout(self) -> RoutingTable:
@@ -148,10 +148,9 @@ class Found:
         rows += cascade_rows(self.holdout, test)
         for trial in trials:
             rows += self._rows_of(trial)
-        every = [trial for trial in trials if trial.target == EVERY and trial.gate is not None]
-        if every:
-            heads = min(every, key=_loss).gate.heads  # type: ignore[union-attr]
-            rows += curve_rows(*self._judged(heads))
+        if every := [t.gate for t in trials if t.target == EVERY and t.gate is not None]:
+            best = min(every, key=lambda gate: gate.loss)
+            rows += curve_rows(*self._judged(best.heads))
         judged = [self._judged(best.gate.heads) for best in self.best]
         prices = [best.gate.prices[best.index] for best in self.best]
         _, middle, _, middle_logits = judged[len(judged) // 2]
@@ -284,12 +283,3 @@ class Found:
         )
         with loader:
             return next(iter(loader.epoch(0)))
-
-
-def _loss_of(best: Best) -> float:
-    return best.loss
-
-
-def _loss(trial: Trial) -> float:
-    assert trial.gate is not None
-    return trial.gate.loss
