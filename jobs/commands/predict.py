@@ -165,11 +165,11 @@ def _restored(
     tile: int,
     passed_over: Callable[[str], object],
 ) -> "Iterator[list[Row]]":
-    from pipeline.predict.pictures import jobs, restored
+    from pipeline.predict.pictures import restorations, restored
 
     if out is None:
         raise click.UsageError("this model's answers are pictures: expected --out FILE or FOLDER")
-    return restored(runner, jobs(named, out, reference), budget, tile, passed_over)
+    return restored(runner, restorations(named, out, reference), budget, tile, passed_over)
 
 
 class Problems:
