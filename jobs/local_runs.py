@@ -38,7 +38,7 @@ def find(run: str) -> JobState:
 
 
 def _read(file: Path) -> JobState | None:
-    """None for what is no state of a run, and for a file that has just been removed."""
+    """None for a file that is not the state of a run, or that has just been removed."""
     try:
         run = RunState.from_dict(json.loads(read_small(file, _MOST_BYTES, "the state of a run")))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):

@@ -70,7 +70,7 @@ def headers() -> dict[str, str]:
 
 
 def _version(address: str, headers: dict[str, str]) -> str:
-    """Ray's version at `address`. Raises InputError for everything that is no Ray dashboard."""
+    """Ray's version at `address`. Raises InputError for anything else than a Ray dashboard."""
     request = urllib.request.Request(f"{address}/api/version", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:

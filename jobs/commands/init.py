@@ -1,4 +1,4 @@
-"""dsnet init: a configuration for pictures of one's own."""
+"""dsnet init: a configuration for a user's pictures."""
 
 from dataclasses import asdict
 

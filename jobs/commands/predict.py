@@ -64,7 +64,7 @@ ROWS = 1000  # of one printed table: as many are held
     show_default=True,
     metavar="PIXELS",
     help="For a model whose answers are pictures: side of the tiles that large ones are cut into, "
-    "each of which runs at a width of its own.",
+    "each of which runs at its own width.",
 )
 @json_flag
 def command(
@@ -83,8 +83,8 @@ def command(
 
     IMAGE is a picture file (PNG, JPEG, GIF, BMP, PPM, TIFF, WebP, JPEG 2000, AVIF; grey, in colour,
     transparent), a folder with files anywhere below it, or - for a list of both on standard input,
-    one a line or ended by NUL. Any number of them takes the same memory. What is no image is listed
-    on stderr and passed over; the exit status is then 3, and 2 where nothing is left.
+    one a line or ended by NUL. Any number of them takes the same memory. What is not an image is
+    listed on stderr and passed over; the exit status is then 3, and 2 where nothing is left.
 
     \b
     Examples:

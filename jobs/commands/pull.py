@@ -36,7 +36,7 @@ def command(model_uri: str, directory: str, as_json: bool) -> None:
 
 
 def _runs_at(directory: Path) -> str:
-    """What the model in `directory` does where nobody asks for a budget, in words."""
+    """What the model in `directory` does without a budget, in words."""
     import dsnet
     from dsnet.io.weights import runs_at
 

@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Register the model directory DIR, which was made elsewhere, as a version.
 
-    DIR is what dsnet import-official, dsnet pull or dsnet.save wrote. It is held to the
+    DIR is what dsnet import-official, dsnet pull or dsnet.save wrote. It must match the
     configuration: the layers of model.arch, the classes of the data, the task, the resolution. Then
     it is measured on the held-out images and registered; tags and card say that it was given and
     not trained here (given: the digest of its files). What is registered already is found again.

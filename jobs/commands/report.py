@@ -15,7 +15,7 @@ def command(source: str, out: Path, as_json: bool) -> None:
     """Write a report as one HTML page that needs nothing else.
 
     MODEL_OR_SWEEP is a models:/ URI or a model directory that a sweep registered, or the sweep's
-    own folder or frontier.parquet, from which the page is drawn anew. Of a models:/ URI that
+    own folder or frontier.parquet, from which the page is drawn again. Of a models:/ URI that
     a chain registered it is what the version reaches on the test images, width by width and class
     by class.
 

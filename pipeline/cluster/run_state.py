@@ -14,7 +14,7 @@ from typing import Any
 PREFIX = "dsnet-event "
 """What a line of a log begins with that holds an event."""
 LONGEST_LINE = 2**16
-"""Characters of such a line; what is longer is nobody's event."""
+"""Characters of such a line; what is longer is not an event."""
 
 RUNNING, WAITING, THERE, DONE, STOPPED, FAILED = (
     "running",

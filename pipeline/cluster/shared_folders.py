@@ -1,6 +1,6 @@
 """Folders that every node of a cluster must see as this process does, looked at before a training.
 
-A node with a folder of its own under the same name would train on other data, or leave its
+A node that has another folder under the same name would train on other data, or leave its
 checkpoints where no other finds them; both are seen only hours later.
 """
 

@@ -52,7 +52,7 @@ def facts_of(model: DSNet, gates: list[TunedGate]) -> str:
 def card(name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     """Markdown: what it is, data, accuracy and cost, limits, how to load it, licence, lineage.
 
-    From what a version's tags say, so that it can be written anew when more is measured.
+    From a version's tags alone, so that it can be rewritten when more is measured.
     """
     facts = json.loads(tags[FACTS])
     return (
@@ -135,7 +135,7 @@ def _table(facts: Mapping[str, Any], tags: Mapping[str, str], metrics: Mapping[s
     text = "\n".join(lines) + f"\n\nMeasured on {count}{'test' if counted else kind} images."
     if facts["targets"]:
         targets = ", ".join(f"{each:,.0f} ({each / widest:.0%})" for each in facts["targets"])
-        text += f" It has a gate of its own for each budget of: {targets} multiply-adds."
+        text += f" It has a separate gate for each budget of: {targets} multiply-adds."
     return text + (_SHOWN if REACHED in tags else "")
 
 

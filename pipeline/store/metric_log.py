@@ -1,4 +1,4 @@
-"""Metrics of a run, sent by a thread of its own: complete, in order, none twice, outage or not."""
+"""Metrics of a run, sent by a background thread: complete, in order, once, also in an outage."""
 
 import logging
 import threading
@@ -23,7 +23,7 @@ _METRICS_PER_CALL = 1000  # MLflow's own limit
 
 
 class MetricLog:
-    """Sends metrics to one run from a thread of its own, so that no outage holds up a training.
+    """Sends metrics to one run from a thread, so that an outage does not hold up a training.
 
     While the store answers, `log` returns when the metrics have arrived. While it does not, they
     wait in memory, the newest 100,000, and follow when it does. The steps of a name rise: a step

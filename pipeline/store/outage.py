@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _PATIENCE = "DSNET_STORE_PATIENCE"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds
-_ATTEMPTS = 4  # at what is no outage, and may yet go another time
+_ATTEMPTS = 4  # at an error that is no outage and may be temporary
 
 
 class StoreError(OutageError):
@@ -125,17 +125,15 @@ def translated(address: str, error: Exception) -> Exception | None:
     if file is not None and embedded.is_damage(error):
         return embedded.damaged(file, error)
     if isinstance(error, MlflowException) and error.error_code in _REFUSED:
-        return StoreError(f"MLflow store {address}: {_REFUSED[error.error_code]}, {_WHO_ASKS}")
+        return StoreError(f"MLflow store {address}: {_REFUSED[error.error_code]}; {_CREDENTIALS}")
     return None
 
 
 _REFUSED = {
-    "UNAUTHENTICATED": "it does not let in whoever asks",
-    "PERMISSION_DENIED": "whoever asks may not do this there",
+    "UNAUTHENTICATED": "it refused the credentials",
+    "PERMISSION_DENIED": "this user may not do that",
 }
-_WHO_ASKS = (
-    "which MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD say, or MLFLOW_TRACKING_TOKEN"
-)
+_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 
 _PERMANENT = frozenset(
     {
@@ -149,7 +147,7 @@ _PERMANENT = frozenset(
     }
 )
 
-# Of a scheme that nobody knows; MLflow calls it an internal error.
+# For a URI with an unknown scheme; MLflow calls it an internal error.
 _NO_SUCH_PLACE = "Could not find a registered artifact repository for"
 
 _PERMANENT_HERE = (

@@ -1,9 +1,9 @@
 """The model registry: what is registered, how it is named, and how it comes back as a folder.
 
-A version is an MLflow model (`mlflow_model`): a model directory, what makes it one beside that, and
+A version is an MLflow model (`mlflow_model`): a model directory, the files that make it one, and
 tags that say where it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`,
 `code_version`, its metrics, the `task` it is for and which metric is its `headline`, `content`, the
-digest of its SHA256SUMS, and `mlflow_content`, that of what is beside. It is named
+digest of its SHA256SUMS, and `mlflow_content`, that of those files. It is named
 `models:/NAME/3`, `models:/NAME@champion`, or `models:/NAME`: the champion, else the latest.
 """
 
@@ -246,7 +246,7 @@ def versions(name: str | None = None) -> list[Version]:
 
 
 def _readable(version: ModelVersion, aliases: Iterable[str]) -> Version | None:
-    """A version among others: one that makes no sense is no reason to list none."""
+    """A version for a list; None, with a warning, if its tags make no sense."""
     try:
         return _read(version, aliases)
     except InputError as error:
@@ -398,7 +398,7 @@ def _refuse_links(version: Version, names: Iterable[str]) -> None:
     folder = Path(unquote(parts.path))
     if links := sorted(name for name in names if (folder / name).is_symlink()):
         raise InputError(
-            f"{version.uri}: expected files of its own, found links: {', '.join(map(shown, links))}"
+            f"{version.uri}: expected files, found links: {', '.join(map(shown, links))}"
             "; nothing was pulled"
         )
 

@@ -31,26 +31,15 @@ from dsnet.routing.target import Target
 from pipeline.cluster import driver, events
 from pipeline.config import Config, storage_dir
 from pipeline.store import unsent
-from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
+from pipeline.store.connection import answers as answers
+from pipeline.store.connection import client as client
+from pipeline.store.connection import configure as configure
+from pipeline.store.connection import experiment
+from pipeline.store.connection import uri as uri
 from pipeline.store.metric_log import MetricLog
 from pipeline.store.notes import given_note, run_note
 from pipeline.store.outage import ask, reason, waits
 from pipeline.store.version import MODEL_ID, Version
-
-__all__ = [
-    "Answer",
-    "MetricLog",
-    "Run",
-    "answers",
-    "artifact_of",
-    "chain_run",
-    "client",
-    "configuration_of",
-    "configure",
-    "parameters_of",
-    "stage_run",
-    "uri",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +215,7 @@ def chain_run(
 
 
 def _title(config: Config, before: Mapping[str, str]) -> str:
-    """The target, and what is new since the run before: runs of one name are told apart by it."""
+    """The target, and what changed since the run before: it distinguishes runs of one name."""
     title = f"run {config.name}"
     if config.gate.target is not None:
         title += f" at {config.gate.target}"
@@ -376,7 +365,7 @@ def _is_at_work(run: Entity) -> bool:
 
 
 def _end_dead(mlflow: MlflowClient) -> None:
-    """End as KILLED the runs of drivers of this machine that are no more."""
+    """End as KILLED the runs of drivers of this machine that no longer run."""
     running = mlflow.search_runs(
         [experiment(mlflow)], f"attributes.status = 'RUNNING' and tags.{driver.TAG} LIKE '%'"
     )

@@ -69,8 +69,8 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     """
     job = request.job
     tables = make_tables(job, request.supernet, request.model)
-    job.workers.leave()  # trials are processes of their own, and need the cluster's CPUs
-    ray_cluster.connect(job.config.cluster)  # where the tables were there, nobody has
+    job.workers.leave()  # trials are other processes, and need the cluster's CPUs
+    ray_cluster.connect(job.config.cluster)  # not done yet if the tables were found
     trials = run_trials(job.config, request.targets, tables, request.key)
     log_trials(job.run, trials)
     found = Found(request, tables, best_gates(request.targets, trials))
@@ -95,8 +95,8 @@ def log_trials(run: Run, trials: Sequence[Trial]) -> None:
 def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[ChosenGate]":
     """A gate for each target, or one gate at a price for each: what has less loss in all.
 
-    Of several trials for a target the best counts. Gates of their own are of one look, so that an
-    exported file takes any of them. Losses are those of held-out images. Raises RuntimeError if no
+    Of several trials for a target the best counts. Separate gates share one kind of look, so that
+    an exported file takes any of them. Losses are those of held-out images. Raises RuntimeError if no
     kind can serve every target, for its trials failed.
     """
     gates = [(trial, trial.gate) for trial in trials if trial.gate is not None]
@@ -172,7 +172,7 @@ class Found:
     def register(self, results: Results) -> Version:
         """One version with the gates of all targets, under every target's alias, with the report.
 
-        Unless it is there already. Where nobody asks for a budget it runs at the middle target.
+        Unless it exists already. Without a budget it runs at the middle target.
         """
         job, key = self.request.job, self.request.key
         name = job.config.name

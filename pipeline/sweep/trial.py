@@ -1,4 +1,4 @@
-"""One trial of a sweep, in a process of its own: a gate on the table for one target, or for all.
+"""One trial of a sweep, in its own process: a gate on the table for one target, or for all.
 
 Whatever is imported here, every trial that runs holds for itself: the rest of the pipeline stays
 out, with MLflow, FFCV and Numba.
@@ -44,7 +44,7 @@ def run(
     targets: by name, average multiply-adds. ended: called when no more will come, whatever the
     reason.
 
-    Its gate goes to a place of its own, whole or not at all: Tune writes down what has ended only
+    Its gate goes to its own folder, whole or not at all: Tune writes down what has ended only
     now and then, and a trial that it forgot finds its gate there.
     """
     torch.set_num_threads(1)
