@@ -98,7 +98,7 @@ def restored(
 
     budget: average multiply-adds to spend, of images of the model's own resolution; None: as it was
     tuned. tile: side of the tiles of large pictures. passed_over: told what is wrong with each file
-    that is not an image; without, the first raises InputError. Raises InputError, before any file is
+    that is not an image; without, the first raises InputError. Raises InputError, before a file is
     read, for a budget out of range.
     """
     around = runner.pictures

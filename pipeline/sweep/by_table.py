@@ -96,7 +96,7 @@ def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Chos
     """A gate for each target, or one gate at a price for each: what has less loss in all.
 
     Of several trials for a target the best counts. Separate gates share one kind of look, so that
-    an exported file takes any of them. Losses are those of held-out images. Raises RuntimeError if no
+    an exported file takes any of them. Losses are of held-out images. Raises RuntimeError if no
     kind can serve every target, for its trials failed.
     """
     gates = [(trial, trial.gate) for trial in trials if trial.gate is not None]
