@@ -219,7 +219,8 @@ class Found:
         judged = self._judged(trial.gate.heads)
         rows = []
         for index, madds in enumerate(trial.gate.targets):
-            best = next(b for b in self.best if abs(self._madds(b.target) - madds) < 0.5)
+            of_routes = self.request.madds
+            best = next(b for b in self.best if abs(b.target.madds(of_routes) - madds) < 0.5)
             chosen = best.trial is trial
             rows.append(
                 gate_row(
@@ -235,9 +236,6 @@ class Found:
                 )
             )
         return rows
-
-    def _madds(self, target: Target) -> float:
-        return target.madds(self.request.madds)
 
     def _judged(
         self, heads: Sequence[Module]
