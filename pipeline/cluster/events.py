@@ -4,19 +4,7 @@ Every event goes to `$DSNET_HOME/runs/ID.json`, folded into the run's state (`ru
 `dsnet jobs status` in another terminal; and where DSNET_EVENTS is set, as in a submitted job, to
 stderr as one line of JSON, which the same command reads through the dashboard. Of progress the file
 has one a second at most, the log one in five seconds, and in one minute where a stage is long.
-
-    run         command, name, driver (host, pid, when it started)
-    plan        stages: [{stage, version (there already) or null, why (it is to be run)}]
-    mlflow      run_id, experiment_id, uri: the run of the chain
-    there       stage, version: a stage that was found, where no plan said so
-    stage       stage, run_id: it begins
-    progress    stage, done, total (of `unit_of` the stage), eta_s, figures
-    epoch       stage, run_id, epoch and what the stage reported: losses, held-out figures, speed
-    said        stage, line: such as which checkpoint it goes on from
-    stage_end   stage, run_id, state: done, failed or stopped
-    registered  version, stage, run_id
-    report      run_id, artifact, page: of a sweep
-    end         state, message
+docs/jobs.md lists the events and their fields.
 """
 
 import json
