@@ -1,4 +1,4 @@
-"""The dsnet jobs of a cluster, through its dashboard alone: which there are, and what each does."""
+"""The dsnet jobs of a cluster, through its dashboard alone: a list, and the state of each."""
 
 import difflib
 import getpass
@@ -22,7 +22,7 @@ STOP_SECONDS = 60.0
 _OURS = frozenset(("name", "command", "code", "user"))  # what `dsnet submit` gives a job's metadata
 _TRAINS = frozenset(("run", "sweep"))  # what `latest` may be; the doctor's own job is none
 NO_ANSWER = (RuntimeError, OSError, requests.RequestException)
-"""What Ray's client raises where the dashboard is away, or has lost the cluster behind it."""
+"""What Ray's client raises when the dashboard does not answer, or has lost its cluster."""
 _ENDED = {"SUCCEEDED": DONE, "FAILED": FAILED, "STOPPED": STOPPED}
 
 

@@ -163,7 +163,7 @@ def logs(ctx: click.Context, job: str, address: str, follow: bool, events: bool)
 @address_flag(required=True)
 @json_flag
 def stop(job: str, address: str, as_json: bool) -> None:
-    """Stop a job, and wait until it is stopped. Submitted again, the same configuration goes on.
+    """Stop a job, and wait until it is stopped. Submitted again, the same configuration resumes.
 
     \b
     Examples:
@@ -185,7 +185,7 @@ def stop(job: str, address: str, as_json: bool) -> None:
     where = "" if at is None else f" in {', '.join(filter(None, (at.stage, _progress(at))))}"
     click.echo(
         f"{found.job} is stopped{where}; the next dsnet submit {found.command.split()[0]} of the "
-        "same configuration goes on from its newest checkpoint, and finds the stages that are done"
+        "same configuration resumes from its newest checkpoint and finds the stages that are done"
     )
 
 
@@ -228,7 +228,7 @@ def report(job: str, out: Path | None, address: str | None, as_json: bool) -> No
 
 
 def fetch_report(state: "JobState", out: Path) -> None:
-    """Write the page of a job's sweep to `out`. Raises InputError where there is none to be had."""
+    """Write the page of a job's sweep to `out`. Raises InputError where there is none."""
     import shutil
     import tempfile
 
@@ -319,7 +319,7 @@ def _progress(stage: "StageState") -> str:
 
 
 def _seconds(part: "RunState | StageState") -> float | None:
-    """How long a run or stage took, or takes by now."""
+    """How long a run or stage took, or has taken so far."""
     if part.started is None:
         return None
     ended = part.ended

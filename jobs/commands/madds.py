@@ -1,4 +1,4 @@
-"""dsnet madds: what each sub-network of an architecture costs, or which architectures there are."""
+"""dsnet madds: what each sub-network of an architecture costs, or a list of architectures."""
 
 from typing import Any
 

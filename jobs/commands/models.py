@@ -76,7 +76,7 @@ def command(
     if as_json:
         print_json([version_as_json(version) for version in versions])
     elif registered and not versions:
-        click.echo(f"none of {len(registered):,} versions is such")
+        click.echo(f"none of {len(registered):,} versions matches")
     else:
         print_versions(versions)
 

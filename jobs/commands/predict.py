@@ -173,7 +173,7 @@ def _restored(
 
 
 class Problems:
-    """What is wrong with files that are passed over: told once there is anything else to tell."""
+    """What is wrong with the files that are skipped; printed together with the next answers."""
 
     def __init__(self) -> None:
         self.count = 0

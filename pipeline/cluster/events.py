@@ -1,4 +1,4 @@
-"""What a driver tells of its run while it goes on: to a file on its machine, and to its log.
+"""What a driver reports of its run while it runs: to a file on its machine, and to its log.
 
 Every event goes to `$DSNET_HOME/runs/ID.json`, folded into the run's state (`run_state.py`), for
 `dsnet jobs status` in another terminal; and where DSNET_EVENTS is set, as in a submitted job, to
@@ -35,7 +35,7 @@ _KEPT = 100
 
 
 class Journal:
-    """Tells the events of one run. What cannot be written is warned of once, and never raised."""
+    """Writes the events of one run. A failure to write is warned of once, and never raised."""
 
     def __init__(self, folder: Path, name: str, to_log: bool) -> None:
         """folder: of the files of runs, made if need be. to_log: whether stderr gets them too."""

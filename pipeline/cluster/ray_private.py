@@ -1,4 +1,4 @@
-"""Every use of Ray's private interfaces, with why there is no public way. Checked with Ray 2.60.
+"""Every use of Ray's private interfaces, and why no public one does. Checked with Ray 2.60.
 
 Imported where they are used: Ray Train takes seconds, and not every process trains.
 """

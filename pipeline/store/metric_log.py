@@ -130,7 +130,7 @@ class MetricLog:
                 pause = min(2 * pause, self._longest_pause)
 
     def _send(self) -> Exception | None:
-        """Send what one call takes; what says that the store is away, if it is."""
+        """Send what one call takes; returns the error if the store does not answer."""
         batch: list[Metric] = []
         error: Exception | None = None
         try:
@@ -147,7 +147,7 @@ class MetricLog:
         return error if away else None
 
     def _settle(self, batch: list[Metric], error: Exception | None) -> bool:
-        """Take from the queue what is done with, say what changed; whether the store is away."""
+        """Remove a batch that is done from the queue; returns whether the store does not answer."""
         if error is not None and (not batch or not is_permanent(error)):
             if not self._failing:
                 logger.warning(

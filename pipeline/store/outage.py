@@ -1,4 +1,4 @@
-"""The store while it is away: asked again for a while, said at once, given up in one line.
+"""A store that does not answer: asked again for a while, with a warning, then one line of error.
 
 All that waits for a store waits through `ask`. What the waits of a process add up to since the
 store last answered is bounded by DSNET_STORE_PATIENCE, in seconds (60).
@@ -71,7 +71,7 @@ waits = _Waits()
 
 
 def ask(address: str, call: Callable[[], T]) -> T:
-    """What `call` gets from the store at `address`, asked again while the store is away.
+    """What `call` gets from the store at `address`, asked again while the store does not answer.
 
     Raises StoreError when patience has run out or credentials are refused, DiskFullError where the
     store's disk is full, InputError where its file is damaged, and what MLflow raises for all that
@@ -170,7 +170,7 @@ def is_permanent(error: BaseException) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error says that the store is away, or too busy to answer."""
+    """Whether an error says that the store does not answer, or is too busy to."""
     return not is_permanent(error) and isinstance(
         error, (MlflowException, RequestException, ConnectionError, TimeoutError)
     )

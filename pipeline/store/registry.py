@@ -152,7 +152,7 @@ def set_alias(name: str, alias: str, version: int) -> None:
 
 
 def remove_alias(name: str, alias: str) -> None:
-    """Let `alias` name no version any more."""
+    """Remove `alias`, which then names no version."""
     client = _patiently(tracking.client)
     _patiently(lambda: client.delete_registered_model_alias(name, alias))
 

@@ -89,7 +89,7 @@ class Run:
 
     @property
     def known_id(self) -> str | None:
-        """Its id where it has one by now; the store is not asked."""
+        """Its id if it has one already; the store is not asked."""
         return self._id
 
     def log(self, metrics: Mapping[str, Any], step: int = 0) -> None:

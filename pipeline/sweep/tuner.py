@@ -99,7 +99,7 @@ def figures_of(task: Task) -> list[str]:
 
 
 def names_of(targets: Sequence[Target]) -> list[str]:
-    """What there are trials for, the longest first: `EVERY`, then each target."""
+    """What trials are made for, the longest first: `EVERY`, then each target."""
     return [EVERY, *map(str, targets)]
 
 

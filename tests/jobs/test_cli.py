@@ -154,7 +154,7 @@ def test_models_lists_what_is_registered(command: Command, registered: Path) -> 
     assert [each["name"] for each in only] == ["digits-supernet"]
     best = json.loads(command("models", "--min", "top1=0.9", "--sort", "-top1", "--json").stdout)
     assert [each["name"] for each in best] == [each["name"] for each in listed]
-    assert command("models", "--max", "top1=0.9").stdout == "none of 2 versions is such\n"
+    assert command("models", "--max", "top1=0.9").stdout == "none of 2 versions matches\n"
     table = command("models").stdout
     assert "models:/digits/1" in table
     assert "97.50%" in table
