@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -86,17 +87,8 @@ def check_pkg_config() -> Finding:
     return Finding("ok", _output("pkg-config", "--version"))
 
 
-def check_turbojpeg() -> Finding:
-    """libturbojpeg with its headers."""
-    return _library(("libturbojpeg",), "libturbojpeg0-dev")
-
-
-def check_opencv() -> Finding:
-    """OpenCV with its headers."""
-    return _library(("opencv4", "opencv"), "libopencv-dev")
-
-
-def _library(modules: tuple[str, ...], package: str) -> Finding:
+def check_library(modules: tuple[str, ...], package: str) -> Finding:
+    """A library with its headers: by one of its names for pkg-config, and Debian's package."""
     if shutil.which("pkg-config") is None:
         return Finding("missing", "", "not known without pkg-config", f"{APT} {package}")
     for module in modules:
@@ -151,7 +143,7 @@ def check_cluster() -> Finding:
     """The Ray cluster that RAY_ADDRESS names."""
     address = os.environ.get("RAY_ADDRESS", "")
     if not address:
-        return Finding("ok", "", "RAY_ADDRESS is not set: a chain starts a cluster of its own")
+        return Finding("ok", "", "RAY_ADDRESS is not set: a chain starts its own cluster")
     if address == "auto":
         # Where Ray notes the cluster that it last started on this machine.
         note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
@@ -223,11 +215,11 @@ def check_shared_memory() -> Finding:
     return Finding("warning" if memory.free >= MEMORY_NEEDED else "missing", "", detail, advice)
 
 
-TO_BUILD_FFCV = {
+TO_BUILD_FFCV: dict[str, Callable[[], Finding]] = {
     "compiler": check_compiler,
     "pkg-config": check_pkg_config,
-    "libturbojpeg": check_turbojpeg,
-    "opencv": check_opencv,
+    "libturbojpeg": partial(check_library, ("libturbojpeg",), "libturbojpeg0-dev"),
+    "opencv": partial(check_library, ("opencv4", "opencv"), "libopencv-dev"),
 }
 TO_RUN = {
     "torch": check_torch,

@@ -1,5 +1,4 @@
-"""What each node of a Ray cluster has of what a training on several of them needs, beside the node
-where this runs."""
+"""What each node of a Ray cluster has of what a training on several nodes needs."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -130,7 +129,7 @@ def _missing(seen: Seen, here: Seen, gpus: float) -> Iterator[str]:
     if seen.free < DISK_NEEDED:
         yield "free some space in DSNET_HOME"
     if gpus and not seen.driver:
-        yield "Ray counts GPUs and there is no NVIDIA driver: correct its --num-gpus"
+        yield "Ray counts GPUs but there is no NVIDIA driver: correct its --num-gpus"
 
 
 def _of_one(seen: Seen, here: Here, gpus: float) -> Iterator[str]:

@@ -15,6 +15,7 @@ import click
 
 from dsnet.errors.text import escaped
 
+json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 WIDE = 200  # columns where stdout is no terminal: a table that something reads should not wrap
 
 

@@ -1,4 +1,4 @@
-"""The dsnet jobs of a cluster, through its dashboard alone: which there are, and what each does."""
+"""The dsnet jobs of a cluster, through its dashboard alone: a list, and the state of each."""
 
 import difflib
 import getpass
@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import requests
@@ -15,21 +15,14 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from dsnet.errors import InputError, OutageError
 from dsnet.errors.text import line
-from pipeline.cluster.run_state import (
-    DONE,
-    FAILED,
-    PREFIX,
-    STOPPED,
-    interrupted,
-    state_of,
-)
+from pipeline.cluster.run_state import DONE, FAILED, PREFIX, STOPPED, RunState, state_of
 
 LATEST = "latest"
 STOP_SECONDS = 60.0
-_OURS = frozenset(("name", "command", "code"))  # what `dsnet submit` gives a job's metadata
+_OURS = frozenset(("name", "command", "code", "user"))  # what `dsnet submit` gives a job's metadata
 _TRAINS = frozenset(("run", "sweep"))  # what `latest` may be; the doctor's own job is none
 NO_ANSWER = (RuntimeError, OSError, requests.RequestException)
-"""What Ray's client raises where the dashboard is away, or has lost the cluster behind it."""
+"""What Ray's client raises when the dashboard does not answer, or has lost its cluster."""
 _ENDED = {"SUCCEEDED": DONE, "FAILED": FAILED, "STOPPED": STOPPED}
 
 
@@ -47,7 +40,7 @@ class Listed:
     took: float | None
     """Seconds, up to now where it has not ended."""
     user: str
-    """Who submitted it; empty where that was not noted."""
+    """Who submitted it."""
 
     @classmethod
     def of(cls, details: JobDetails) -> "Listed":
@@ -56,13 +49,43 @@ class Listed:
         ended = _seconds(details.end_time) or time.time()
         return cls(
             str(details.submission_id),
-            metadata.get("name", ""),
-            metadata.get("command", ""),
+            metadata["name"],
+            metadata["command"],
             str(details.status.value),
             started,
             None if started is None else max(0.0, ended - started),
-            metadata.get("user", ""),
+            metadata["user"],
         )
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How far a job is."""
+
+    job: str
+    """Its id."""
+    run: RunState
+    ray: str | None = None
+    """Ray's word for it; None for a run of this machine."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"job": self.job, **({"ray": self.ray} if self.ray else {}), **asdict(self.run)}
+
+
+def find_by_id(job: str, known: Mapping[str, str], expected: str, elsewhere: str) -> str:
+    """`job`, if it is one of the `known` ids, which have a description each.
+
+    Raises InputError, with the nearest, for another one. expected: what was. elsewhere: where else
+    to look.
+    """
+    if job in known:
+        return job
+    nearest = difflib.get_close_matches(job, known, n=1, cutoff=0)[0]
+    raise InputError(
+        f"JOB {job}: expected {expected}, found none of that id; the nearest is {nearest} "
+        f"({known[nearest]}), and {elsewhere}"
+    )
 
 
 def jobs_of(client: JobSubmissionClient) -> list[Listed]:
@@ -84,24 +107,16 @@ def find(client: JobSubmissionClient, job: str) -> Listed:
     if not known:
         raise InputError(f"JOB {job}: expected a job of {where}, found none there: dsnet submit")
     if job == LATEST:
-        # Versions of before did not note who submitted.
-        own = (
-            j for j in known if j.user in ("", user()) and j.command.partition(" ")[0] in _TRAINS
-        )
+        own = (j for j in known if j.user == user() and j.command.partition(" ")[0] in _TRAINS)
         if (newest := next(own, None)) is not None:
             return newest
         raise InputError(
             f"JOB {job}: expected a run or sweep that {user()} submitted to {where}, found none "
             "among its jobs; name one by its id, dsnet jobs list has all"
         )
-    ids = [each.job for each in known]
-    if job in ids:
-        return known[ids.index(job)]
-    nearest = known[ids.index(difflib.get_close_matches(job, ids, n=1, cutoff=0)[0])]
-    raise InputError(
-        f"JOB {job}: expected a dsnet job of {where}, found none of that id; the nearest is "
-        f"{nearest.job} ({nearest.name}, {nearest.state}), and dsnet jobs list has all"
-    )
+    described = {each.job: f"{each.name}, {each.state}" for each in known}
+    find_by_id(job, described, f"a dsnet job of {where}", "dsnet jobs list has all")
+    return next(each for each in known if each.job == job)
 
 
 def user() -> str:
@@ -130,22 +145,21 @@ def logs(client: JobSubmissionClient, job: Listed) -> str:
         return str(client.get_job_logs(job.job))
 
 
-def status(client: JobSubmissionClient, job: Listed) -> dict[str, Any]:
+def status(client: JobSubmissionClient, job: Listed) -> JobState:
     """The state that a job's events tell, with what the cluster knows of its end.
 
     Raises OutageError where the dashboard does not answer.
     """
-    state = state_of(logs(client, job).splitlines())
+    run = state_of(logs(client, job).splitlines())
     with _answering(client):
         details = client.get_job_info(job.job)
     if details.status.is_terminal():
         reason = str(details.message or "").partition(", last available logs")[0]
-        state = interrupted(state, _ENDED.get(details.status.value, FAILED), reason)
-    # Before its driver has told anything, and after: Ray's word for it.
-    known = {"name": job.name, "command": job.command, "started": job.started}
-    return {"job": job.job, "ray": details.status.value, **state} | {
-        key: value for key, value in known.items() if not state[key]
-    }
+        run.interrupt(_ENDED.get(details.status.value, FAILED), reason)
+    # Ray's word for it, until its driver has told more.
+    run.name, run.command = run.name or job.name, run.command or job.command
+    run.started = run.started or job.started
+    return JobState(job.job, run, details.status.value)
 
 
 def stop(client: JobSubmissionClient, job: Listed) -> str:

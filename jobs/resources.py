@@ -1,11 +1,8 @@
 """What a cluster has for workers: asked of its dashboard, of Ray, or counted on this machine."""
 
-import json
 import os
-import urllib.error
-import urllib.request
+from typing import Any
 
-from dsnet.errors import InputError
 from pipeline.cluster.resources import Resources, of_rows
 
 
@@ -31,16 +28,10 @@ def of_dashboard(address: str) -> Resources:
     """Of the cluster whose dashboard answers at `address`. Raises InputError as `connect`."""
     from jobs import submit
 
-    client = submit.connect(address)
-    url = f"{client.get_address()}/api/v0/nodes?detail=1&limit=10000"
-    request = urllib.request.Request(url, headers=submit.headers())
-    try:
-        with urllib.request.urlopen(request, timeout=submit.ANSWER_SECONDS) as answer:
-            rows = json.load(answer)["data"]["result"]["result"]
-            alive = [row["resources_total"] for row in rows if row["state"] == "ALIVE"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"--address {address}: expected the dashboard's list of nodes, found: "
-            f"{getattr(error, 'reason', error)}"
-        ) from None
-    return Resources(f"the cluster at {client.get_address()}", of_rows(alive))
+    def alive(answer: Any) -> list[dict[str, float]]:
+        rows = answer["data"]["result"]["result"]
+        return [row["resources_total"] for row in rows if row["state"] == "ALIVE"]
+
+    url = submit.connect(address).get_address()
+    nodes = submit.answer_of(url, "/api/v0/nodes?detail=1&limit=10000", alive)
+    return Resources(f"the cluster at {url}", of_rows(nodes))

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,6 +28,9 @@ from pipeline.config import Config
 from pipeline.store.code_version import code_version
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 for _name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
     logging.getLogger(f"ray.{_name}").setLevel(logging.WARNING)  # each step of the upload
 logging.getLogger(packaging_logger()).setLevel(logging.WARNING)  # what it leaves out
@@ -50,17 +53,16 @@ def connect(address: str) -> JobSubmissionClient:
             f"found {address!r}"
         )
     address = address.rstrip("/")
-    given = headers()
-    version = _version(address, given)
+    version = answer_of(address, "/api/version", lambda answer: str(answer["ray_version"]))
     if version != ray.__version__:
         logger.warning("the cluster runs Ray %s, this is Ray %s", version, ray.__version__)
     # Ray lets these two win over the address that it is given.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
-    return JobSubmissionClient(address, headers=given)
+    return JobSubmissionClient(address, headers=_headers())
 
 
-def headers() -> dict[str, str]:
+def _headers() -> dict[str, str]:
     """What a request to the dashboard has of a token, where one is found here.
 
     Ray's client finds it by itself only where RAY_AUTH_MODE=token is set as well.
@@ -69,12 +71,15 @@ def headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {found}"} if found else {}
 
 
-def _version(address: str, headers: dict[str, str]) -> str:
-    """Ray's version at `address`. Raises InputError for everything that is no Ray dashboard."""
-    request = urllib.request.Request(f"{address}/api/version", headers=headers)
+def answer_of(address: str, path: str, read: Callable[[Any], T]) -> T:
+    """What `read` makes of the JSON at a path of the dashboard at `address`.
+
+    Raises InputError for anything else than a Ray dashboard, and where the token is refused.
+    """
+    request = urllib.request.Request(f"{address}{path}", headers=_headers())
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
-            return str(json.load(answer)["ray_version"])
+            return read(json.load(answer))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             raise token.refused(f"--address {address}") from None

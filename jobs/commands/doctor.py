@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.commands.jobs import json_flag, write_out
-from jobs.output import print_json, working
+from jobs.commands.jobs import write_out
+from jobs.output import json_flag, print_json, working
 
 if TYPE_CHECKING:
     from jobs.doctor import Part

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.config_flags import ConfigCommand, config_flags, configuration
-from jobs.output import print_json, print_table, working
+from jobs.output import json_flag, print_json, print_table, working
 
 if TYPE_CHECKING:
     from dsnet import DSNet
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     metavar="FILE.svg",
     help="Draw what a classifier takes for what, and how right its confidence is.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(
     model: str,
     config_file: str,

@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.output import print_path, working
+from jobs.output import json_flag, print_path, working
 
 
 @click.command("export")
@@ -22,7 +22,7 @@ from jobs.output import print_path, working
 )
 @click.option("--opset", type=int, metavar="N", help="Version of ONNX's operators; left out: 17.")
 @click.option("--float16", is_flag=True, help="Store weights in half precision: half the size.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(
     model: str,
     path: str,

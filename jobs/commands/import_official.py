@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.output import print_json, print_table, working
+from jobs.output import json_flag, print_json, print_table, working
 
 
 @click.command("import-official")
@@ -16,7 +16,7 @@ from jobs.output import print_json, print_table, working
     metavar="PIXELS",
     help="Height and width of the images it was trained on.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(checkpoint: str, directory: str, resolution: int, as_json: bool) -> None:
     """Convert the official DS-MBNet CHECKPOINT into the model directory DIR.
 

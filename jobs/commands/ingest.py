@@ -54,7 +54,7 @@ from pipeline.config.schema import LARGEST_TILE
 @click.option(
     "--force",
     is_flag=True,
-    help="Write DEST anew, also where it already holds these pictures.",
+    help="Write DEST again, also where it already holds these pictures.",
 )
 def command(
     source: str,
@@ -76,7 +76,7 @@ def command(
     WebDataset's, or a folder of MNIST's IDX files or of CIFAR as torchvision has it; of lists,
     Parquet and tar a file, a folder or a pattern. Both SOURCE and DEST may be a URI (s3://, gs://,
     hf://, https://). See docs/data.md. Every picture is decoded and checked on the way; those that
-    cannot be used are listed in the manifest beside DEST: a handful, or up to --max-bad of all.
+    cannot be used are listed in the manifest next to DEST: a handful, or up to --max-bad of all.
 
     \b
     Examples:

@@ -1,11 +1,11 @@
-"""dsnet init: a configuration for pictures of one's own."""
+"""dsnet init: a configuration for a user's pictures."""
 
 from dataclasses import asdict
 
 import click
 
 from dsnet.errors.text import escaped
-from jobs.output import print_json, working
+from jobs.output import json_flag, print_json, working
 
 
 @click.command("init")
@@ -23,7 +23,7 @@ from jobs.output import print_json, working
     help="Train three ways to augment the pictures for a third of a minute each, and write the "
     "best one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(source: str, minutes: float | None, trial: bool, as_json: bool) -> None:
     """Print a configuration for the pictures in FOLDER, to start from.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.output import print_json, print_table, working
+from jobs.output import json_flag, print_json, print_table, working
 
 if TYPE_CHECKING:
     from pipeline.data.manifest import Manifest
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     help="Side of what the network sees (data.resolution).",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(
     data: tuple[Path, ...],
     out: Path | None,

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsnet.errors import InputError
-from jobs.output import print_json, print_path, print_table, program, working
+from jobs.output import json_flag, print_json, print_path, print_table, program, working
 from pipeline.cluster.interrupts import stopped_by
 from pipeline.cluster.progress import clock, unit_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-    from jobs.ray_jobs import Listed
+    from jobs.ray_jobs import JobState, Listed
+    from pipeline.cluster.run_state import RunState, StageState
 
 
 @click.group("jobs", no_args_is_help=False)
@@ -49,7 +50,6 @@ def address_flag(required: bool) -> Callable[[Callable[..., None]], Callable[...
     )
 
 
-json_flag = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 job_argument = click.argument("job", metavar="JOB")
 job_or_latest = click.argument("job", metavar="[JOB]", default="latest")
 
@@ -81,9 +81,12 @@ def _jobs(address: str | None) -> list[dict[str, Any]]:
     if address is None:
         from jobs import local_runs
 
-        keys = ("job", "name", "command", "state", "started")
+        keys = ("name", "command", "state", "started")
         return [
-            {**{key: run[key] for key in keys}, "took": _seconds(run)} for run in local_runs.runs()
+            {"job": each.job}
+            | {key: getattr(each.run, key) for key in keys}
+            | {"took": _seconds(each.run)}
+            for each in local_runs.runs()
         ]
     from dataclasses import asdict
 
@@ -110,12 +113,12 @@ def status(job: str, address: str | None, as_json: bool) -> None:
     """
     state = _status(job, address)
     if as_json:
-        print_json({**state, "links": _links(state)})
+        print_json({**state.to_dict(), "links": _links(state.run)})
     else:
         _print_state(state)
 
 
-def _status(job: str, address: str | None) -> dict[str, Any]:
+def _status(job: str, address: str | None) -> "JobState":
     if address is None:
         from jobs import local_runs
 
@@ -160,7 +163,7 @@ def logs(ctx: click.Context, job: str, address: str, follow: bool, events: bool)
 @address_flag(required=True)
 @json_flag
 def stop(job: str, address: str, as_json: bool) -> None:
-    """Stop a job, and wait until it is stopped. Submitted again, the same configuration goes on.
+    """Stop a job, and wait until it is stopped. Submitted again, the same configuration resumes.
 
     \b
     Examples:
@@ -173,16 +176,16 @@ def stop(job: str, address: str, as_json: bool) -> None:
         ended = ray_jobs.stop(client, found)
         state = ray_jobs.status(client, found)
     if as_json:
-        print_json(state)
+        print_json(state.to_dict())
         return
     if ended != "STOPPED":
         click.echo(f"{found.job} had ended before: {ended}")
         return
-    at = next((s for s in state["stages"] if s["state"] == "stopped"), None)
-    where = "" if at is None else f" in {at['stage']}{_at_step(at)}"
+    at = next((stage for stage in state.run.stages if stage.state == "stopped"), None)
+    where = "" if at is None else f" in {', '.join(filter(None, (at.stage, _progress(at))))}"
     click.echo(
         f"{found.job} is stopped{where}; the next dsnet submit {found.command.split()[0]} of the "
-        "same configuration goes on from its newest checkpoint, and finds the stages that are done"
+        "same configuration resumes from its newest checkpoint and finds the stages that are done"
     )
 
 
@@ -207,39 +210,38 @@ def report(job: str, out: Path | None, address: str | None, as_json: bool) -> No
             fetch_report(state, out)
         print_path(out, as_json)
         return
-    links = _links(state)
+    run, links = state.run, _links(state.run)
     if as_json:
+        values = state.to_dict()
         keys = ("job", "state", "versions", "report", "mlflow")
-        print_json({**{key: state[key] for key in keys}, "links": links})
+        print_json({**{key: values[key] for key in keys}, "links": links})
         return
-    click.echo(f"{state['job']}: {state['command']} {state['name']}, {state['state']}")
-    for version in state["versions"]:
+    click.echo(f"{state.job}: {run.command} {run.name}, {run.state}")
+    for version in run.versions:
         click.echo(f"  registered  {version}")
-    if state["report"]:
-        found = state["report"]
-        click.echo(f"  report      {found['artifact']} of MLflow run {found['run_id']}")
+    if run.report:
+        click.echo(f"  report      {run.report['artifact']} of MLflow run {run.report['run_id']}")
     for line in links.values():
         click.echo(f"  runs        {line}")
-    if state["versions"] and not state["report"]:
-        uri = state["versions"][-1]
-        click.echo(f"  its page    {program('dsnet')} report {uri} OUT.html")
+    if run.versions and not run.report:
+        click.echo(f"  its page    {program('dsnet')} report {run.versions[-1]} OUT.html")
 
 
-def fetch_report(state: Mapping[str, Any], out: Path) -> None:
-    """Write the page of a job's sweep to `out`. Raises InputError where there is none to be had."""
+def fetch_report(state: "JobState", out: Path) -> None:
+    """Write the page of a job's sweep to `out`. Raises InputError where there is none."""
     import shutil
     import tempfile
 
     from dsnet.io.files import atomic_file
     from pipeline.store import tracking
 
-    found, job = state["report"], state["job"]
+    job, run, found = state.job, state.run, state.run.report
     if not found or not found["run_id"]:
         raise InputError(
-            f"JOB {job}: expected a sweep that is done and has a report, found {state['command']} "
-            f"of {state['name']}, {state['state']}; dsnet report MODEL OUT.html has a version's"
+            f"JOB {job}: expected a sweep that is done and has a report, found {run.command} "
+            f"of {run.name}, {run.state}; dsnet report MODEL OUT.html has a version's"
         )
-    here, there = tracking.uri(), state["mlflow"].get("uri")
+    here, there = tracking.uri(), run.mlflow.get("uri")
     if here != there:
         raise InputError(
             f"MLFLOW_TRACKING_URI: expected the job's own tracking server, {there}, found {here}"
@@ -265,67 +267,66 @@ def _found(job: str, address: str) -> "tuple[JobSubmissionClient, Listed]":
     return client, ray_jobs.find(client, job)
 
 
-def _print_state(state: Mapping[str, Any]) -> None:
-    took = _seconds(state)
-    since = f", started {_at(state['started'])}" if state["started"] else ""
-    lasted = f", {_took(took)}" if took is not None else ""
-    message = f": {state['message']}" if state["message"] else ""
-    title = f"{state['job']}: {state['command']} {state['name']}"
-    if not state["stages"]:
-        click.echo(f"{title}, {state['state']}{since}{lasted}{message}")
+def _print_state(state: "JobState") -> None:
+    run = state.run
+    took = _seconds(run)
+    title = f"{state.job}: {run.command} {run.name}, {run.state}"
+    title += f", started {_at(run.started)}" if run.started else ""
+    title += f", {_took(took)}" if took is not None else ""
+    title += f": {run.message}" if run.message else ""
+    if not run.stages:
+        click.echo(title)
     else:
         rows = [
             (
-                stage["stage"],
-                stage["state"],
+                stage.stage,
+                stage.state,
                 _progress(stage),
-                _took(stage["eta_s"]) if stage["state"] == "running" else "",
+                _took(stage.eta_s) if stage.state == "running" else "",
                 _took(_seconds(stage)),
-                stage["version"] or stage["run_id"] or stage["why"],
+                stage.version or stage.run_id or stage.why,
             )
-            for stage in state["stages"]
+            for stage in run.stages
         ]
         columns = ("stage", "state", "progress", "ETA", "took", "version, MLflow run, or why")
-        print_table(columns, rows, f"{title}, {state['state']}{since}{lasted}{message}")
-    for stage in state["stages"]:
-        if stage["said"]:
-            click.echo(f"{stage['stage']}: {stage['said']}")
-    for version in state["versions"]:
+        print_table(columns, rows, title)
+    for stage in run.stages:
+        if stage.said:
+            click.echo(f"{stage.stage}: {stage.said}")
+    for version in run.versions:
         click.echo(f"registered {version}")
-    for link in _links(state).values():
+    for link in _links(run).values():
         click.echo(f"MLflow {link}")
 
 
-def _links(state: Mapping[str, Any]) -> dict[str, str]:
+def _links(run: "RunState") -> dict[str, str]:
     """Where a browser finds the chain's run and each stage's; none in an embedded store."""
-    mlflow = state["mlflow"]
+    mlflow = run.mlflow
     if not mlflow.get("uri", "").startswith("http"):
         return {}
     base = f"{mlflow['uri'].rstrip('/')}/#/experiments/{mlflow['experiment_id']}/runs"
     runs = {"chain": mlflow["run_id"]}
-    runs |= {stage["stage"]: stage["run_id"] for stage in state["stages"] if stage["run_id"]}
-    return {name: f"{base}/{run}" for name, run in runs.items()}
+    runs |= {stage.stage: stage.run_id for stage in run.stages if stage.run_id}
+    return {name: f"{base}/{run_id}" for name, run_id in runs.items()}
 
 
-def _progress(stage: Mapping[str, Any]) -> str:
-    if not stage["total"]:
+def _progress(stage: "StageState") -> str:
+    """How far it is; empty where it has not told."""
+    if not stage.total or stage.done is None:
         return ""
-    done, total, unit = stage["done"], stage["total"], unit_of(stage["stage"])
-    return f"{done:,.0f}/{total:,.0f} {unit} ({done / total:.0%})"
+    share = stage.done / stage.total
+    return f"{stage.done:,.0f}/{stage.total:,.0f} {unit_of(stage.stage)} ({share:.0%})"
 
 
-def _at_step(stage: Mapping[str, Any]) -> str:
-    return f", {_progress(stage)}" if stage["total"] else ""
-
-
-def _seconds(part: Mapping[str, Any]) -> float | None:
-    """How long a run or stage took, or takes by now."""
-    if part["started"] is None:
+def _seconds(part: "RunState | StageState") -> float | None:
+    """How long a run or stage took, or has taken so far."""
+    if part.started is None:
         return None
-    ended = part["ended"]
+    ended = part.ended
     if ended is None:
-        ended = time.time() if part["state"] in ("running", "waiting") else part.get("heard")
-    return None if ended is None else max(0.0, ended - part["started"])
+        at_work = part.state in ("running", "waiting")
+        ended = time.time() if at_work else getattr(part, "heard", None)
+    return None if ended is None else max(0.0, ended - part.started)
 
 
 def _at(seconds: float | None) -> str:

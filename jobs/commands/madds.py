@@ -1,10 +1,10 @@
-"""dsnet madds: what each sub-network of an architecture costs, or which architectures there are."""
+"""dsnet madds: what each sub-network of an architecture costs, or a list of architectures."""
 
 from typing import Any
 
 import click
 
-from jobs.output import print_json, print_table
+from jobs.output import json_flag, print_json, print_table
 
 
 @click.command("madds")
@@ -15,7 +15,7 @@ from jobs.output import print_json, print_table
     metavar="PIXELS",
     help="Height and width of the images; left out: the architecture's own.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(arch: str | None, resolution: int | None, as_json: bool) -> None:
     """Print the multiply-adds per image of every sub-network of ARCH, slimmest first; without ARCH,
     every architecture that there is for model.arch, with its slimmest and its widest. One without

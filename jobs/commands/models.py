@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.output import print_json, print_table, working
+from jobs.output import json_flag, print_json, print_table, working
 
 if TYPE_CHECKING:
     from pipeline.store.version import Version
@@ -31,7 +31,7 @@ _DIGEST, _DIGITS = re.compile(r"[0-9a-f]{32,}"), 12  # how many of a digest's ar
 @click.option(
     "--sort", metavar="METRIC", help="The smallest first; -METRIC: the largest first, as in -top1."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 @click.pass_context
 def command(
     context: click.Context,
@@ -76,7 +76,7 @@ def command(
     if as_json:
         print_json([version_as_json(version) for version in versions])
     elif registered and not versions:
-        click.echo(f"none of {len(registered):,} versions is such")
+        click.echo(f"none of {len(registered):,} versions matches")
     else:
         print_versions(versions)
 

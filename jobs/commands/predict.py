@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsnet.errors.text import escaped
-from jobs.output import JsonList, print_table, working
+from jobs.output import JsonList, json_flag, print_table, working
 
 if TYPE_CHECKING:
     from dsnet.errors import InputError
@@ -64,9 +64,9 @@ ROWS = 1000  # of one printed table: as many are held
     show_default=True,
     metavar="PIXELS",
     help="For a model whose answers are pictures: side of the tiles that large ones are cut into, "
-    "each of which runs at a width of its own.",
+    "each of which runs at its own width.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(
     model: str,
     images: tuple[str, ...],
@@ -83,8 +83,8 @@ def command(
 
     IMAGE is a picture file (PNG, JPEG, GIF, BMP, PPM, TIFF, WebP, JPEG 2000, AVIF; grey, in colour,
     transparent), a folder with files anywhere below it, or - for a list of both on standard input,
-    one a line or ended by NUL. Any number of them takes the same memory. What is no image is listed
-    on stderr and passed over; the exit status is then 3, and 2 where nothing is left.
+    one a line or ended by NUL. Any number of them takes the same memory. What is not an image is
+    listed on stderr and passed over; the exit status is then 3, and 2 where nothing is left.
 
     \b
     Examples:
@@ -165,15 +165,15 @@ def _restored(
     tile: int,
     passed_over: Callable[[str], object],
 ) -> "Iterator[list[Row]]":
-    from pipeline.predict.pictures import jobs, restored
+    from pipeline.predict.pictures import restorations, restored
 
     if out is None:
         raise click.UsageError("this model's answers are pictures: expected --out FILE or FOLDER")
-    return restored(runner, jobs(named, out, reference), budget, tile, passed_over)
+    return restored(runner, restorations(named, out, reference), budget, tile, passed_over)
 
 
 class Problems:
-    """What is wrong with files that are passed over: told once there is anything else to tell."""
+    """What is wrong with the files that are skipped; printed together with the next answers."""
 
     def __init__(self) -> None:
         self.count = 0

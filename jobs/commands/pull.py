@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from jobs.output import print_path, working
+from jobs.output import json_flag, print_path, working
 
 
 @click.command("pull")
 @click.argument("model_uri", metavar="MODEL_URI")
 @click.argument("directory", metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(model_uri: str, directory: str, as_json: bool) -> None:
     """Copy the registered model MODEL_URI into the folder DIR.
 
@@ -36,7 +36,7 @@ def command(model_uri: str, directory: str, as_json: bool) -> None:
 
 
 def _runs_at(directory: Path) -> str:
-    """What the model in `directory` does where nobody asks for a budget, in words."""
+    """What the model in `directory` does without a budget, in words."""
     import dsnet
     from dsnet.io.weights import runs_at
 

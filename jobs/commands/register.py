@@ -7,10 +7,8 @@ import click
 
 from jobs.commands.models import print_versions, version_as_json
 from jobs.config_flags import ConfigCommand, config_flags, configuration
-from jobs.output import print_json, program, working
+from jobs.output import json_flag, print_json, program, working
 from pipeline.cluster.events import told
-from pipeline.config import home
-from pipeline.store.driver import this_driver
 
 
 @click.command("register", cls=ConfigCommand)
@@ -21,13 +19,13 @@ from pipeline.store.driver import this_driver
     is_flag=True,
     help="Let it take the place of the supernet that the configuration would train.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(
     directory: Path, config_file: str, as_supernet: bool, as_json: bool, **flags: str | None
 ) -> None:
     """Register the model directory DIR, which was made elsewhere, as a version.
 
-    DIR is what dsnet import-official, dsnet pull or dsnet.save wrote. It is held to the
+    DIR is what dsnet import-official, dsnet pull or dsnet.save wrote. It must match the
     configuration: the layers of model.arch, the classes of the data, the task, the resolution. Then
     it is measured on the held-out images and registered; tags and card say that it was given and
     not trained here (given: the digest of its files). What is registered already is found again.
@@ -50,7 +48,7 @@ def command(
     with working():
         from pipeline.runner.register_external import register  # Ray and MLflow take seconds
 
-        with told("register", config.name, this_driver(), home()):
+        with told("register", config.name):
             version = register(config, directory, as_supernet=as_supernet)
     if as_json:
         print_json(version_as_json(version))

@@ -4,18 +4,18 @@ from pathlib import Path
 
 import click
 
-from jobs.output import print_path, working
+from jobs.output import json_flag, print_path, working
 
 
 @click.command("report")
 @click.argument("source", metavar="MODEL_OR_SWEEP")
 @click.argument("out", metavar="OUT.html", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(source: str, out: Path, as_json: bool) -> None:
     """Write a report as one HTML page that needs nothing else.
 
     MODEL_OR_SWEEP is a models:/ URI or a model directory that a sweep registered, or the sweep's
-    own folder or frontier.parquet, from which the page is drawn anew. Of a models:/ URI that
+    own folder or frontier.parquet, from which the page is drawn again. Of a models:/ URI that
     a chain registered it is what the version reaches on the test images, width by width and class
     by class.
 

@@ -15,9 +15,7 @@ from jobs.config_flags import (
 )
 from jobs.output import print_json, print_table, print_unlearned, program, working
 from pipeline.cluster.events import told
-from pipeline.config import home
 from pipeline.runner.force import STAGES, Force
-from pipeline.store.driver import this_driver
 
 if TYPE_CHECKING:
     from pipeline.chain import ChainResult
@@ -80,7 +78,7 @@ def command(
     with working():
         from pipeline import chain  # Ray and MLflow take seconds that a wrong flag need not wait
 
-        with told("run", config.name, this_driver(), home()):
+        with told("run", config.name):
             result = chain.run(config, force=force)
     if as_json:
         print_json(_as_json(result))

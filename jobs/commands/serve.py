@@ -15,8 +15,8 @@ from jobs.output import working
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="Where to listen; nobody is asked who they are, so beyond this machine put something in "
-    "front that does.",
+    help="Where to listen. There is no authentication: beyond this machine, put a proxy with it "
+    "in front.",
 )
 @click.option(
     "--budget",
@@ -62,7 +62,7 @@ def command(
       GET  /              a page to try it in a browser
 
     Images that come while the network is busy share its next batch. At the end what has come is
-    answered first. On RAY_ADDRESS's cluster if that is set, else on one of its own.
+    answered first. On RAY_ADDRESS's cluster if that is set, else on its own cluster.
 
     \b
     Examples:

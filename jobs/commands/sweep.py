@@ -15,10 +15,8 @@ from jobs.config_flags import (
     print_config,
     print_config_flag,
 )
-from jobs.output import print_json, print_table, print_unlearned, program, working
+from jobs.output import json_flag, print_json, print_table, print_unlearned, program, working
 from pipeline.cluster.events import told
-from pipeline.config import home
-from pipeline.store.driver import this_driver
 
 if TYPE_CHECKING:
     from dsnet.routing.target import Target
@@ -45,7 +43,7 @@ def parse_targets(text: str) -> "list[Target]":
 @config_flags
 @targets_flag
 @print_config_flag
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@json_flag
 def command(config_file: str, targets: str, show: bool, as_json: bool, **flags: str | None) -> None:
     """Train a gate for every target on one routing table, register the best, draw the frontier.
 
@@ -66,7 +64,7 @@ def command(config_file: str, targets: str, show: bool, as_json: bool, **flags: 
     with working():
         from pipeline.sweep.run import sweep
 
-        with told("sweep", config.name, this_driver(), home()):
+        with told("sweep", config.name):
             result = sweep(config, wanted, shlex.join(["dsnet", *sys.argv[1:]]))
     for row in result.results.rows:
         if row.error:

@@ -43,7 +43,7 @@ def end_agents_with_this_process() -> None:
 
 @contextmanager
 def ended_if_it_fails() -> Iterator[None]:
-    """Within, a cluster is started; where that raises, what has been started of it is killed.
+    """Within, a cluster is started; if that raises, its processes so far are killed.
 
     Ray would leave it until this process ends.
     """

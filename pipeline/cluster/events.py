@@ -1,22 +1,10 @@
-"""What a driver tells of its run while it goes on: to a file on its machine, and to its log.
+"""What a driver reports of its run while it runs: to a file on its machine, and to its log.
 
 Every event goes to `$DSNET_HOME/runs/ID.json`, folded into the run's state (`run_state.py`), for
 `dsnet jobs status` in another terminal; and where DSNET_EVENTS is set, as in a submitted job, to
 stderr as one line of JSON, which the same command reads through the dashboard. Of progress the file
 has one a second at most, the log one in five seconds, and in one minute where a stage is long.
-
-    run         command, name, driver (host, pid, when it started)
-    plan        stages: [{stage, version (there already) or null, why (it is to be run)}]
-    mlflow      run_id, experiment_id, uri: the run of the chain
-    there       stage, version: a stage that was found, where no plan said so
-    stage       stage, run_id: it begins
-    progress    stage, done, total (of `unit_of` the stage), eta_s, figures
-    epoch       stage, run_id, epoch and what the stage reported: losses, held-out figures, speed
-    said        stage, line: such as which checkpoint it goes on from
-    stage_end   stage, run_id, state: done, failed or stopped
-    registered  version, stage, run_id
-    report      run_id, artifact, page: of a sweep
-    end         state, message
+docs/jobs.md lists the events and their fields.
 """
 
 import json
@@ -27,12 +15,15 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dsnet.io.files import atomic_file
-from pipeline.cluster.run_state import DONE, FAILED, PREFIX, STOPPED, fold, new_state
+from pipeline.cluster.driver import this_driver
+from pipeline.cluster.run_state import DONE, FAILED, PREFIX, STOPPED, RunState
+from pipeline.config import home
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +35,14 @@ _KEPT = 100
 
 
 class Journal:
-    """Tells the events of one run. What cannot be written is warned of once, and never raised."""
+    """Writes the events of one run. A failure to write is warned of once, and never raised."""
 
     def __init__(self, folder: Path, name: str, to_log: bool) -> None:
         """folder: of the files of runs, made if need be. to_log: whether stderr gets them too."""
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         self.file = folder / f"{name}-{stamp}-{os.getpid()}.json"
         self._to_log = to_log
-        self._state = new_state()
+        self._state = RunState()
         self._lock = threading.Lock()
         self._warned = False
         self._written = self._logged = 0.0
@@ -62,7 +53,7 @@ class Journal:
         """An event that happens seldom, at once."""
         line = {"event": event, "time": round(time.time(), 3), **fields}
         with self._lock:
-            self._state = fold(self._state, line)
+            self._state.add(line)
             self._write()
             self._log(line)
 
@@ -85,7 +76,7 @@ class Journal:
                 "eta_s": None if eta is None else round(eta, 1),
                 "figures": dict(figures),
             }
-            self._state = fold(self._state, line)
+            self._state.add(line)
             if now - self._written >= _FILE_S:
                 self._write()
             shortest, longest = _LOG_S
@@ -103,7 +94,7 @@ class Journal:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(self.file) as temporary:
-                temporary.write_text(json.dumps(self._state))
+                temporary.write_text(json.dumps(asdict(self._state)))
         except OSError as error:  # DiskFullError too: a training does not stop for this
             if not self._warned:
                 self._warned = True
@@ -119,23 +110,22 @@ _journal: Journal | None = None
 """This process's, while it runs a chain or a sweep."""
 
 
-def runs_folder(home: Path) -> Path:
+def runs_folder() -> Path:
     """Where drivers on this machine keep the states of their runs."""
-    return home / "runs"
+    return home() / "runs"
 
 
 @contextmanager
-def told(command: str, name: str, driver: str, home: Path) -> Iterator[None]:
+def told(command: str, name: str) -> Iterator[None]:
     """Within, what this process tells is of one run, from its beginning to its end.
 
-    command: such as `run`. name: the configuration's. driver: this process, as
-    `pipeline.store.driver` has it.
+    command: such as `run`. name: the configuration's.
     """
     global _journal
-    folder = runs_folder(home)
+    folder = runs_folder()
     _forget_old(folder)
     _journal = Journal(folder, name, bool(os.environ.get(VARIABLE)))
-    tell("run", command=command, name=name, driver=driver)
+    tell("run", command=command, name=name, driver=this_driver())
     try:
         yield
     except BaseException as error:

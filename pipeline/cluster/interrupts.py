@@ -1,6 +1,6 @@
 """Ctrl-C, SIGTERM, a lost cluster: the same in every moment of a run, whatever Ray makes of them.
 
-`ray.init` answers SIGTERM by an exit in the middle of its own work, which ends in an abort. Ray
+`ray.init` exits at SIGTERM in the middle of its work, which ends in an abort. Ray
 Train and Ray Tune answer Ctrl-C, and leave their answers behind: one between two stages goes to a
 training that is over, and nothing happens.
 """
@@ -21,7 +21,7 @@ _received: list[int] = []
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: whoever started this process, a scheduler perhaps, wants it gone."""
+    """SIGTERM: a scheduler, or whatever else started this process, ends it."""
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Progress:
         return self
 
     def update(self, done: int, **fields: float | str) -> None:
-        """`done` of the total are done by now; `fields` are shown beside it."""
+        """`done` of the total are done by now; `fields` are shown with it."""
         self._done = done
         if fields:
             self._fields = " ".join(f"{name} {_short(value)}" for name, value in fields.items())

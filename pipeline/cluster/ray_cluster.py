@@ -46,10 +46,10 @@ def join_or_start() -> None:
     if not ray.is_initialized():
         if not sys.stderr.isatty():  # a log: what workers print comes without colour codes
             os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-        with handlers_kept():  # ray.init has an answer of its own to SIGTERM
+        with handlers_kept():  # ray.init installs its own handler of SIGTERM
             if address := os.environ.get("RAY_ADDRESS"):
                 join(address)
-                if "://" not in address:  # a client of Ray's own, which is no part of the cluster
+                if "://" not in address:  # a Ray client, which is not part of the cluster
                     watch(JOINED_S)
             else:
                 start()

@@ -1,4 +1,4 @@
-"""Every use of Ray's private interfaces, with why there is no public way. Checked with Ray 2.60.
+"""Every use of Ray's private interfaces, and why no public one does. Checked with Ray 2.60.
 
 Imported where they are used: Ray Train takes seconds, and not every process trains.
 """
@@ -98,7 +98,7 @@ def announcing(queue: Any) -> "RayTrainCallback":
 
 
 def trainer(*args: Any, **settings: Any) -> "DataParallelTrainer":
-    """A `DataParallelTrainer` without two processes that Ray Train starts beside the workers.
+    """A `DataParallelTrainer` without two processes that Ray Train starts besides the workers.
 
     One is for the data sets of Ray Data that a trainer was given, also where it was given none, as
     FFCV reads ours. The other asks the dashboard again and again whether the controller is alive,

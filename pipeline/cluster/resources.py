@@ -30,7 +30,7 @@ class Resources:
         return self.most[0] > self.cpus or self.most[1] > self.gpus
 
     def places(self, cluster: Cluster) -> int:
-        """How many workers can run at once on the nodes that there are."""
+        """How many workers can run at once on the present nodes."""
         return sum(_places(node, cluster) for node in self.nodes)
 
     def ever_fits(self, cluster: Cluster) -> bool:

@@ -8,12 +8,13 @@ that the driver itself keeps in a file.
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 PREFIX = "dsnet-event "
 """What a line of a log begins with that holds an event."""
 LONGEST_LINE = 2**16
-"""Characters of such a line; what is longer is nobody's event."""
+"""Characters of such a line; what is longer is not an event."""
 
 RUNNING, WAITING, THERE, DONE, STOPPED, FAILED = (
     "running",
@@ -25,84 +26,111 @@ RUNNING, WAITING, THERE, DONE, STOPPED, FAILED = (
 )
 
 
-def new_state() -> dict[str, Any]:
-    """The state of a run that has told nothing yet."""
-    return {
-        "command": "",
-        "name": "",
-        "driver": "",
-        "state": WAITING,
-        "started": None,
-        "ended": None,
-        "heard": None,
-        "message": "",
-        "mlflow": {},
-        "stages": [],
-        "versions": [],
-        "report": {},
-    }
+@dataclass
+class StageState:
+    """One stage of a run."""
+
+    stage: str
+    """Its name."""
+    state: str = WAITING
+    why: str = ""
+    """Why it has to be run."""
+    version: str | None = None
+    """What it has registered, where it need not be run."""
+    run_id: str | None = None
+    """Of its MLflow run."""
+    started: float | None = None
+    ended: float | None = None
+    done: float | None = None
+    """Of `total` steps or rows."""
+    total: float | None = None
+    eta_s: float | None = None
+    epoch: float | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    """What it reported last, such as losses."""
+    said: str = ""
 
 
-def fold(state: dict[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
-    """The state after `event`, a new one; an event of an unknown kind leaves all but `heard`."""
-    state = {**state, "stages": [dict(stage) for stage in state["stages"]]}
-    time = _number(event.get("time"))
-    state["heard"] = time if time is not None else state["heard"]
-    match event.get("event"):
-        case "run":
-            state |= {key: str(event.get(key, "")) for key in ("command", "name", "driver")}
-            state |= {"state": RUNNING, "started": time}
-        case "plan":
-            planned = event.get("stages")
-            state["stages"] = (
-                [_planned(each) for each in planned if isinstance(each, Mapping)]
-                if isinstance(planned, list)
-                else []
-            )
-        case "mlflow":
-            keys = ("run_id", "experiment_id", "uri")
-            state["mlflow"] = {key: str(event.get(key, "")) for key in keys}
-        case "there":
-            stage = _waiting(state["stages"], str(event.get("stage", "")))
-            stage |= {"state": THERE, "version": str(event.get("version", ""))}
-        case "stage":
-            stage = _waiting(state["stages"], str(event.get("stage", "")))
-            stage |= {"state": RUNNING, "started": time, "run_id": event.get("run_id")}
-        case "progress":
-            if (at := _running(state["stages"], event)) is not None:
-                numbers = {key: _number(event.get(key)) for key in ("done", "total", "eta_s")}
-                at |= numbers | {"figures": _figures(event.get("figures"))}
-        case "epoch":
-            if (at := _running(state["stages"], event)) is not None:
-                at["epoch"] = _number(event.get("epoch"))
-        case "said":
-            if (at := _running(state["stages"], event)) is not None:
-                at["said"] = str(event.get("line", ""))
-        case "stage_end":
-            if (at := _running(state["stages"], event)) is not None:
-                at |= {"state": str(event.get("state", DONE)), "ended": time}
-                if at["state"] == DONE:
-                    at["done"], at["eta_s"] = at["total"], 0.0
-        case "registered":
-            state["versions"] = [*state["versions"], str(event.get("version", ""))]
-        case "report":
-            keys = ("run_id", "artifact", "page")
-            state["report"] = {key: str(event.get(key, "")) for key in keys}
-        case "end":
-            state |= {"state": str(event.get("state", DONE)), "ended": time}
-            state["message"] = str(event.get("message", ""))
-    return state
+@dataclass
+class RunState:
+    """What a run has come to. Times are in seconds since 1970; None or empty is not known yet."""
 
+    command: str = ""
+    name: str = ""
+    """The configuration's."""
+    driver: str = ""
+    state: str = WAITING
+    started: float | None = None
+    ended: float | None = None
+    heard: float | None = None
+    """When the newest event came."""
+    message: str = ""
+    """Why it failed."""
+    mlflow: dict[str, str] = field(default_factory=dict)
+    """run_id, experiment_id and uri of the run of the chain."""
+    stages: list[StageState] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    """What it registered."""
+    report: dict[str, str] = field(default_factory=dict)
+    """run_id, artifact and page, of a sweep."""
 
-def interrupted(state: dict[str, Any], how: str, message: str = "") -> dict[str, Any]:
-    """The state of a run whose driver is known to be gone, where it could not say so itself."""
-    if state["state"] not in (RUNNING, WAITING):
-        return state
-    stages = [
-        {**stage, "state": how, "eta_s": None} if stage["state"] == RUNNING else stage
-        for stage in state["stages"]
-    ]
-    return {**state, "state": how, "message": state["message"] or message, "stages": stages}
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunState":
+        """The inverse of `asdict`. Raises TypeError or KeyError for anything else."""
+        return cls(**{**values, "stages": [StageState(**stage) for stage in values["stages"]]})
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take in an event; one of an unknown kind changes `heard` alone."""
+        time = _number(event.get("time"))
+        self.heard = time if time is not None else self.heard
+        match event.get("event"):
+            case "run":
+                self.command, self.name, self.driver = _texts(event, "command", "name", "driver")
+                self.state, self.started = RUNNING, time
+            case "plan":
+                planned = event.get("stages")
+                rows = planned if isinstance(planned, list) else []
+                self.stages = [_planned(each) for each in rows if isinstance(each, Mapping)]
+            case "mlflow":
+                keys = ("run_id", "experiment_id", "uri")
+                self.mlflow = dict(zip(keys, _texts(event, *keys), strict=True))
+            case "there":
+                stage = self._waiting(str(event.get("stage", "")))
+                stage.state, stage.version = THERE, str(event.get("version", ""))
+            case "stage":
+                stage = self._waiting(str(event.get("stage", "")))
+                stage.state, stage.started, stage.run_id = RUNNING, time, event.get("run_id")
+            case "progress" | "epoch" | "said" | "stage_end":
+                at_work = (each for each in reversed(self.stages) if each.state == RUNNING)
+                for stage in at_work:
+                    if stage.stage == event.get("stage"):
+                        _go_on(stage, event, time)
+                        break
+            case "registered":
+                self.versions.append(str(event.get("version", "")))
+            case "report":
+                keys = ("run_id", "artifact", "page")
+                self.report = dict(zip(keys, _texts(event, *keys), strict=True))
+            case "end":
+                self.state, self.ended = str(event.get("state", DONE)), time
+                self.message = str(event.get("message", ""))
+
+    def interrupt(self, how: str, message: str) -> None:
+        """Its driver is known to be gone, and could not say so itself; nothing if it had ended."""
+        if self.state not in (RUNNING, WAITING):
+            return
+        self.state, self.message = how, self.message or message
+        for stage in self.stages:
+            if stage.state == RUNNING:
+                stage.state, stage.eta_s = how, None
+
+    def _waiting(self, name: str) -> StageState:
+        """A stage that begins: the one that was planned, or one more."""
+        for stage in self.stages:
+            if stage.stage == name and stage.state in (WAITING, THERE):
+                return stage
+        self.stages.append(StageState(name))
+        return self.stages[-1]
 
 
 def parse_line(line: str) -> dict[str, Any] | None:
@@ -116,54 +144,41 @@ def parse_line(line: str) -> dict[str, Any] | None:
     return event if isinstance(event, dict) else None
 
 
-def state_of(lines: Iterable[str]) -> dict[str, Any]:
+def state_of(lines: Iterable[str]) -> RunState:
     """The state that a log tells."""
-    state = new_state()
+    state = RunState()
     for line in lines:
         if (event := parse_line(line)) is not None:
-            state = fold(state, event)
+            state.add(event)
     return state
 
 
-def _planned(stage: Mapping[str, Any]) -> dict[str, Any]:
-    entry = _entry(str(stage.get("stage", "")))
-    entry["why"] = str(stage.get("why", ""))
-    if stage.get("version"):
-        entry |= {"state": THERE, "version": str(stage["version"])}
-    return entry
+def _planned(row: Mapping[str, Any]) -> StageState:
+    stage = StageState(str(row.get("stage", "")), why=str(row.get("why", "")))
+    if row.get("version"):
+        stage.state, stage.version = THERE, str(row["version"])
+    return stage
 
 
-def _entry(name: str) -> dict[str, Any]:
-    return {
-        "stage": name,
-        "state": WAITING,
-        "why": "",
-        "version": None,
-        "run_id": None,
-        "started": None,
-        "ended": None,
-        "done": None,
-        "total": None,
-        "eta_s": None,
-        "epoch": None,
-        "figures": {},
-        "said": "",
-    }
+def _go_on(stage: StageState, event: Mapping[str, Any], time: float | None) -> None:
+    """Take in an event of a stage at work."""
+    match event["event"]:
+        case "progress":
+            stage.done, stage.total = _number(event.get("done")), _number(event.get("total"))
+            stage.eta_s = _number(event.get("eta_s"))
+            stage.figures = _figures(event.get("figures"))
+        case "epoch":
+            stage.epoch = _number(event.get("epoch"))
+        case "said":
+            stage.said = str(event.get("line", ""))
+        case "stage_end":
+            stage.state, stage.ended = str(event.get("state", DONE)), time
+            if stage.state == DONE:
+                stage.done, stage.eta_s = stage.total, 0.0
 
 
-def _waiting(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The entry of a stage that begins: the one that was planned, or one more."""
-    for stage in stages:
-        if stage["stage"] == name and stage["state"] in (WAITING, THERE):
-            return stage
-    stages.append(_entry(name))
-    return stages[-1]
-
-
-def _running(stages: list[dict[str, Any]], event: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The newest entry at work of the stage that an event is of."""
-    at_work = (each for each in reversed(stages) if each["state"] == RUNNING)
-    return next((each for each in at_work if each["stage"] == event.get("stage")), None)
+def _texts(event: Mapping[str, Any], *keys: str) -> list[str]:
+    return [str(event.get(key, "")) for key in keys]
 
 
 def _figures(value: object) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Folders that every node of a cluster must see as this process does, looked at before a training.
 
-A node with a folder of its own under the same name would train on other data, or leave its
+A node that has another folder under the same name would train on other data, or leave its
 checkpoints where no other finds them; both are seen only hours later.
 """
 
@@ -43,7 +43,7 @@ def check_shared(storage: Path, betons: Path | None) -> None:
 
 @contextmanager
 def mark_in(folder: Path) -> Iterator[Path]:
-    """Meanwhile there is a file in the folder, which is made, for others to say if they see it."""
+    """Within, the folder, created if needed, holds a file whose presence other nodes can check."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f".seen-by-all-{secrets.token_hex(8)}"
     mark.touch()

@@ -56,7 +56,7 @@ class Watch(threading.Thread):
                 end_by(error)
                 if (number := stopped_by()) is not None:
                     # Main thread in a call of Ray that takes no signals: Ray would end the process
-                    # after a minute, with a status of its own.
+                    # after a minute, with another status.
                     time.sleep(LEAVES_S)
                     what = "terminated" if number == signal.SIGTERM else "interrupted"
                     print(f"dsnet: {what}", file=sys.stderr)

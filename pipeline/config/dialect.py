@@ -69,7 +69,7 @@ class _Constructor(SafeConstructor):
     """Plain values only; a date is a text, as no field is one."""
 
     def whole_number(self, node: ScalarNode) -> int:
-        """Longer ones are of no field, and Python prints none of thousands of digits."""
+        """No field takes a longer one, and Python does not print thousands of digits."""
         if len(node.value) > LONGEST_NUMBER:
             raise ConstructorError(
                 None,

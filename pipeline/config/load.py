@@ -163,7 +163,7 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fie
 
 
 def _inner(leaves: dict[str, FieldInfo]) -> dict[str, FieldInfo]:
-    """The leaves, and the fields of those that may be mappings: they are no flags of their own."""
+    """The leaves, and the fields of those that may be mappings, which have no flags."""
     found = dict(leaves)
     for name, info in leaves.items():
         for kind in filter(_is_mapping, _alternatives(info.annotation)):
@@ -242,7 +242,7 @@ def _kind(kind: Any) -> str:
 
 def _sentence(error: ErrorDetails, where: str, flags: Mapping[str, str]) -> str:
     leaves = _inner(dict(_leaves(Config)))
-    # A recipe's kind is no part of its fields' names.
+    # The kind of a recipe is not part of its fields' names.
     parts = [str(part) for part in error["loc"] if part not in (MAPPING, NAME)]
     name = ".".join(part[:LONGEST_NAME] for part in parts[: dialect.MOST_DEPTH])
     if not parts and error["type"] == "value_error":

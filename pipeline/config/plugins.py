@@ -1,4 +1,4 @@
-"""Modules that the configuration names, which register tasks and families of one's own."""
+"""Modules that the configuration names, which register a user's tasks and families."""
 
 import importlib
 

@@ -42,7 +42,7 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 
 
 class OwnRecipe(Section):
-    """A recipe of one's own: what is not given is as in the recipe named `base`."""
+    """A custom recipe: what is not given is as in the recipe named `base`."""
 
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 

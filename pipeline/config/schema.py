@@ -196,7 +196,7 @@ class Cluster(Section):
 
     @property
     def min_workers(self) -> int:
-        """With how many a stage starts, or goes on."""
+        """With how many a stage starts, or resumes."""
         return self.workers if isinstance(self.workers, int) else self.workers[0]
 
     @property

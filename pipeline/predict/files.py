@@ -44,7 +44,7 @@ class _Memory:
 
     @contextmanager
     def taken(self, wanted: int) -> Iterator[None]:
-        """While so many are taken, which are no more than there are."""
+        """Within, `wanted` bytes are taken; they must not be more than there are in all."""
         with self._given_back:
             self._given_back.wait_for(lambda: self._free >= wanted)
             self._free -= wanted

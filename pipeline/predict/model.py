@@ -49,37 +49,34 @@ def open_runner(
     there, which starts in a fifth of the time that importing PyTorch takes, else PyTorch.
     """
     with open_directory(model, budget) as (directory, budget):
-        yield _runner(directory, backend), budget
+        has_file = (directory / ONNX).is_file()
+        if backend is None:
+            ready = has_file and importlib.util.find_spec("onnxruntime") is not None
+            backend = "onnxruntime" if ready else "torch"
+        if backend == "torch":
+            from dsnet.pyfunc import InTorch
+
+            yield InTorch(directory), budget
+            return
+        if not has_file:
+            raise InputError(
+                f"{directory}: expected a {ONNX} in it for the backend onnxruntime, found none; "
+                "use the backend torch"
+            )
+        from dsnet.runtime.exported import Exported
+
+        yield Exported(directory), budget
 
 
 @contextmanager
 def open_directory(
     model: str, budget: Target | str | None = None
 ) -> Iterator[tuple[Path, Target | str | None]]:
-    """The model's directory, held to its checksums, and the budget; errors as `open_model`."""
+    """The model's directory, checked by its checksums, and the budget; errors as `open_model`."""
     with _directory(model, budget) as (directory, budget):
         verify(directory)
         _warn_of_untrained_gates(model, directory)
         yield directory, budget
-
-
-def _runner(directory: Path, backend: str | None) -> "Runner":
-    has_file = (directory / ONNX).is_file()
-    if backend is None:
-        ready = has_file and importlib.util.find_spec("onnxruntime") is not None
-        backend = "onnxruntime" if ready else "torch"
-    if backend == "torch":
-        from dsnet.pyfunc import InTorch
-
-        return InTorch(directory)
-    if not has_file:
-        raise InputError(
-            f"{directory}: expected a {ONNX} in it for the backend onnxruntime, found none; "
-            "use the backend torch"
-        )
-    from dsnet.runtime.exported import Exported
-
-    return Exported(directory)
 
 
 @contextmanager

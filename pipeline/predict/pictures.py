@@ -14,7 +14,7 @@ from dsnet.runtime.pictures import opened, picture_bytes, to_rgb
 from dsnet.runtime.tiles import TILE, Surroundings, restore
 from pipeline.cluster.progress import Progress
 from pipeline.predict.files import expand
-from pipeline.predict.kept import Kept, read
+from pipeline.predict.source_picture import SourcePicture, read
 
 if TYPE_CHECKING:
     from dsnet.pyfunc import Runner
@@ -32,8 +32,8 @@ BELOW, ABOVE, SLACK = 0.5, 1.25, 3.0
 
 
 @dataclass(frozen=True)
-class Job:
-    """One picture to be made of another."""
+class Restoration:
+    """A picture to be restored, and where the result goes."""
 
     path: str
     out: Path
@@ -41,8 +41,10 @@ class Job:
     """What it is compared with."""
 
 
-def jobs(named: Sequence[str], out: Path, reference: str | None = None) -> list[Job]:
-    """What is to be made of files and folders.
+def restorations(
+    named: Sequence[str], out: Path, reference: str | None = None
+) -> list[Restoration]:
+    """What is to be restored, of files and folders.
 
     out: for one file the name of another, else a folder, in which pictures have the names that they
     have below the folders named, as PNG. reference: for one file another, else a folder with
@@ -51,7 +53,7 @@ def jobs(named: Sequence[str], out: Path, reference: str | None = None) -> list[
     read, or two over each other.
     """
     if len(named) == 1 and not Path(named[0]).is_dir() and out.suffix.lower() in SUFFIXES:
-        found = [Job(named[0], out, reference)]
+        found = [Restoration(named[0], out, reference)]
     else:
         if out.suffix.lower() in SUFFIXES or out.is_file():
             raise InputError(f"--out: expected a folder for several pictures, found {out}")
@@ -61,7 +63,7 @@ def jobs(named: Sequence[str], out: Path, reference: str | None = None) -> list[
                 f"--reference: expected a folder, as there are several pictures, found {reference}"
             )
         found = [
-            Job(
+            Restoration(
                 path,
                 (out / name).with_suffix(".png"),
                 None if compared is None else str(compared / name),
@@ -69,24 +71,25 @@ def jobs(named: Sequence[str], out: Path, reference: str | None = None) -> list[
             for each in named
             for path, name in _named(each)
         ]
-    read = {Path(path).resolve() for job in found for path in (job.path, job.reference or job.path)}
+    both = [path for each in found for path in (each.path, each.reference) if path is not None]
+    read = {Path(path).resolve() for path in both}
     written: dict[Path, str] = {}
-    for job in found:
-        place = job.out.resolve()
+    for each in found:
+        place = each.out.resolve()
         if place in read:
-            raise InputError(f"--out: {job.out} is read too: expected another name or folder")
+            raise InputError(f"--out: {each.out} is read too: expected another name or folder")
         if place in written:
             raise InputError(
-                f"--out: {written[place]} and {job.path} would both be {job.out}: give them one "
+                f"--out: {written[place]} and {each.path} would both be {each.out}: give them one "
                 "after the other"
             )
-        written[place] = job.path
+        written[place] = each.path
     return found
 
 
 def restored(
     runner: "Runner",
-    pictures: Sequence[Job],
+    pictures: Sequence[Restoration],
     budget: "Target | str | None" = None,
     tile: int = TILE,
     passed_over: Callable[[str], object] | None = None,
@@ -95,7 +98,7 @@ def restored(
 
     budget: average multiply-adds to spend, of images of the model's own resolution; None: as it was
     tuned. tile: side of the tiles of large pictures. passed_over: told what is wrong with each file
-    that is no image; without, the first raises InputError. Raises InputError, before any file is
+    that is not an image; without, the first raises InputError. Raises InputError, before a file is
     read, for a budget out of range.
     """
     around = runner.pictures
@@ -108,19 +111,19 @@ def restored(
 def _each(
     runner: "Runner",
     around: Surroundings,
-    pictures: Sequence[Job],
+    pictures: Sequence[Restoration],
     budget: "Target | str | None",
     tile: int,
     passed_over: Callable[[str], object] | None,
 ) -> Iterator[list[Row]]:
     with Progress("predict", len(pictures), "images") as progress:
-        for done, job in enumerate(pictures, start=1):
+        for done, each in enumerate(pictures, start=1):
             try:
-                source = read(picture_bytes(job.path), job.path, job.out)
-                wanted = _reference(job, source)
-                _warn_of_other_noise(job.path, source.pixels, runner.metadata.get("task", {}))
+                source = read(picture_bytes(each.path), each.path, each.out)
+                wanted = _reference(each, source)
+                _warn_of_other_noise(each.path, source.pixels, runner.metadata.get("task", {}))
                 made = restore(
-                    lambda pixels: runner(pixels, budget), source.pixels, around, tile, job.path
+                    lambda pixels: runner(pixels, budget), source.pixels, around, tile, each.path
                 )
             except InputError as error:
                 if passed_over is None:
@@ -128,11 +131,13 @@ def _each(
                 passed_over(str(error))
                 continue
             if source.lost:
-                logger.warning("%s: not kept in %s: %s", job.path, job.out, ", ".join(source.lost))
+                logger.warning(
+                    "%s: not kept in %s: %s", each.path, each.out, ", ".join(source.lost)
+                )
             if source.grey:
                 made.picture[:] = (made.picture.sum(2, dtype=np.uint16)[..., None] + 1) // 3
-            source.write(made.picture, job.out)
-            row = {"path": job.path, "out": str(job.out), "width": made.width}
+            source.write(made.picture, each.out)
+            row = {"path": each.path, "out": str(each.out), "width": made.width}
             row |= {"widths": made.widths, "madds": made.madds}
             if wanted is not None:
                 row["psnr"] = psnr(made.picture, wanted)
@@ -155,16 +160,16 @@ def _named(path: str) -> list[tuple[str, Path]]:
     return [(file, Path(file).relative_to(root)) for file in expand([path]) if file != path]
 
 
-def _reference(job: Job, source: Kept) -> np.ndarray | None:
-    if job.reference is None:
+def _reference(restoration: Restoration, source: SourcePicture) -> np.ndarray | None:
+    if restoration.reference is None:
         return None
-    with opened(picture_bytes(job.reference), job.reference) as reference:
-        found = to_rgb(reference, job.reference, on_white=source.alpha is None)
+    with opened(picture_bytes(restoration.reference), restoration.reference) as reference:
+        found = to_rgb(reference, restoration.reference, on_white=source.alpha is None)
     if found.shape != source.pixels.shape:
         sizes = [f"{each.shape[1]} x {each.shape[0]}" for each in (source.pixels, found)]
         raise InputError(
-            f"{job.reference}: expected a picture of {sizes[0]} pixels, as {job.path} has, found "
-            f"{sizes[1]}"
+            f"{restoration.reference}: expected a picture of {sizes[0]} pixels, as "
+            f"{restoration.path} has, found {sizes[1]}"
         )
     return found
 

@@ -38,7 +38,7 @@ def predict(
 
     budget: average multiply-adds to spend; None: as the model was tuned. top_k: with more than 1,
     rows have labels, classes and confidences too, the likeliest first. passed_over: told what is
-    wrong with each file that is no image; without, the first raises InputError.
+    wrong with each file that is not an image; without, the first raises InputError.
     Raises InputError, before any file is read, for a budget or top_k out of range and for a model
     that does not classify.
     """
@@ -101,5 +101,5 @@ def _batches(
 
 
 def _text(path: str) -> str:
-    r"""A path as text that every file can hold: bytes that are no UTF-8 as `\xff`."""
+    r"""A path as text that every file can hold: bytes that are not UTF-8 as `\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

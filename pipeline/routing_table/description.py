@@ -1,4 +1,4 @@
-"""What a table on disk was made from: kept beside it and in every shard, checked before it is used.
+"""What a table on disk was made from: kept with it and in every shard, checked before use.
 
 A table of one network says nothing about another, and nothing in its numbers would show it.
 """

@@ -19,15 +19,14 @@ _LONGEST = 5000
 
 @dataclass(frozen=True)
 class Reached:
-    """What a model reaches by its headline on the images that the tag `evaluated_on` names.
-
-    images: how many. widths: by index of a sub-network, the mean. budgets: by target as it was
-    asked for, multiply-adds per image and the mean; none where one gate was made and no sweep.
-    """
+    """What a model reaches by its headline on the images that the tag `evaluated_on` names."""
 
     images: int
+    """How many."""
     widths: dict[int, float]
+    """The mean, by index of a sub-network."""
     budgets: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By target as asked for: multiply-adds per image and the mean. Empty without a sweep."""
 
     def json(self) -> str:
         """For `REACHED`."""
@@ -53,7 +52,7 @@ def facts_of(model: DSNet, gates: list[TunedGate]) -> str:
 def card(name: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
     """Markdown: what it is, data, accuracy and cost, limits, how to load it, licence, lineage.
 
-    From what a version's tags say, so that it can be written anew when more is measured.
+    From a version's tags alone, so that it can be rewritten when more is measured.
     """
     facts = json.loads(tags[FACTS])
     return (
@@ -93,7 +92,7 @@ def _what(facts: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         if facts["trained"]
         else "Its gates are not trained (it is a supernet): every image runs at the widest."
     )
-    if facts.get("looks_again"):  # cards of before that say nothing of it
+    if facts["looks_again"]:
         gated += (
             " It may look at an image again: what a slim tail concludes says whether a wider one "
             "runs on the same features too, and multiply-adds count all that ran."
@@ -136,7 +135,7 @@ def _table(facts: Mapping[str, Any], tags: Mapping[str, str], metrics: Mapping[s
     text = "\n".join(lines) + f"\n\nMeasured on {count}{'test' if counted else kind} images."
     if facts["targets"]:
         targets = ", ".join(f"{each:,.0f} ({each / widest:.0%})" for each in facts["targets"])
-        text += f" It has a gate of its own for each budget of: {targets} multiply-adds."
+        text += f" It has a separate gate for each budget of: {targets} multiply-adds."
     return text + (_SHOWN if REACHED in tags else "")
 
 

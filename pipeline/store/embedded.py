@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file and a folder of artifacts beside it, made once, checked."""
+"""The embedded store: one SQLite file and a folder of artifacts next to it."""
 
 import os
 import sqlite3

@@ -122,7 +122,7 @@ def measure(
 ) -> None:
     """Log metrics of the model on the images that the version's tags name.
 
-    MLflow keeps them in its run too, where they are figures of the whole beside the curves.
+    MLflow keeps them in its run too, next to its curves.
     """
     now = int(1000 * time.time())
     images = {

@@ -1,4 +1,4 @@
-"""Metrics of a run, sent by a thread of its own: complete, in order, none twice, outage or not."""
+"""Metrics of a run, sent by a background thread: complete, in order, once, also in an outage."""
 
 import logging
 import threading
@@ -23,7 +23,7 @@ _METRICS_PER_CALL = 1000  # MLflow's own limit
 
 
 class MetricLog:
-    """Sends metrics to one run from a thread of its own, so that no outage holds up a training.
+    """Sends metrics to one run from a thread, so that an outage does not hold up a training.
 
     While the store answers, `log` returns when the metrics have arrived. While it does not, they
     wait in memory, the newest 100,000, and follow when it does. The steps of a name rise: a step
@@ -130,7 +130,7 @@ class MetricLog:
                 pause = min(2 * pause, self._longest_pause)
 
     def _send(self) -> Exception | None:
-        """Send what one call takes; what says that the store is away, if it is."""
+        """Send what one call takes; returns the error if the store does not answer."""
         batch: list[Metric] = []
         error: Exception | None = None
         try:
@@ -147,7 +147,7 @@ class MetricLog:
         return error if away else None
 
     def _settle(self, batch: list[Metric], error: Exception | None) -> bool:
-        """Take from the queue what is done with, say what changed; whether the store is away."""
+        """Remove a batch that is done from the queue; returns whether the store does not answer."""
         if error is not None and (not batch or not is_permanent(error)):
             if not self._failing:
                 logger.warning(

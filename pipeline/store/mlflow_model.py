@@ -1,4 +1,4 @@
-"""What makes a model directory an MLflow model: written beside its files, none of them touched.
+"""What makes a model directory an MLflow model: added to its files, which stay as they are.
 
 MLmodel (flavours, signature), requirements, an input example, the card as README.md with its
 picture, and `code`: the part of `dsnet` that runs a model, so that `mlflow.pyfunc.load_model` needs

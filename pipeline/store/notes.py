@@ -32,7 +32,7 @@ EXPERIMENT_TAGS = {
 
 
 def run_note(config: Config, targets: Sequence[Target]) -> str:
-    """Of a chain's run; of a sweep's, where there are targets."""
+    """The note of a chain's run or, with targets, of a sweep's."""
     what = f"{config.model.arch}, trained on {config.data.source}"
     name = config.name
     if targets:

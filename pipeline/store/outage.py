@@ -1,4 +1,4 @@
-"""The store while it is away: asked again for a while, said at once, given up in one line.
+"""A store that does not answer: asked again for a while, with a warning, then one line of error.
 
 All that waits for a store waits through `ask`. What the waits of a process add up to since the
 store last answered is bounded by DSNET_STORE_PATIENCE, in seconds (60).
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _PATIENCE = "DSNET_STORE_PATIENCE"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0  # seconds
-_ATTEMPTS = 4  # at what is no outage, and may yet go another time
+_ATTEMPTS = 4  # at an error that is no outage and may be temporary
 
 
 class StoreError(OutageError):
@@ -71,7 +71,7 @@ waits = _Waits()
 
 
 def ask(address: str, call: Callable[[], T]) -> T:
-    """What `call` gets from the store at `address`, asked again while the store is away.
+    """What `call` gets from the store at `address`, asked again while the store does not answer.
 
     Raises StoreError when patience has run out or credentials are refused, DiskFullError where the
     store's disk is full, InputError where its file is damaged, and what MLflow raises for all that
@@ -125,17 +125,15 @@ def translated(address: str, error: Exception) -> Exception | None:
     if file is not None and embedded.is_damage(error):
         return embedded.damaged(file, error)
     if isinstance(error, MlflowException) and error.error_code in _REFUSED:
-        return StoreError(f"MLflow store {address}: {_REFUSED[error.error_code]}, {_WHO_ASKS}")
+        return StoreError(f"MLflow store {address}: {_REFUSED[error.error_code]}; {_CREDENTIALS}")
     return None
 
 
 _REFUSED = {
-    "UNAUTHENTICATED": "it does not let in whoever asks",
-    "PERMISSION_DENIED": "whoever asks may not do this there",
+    "UNAUTHENTICATED": "it refused the credentials",
+    "PERMISSION_DENIED": "this user may not do that",
 }
-_WHO_ASKS = (
-    "which MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD say, or MLFLOW_TRACKING_TOKEN"
-)
+_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 
 _PERMANENT = frozenset(
     {
@@ -149,7 +147,7 @@ _PERMANENT = frozenset(
     }
 )
 
-# Of a scheme that nobody knows; MLflow calls it an internal error.
+# For a URI with an unknown scheme; MLflow calls it an internal error.
 _NO_SUCH_PLACE = "Could not find a registered artifact repository for"
 
 _PERMANENT_HERE = (
@@ -172,7 +170,7 @@ def is_permanent(error: BaseException) -> bool:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether an error says that the store is away, or too busy to answer."""
+    """Whether an error says that the store does not answer, or is too busy to."""
     return not is_permanent(error) and isinstance(
         error, (MlflowException, RequestException, ConnectionError, TimeoutError)
     )

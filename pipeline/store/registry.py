@@ -1,9 +1,9 @@
 """The model registry: what is registered, how it is named, and how it comes back as a folder.
 
-A version is an MLflow model (`mlflow_model`): a model directory, what makes it one beside that, and
+A version is an MLflow model (`mlflow_model`): a model directory, the files that make it one, and
 tags that say where it comes from: `stage`, `fingerprint`, `parent`, `dataset_digest`,
 `code_version`, its metrics, the `task` it is for and which metric is its `headline`, `content`, the
-digest of its SHA256SUMS, and `mlflow_content`, that of what is beside. It is named
+digest of its SHA256SUMS, and `mlflow_content`, that of those files. It is named
 `models:/NAME/3`, `models:/NAME@champion`, or `models:/NAME`: the champion, else the latest.
 """
 
@@ -11,10 +11,10 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from pipeline.store import environment  # noqa: F401  before MLflow
@@ -36,7 +36,14 @@ from pipeline.store import artifacts, logged_model, tracking
 from pipeline.store.aliases import alias_target
 from pipeline.store.card import FACTS, card, description, facts_of
 from pipeline.store.outage import ask, is_permanent, reason
-from pipeline.store.version import AVERAGE_MADDS, IN_PLACE_OF, MODEL_ID, headline_of, read_version
+from pipeline.store.version import (
+    AVERAGE_MADDS,
+    IN_PLACE_OF,
+    MODEL_ID,
+    OURS,
+    headline_of,
+    read_version,
+)
 from pipeline.store.version import Version as Version  # what all else here is about
 
 logger = logging.getLogger(__name__)
@@ -103,9 +110,9 @@ def register(
     if run_id is None:
         with tracking.stage_run(None, stage) as run:
             run_id = _patiently(run.opened)
-    run_to_use = run_id
+    made_in = run_id
     logged = logged_model.log(
-        client, name, run_to_use, directory, model, about, picture, all_tags, metrics
+        client, name, made_in, directory, model, about, picture, all_tags, metrics
     )
     source, model_id = logged.source, logged.model_id
     all_tags |= {MODEL_ID: model_id, ADDED_CONTENT: logged.added}
@@ -116,13 +123,13 @@ def register(
         nonlocal attempts
         attempts += 1
         if attempts > 1:  # the one before seemed to fail, and may have succeeded
-            for version in client.search_model_versions(f"run_id = '{run_to_use}'"):
+            for version in client.search_model_versions(f"run_id = '{made_in}'"):
                 if version.name == name and version.source == source:
                     return version
         return client.create_model_version(
             name,
             source,
-            run_to_use,
+            made_in,
             tags=all_tags,
             description=description(about),
             model_id=model_id,
@@ -145,7 +152,7 @@ def set_alias(name: str, alias: str, version: int) -> None:
 
 
 def remove_alias(name: str, alias: str) -> None:
-    """Let `alias` name no version any more."""
+    """Remove `alias`, which then names no version."""
     client = _patiently(tracking.client)
     _patiently(lambda: client.delete_registered_model_alias(name, alias))
 
@@ -159,10 +166,10 @@ def annotate(version: Version, tags: Mapping[str, str], metrics: Mapping[str, fl
     names = " ".join(sorted({**version.metrics, **metrics}))
     client = _patiently(tracking.client)
     numbers = _numbers(metrics)
-    later = {**version.tags, **tags}
-    if metrics and MODEL_ID in later:
-        logged_model.measure(client, later[MODEL_ID], version.run_id, metrics, later)
-        about = card(version.name, later, {**version.metrics, **metrics})
+    new = {**version.tags, **tags}
+    if metrics:
+        logged_model.measure(client, new[MODEL_ID], version.run_id, metrics, new)
+        about = card(version.name, new, {**version.metrics, **metrics})
         _patiently(
             lambda: client.update_model_version(
                 version.name, str(version.version), description(about)
@@ -239,7 +246,7 @@ def versions(name: str | None = None) -> list[Version]:
 
 
 def _readable(version: ModelVersion, aliases: Iterable[str]) -> Version | None:
-    """A version among others: one that makes no sense is no reason to list none."""
+    """A version for a list; None, with a warning, if its tags make no sense."""
     try:
         return _read(version, aliases)
     except InputError as error:
@@ -375,13 +382,12 @@ def _files(version: Version) -> list[str]:
     if not names:
         raise InputError(f"{version.uri}: expected files at {shown(version.source)}, found none")
     _refuse_links(version, names)
-    beside = ADDED if ADDED_CONTENT in version.tags else frozenset()
-    if wrong := sorted(names - set(ALLOWED) - beside):
+    if wrong := sorted(names - set(ALLOWED) - ADDED):
         raise InputError(
             f"{version.uri}: expected the files of a model directory ({', '.join(ALLOWED)}), "
             f"found {', '.join(wrong)}; nothing was pulled"
         )
-    return sorted(names - beside)
+    return sorted(names - ADDED)
 
 
 def _refuse_links(version: Version, names: Iterable[str]) -> None:
@@ -392,7 +398,7 @@ def _refuse_links(version: Version, names: Iterable[str]) -> None:
     folder = Path(unquote(parts.path))
     if links := sorted(name for name in names if (folder / name).is_symlink()):
         raise InputError(
-            f"{version.uri}: expected files of its own, found links: {', '.join(map(shown, links))}"
+            f"{version.uri}: expected files, found links: {', '.join(map(shown, links))}"
             "; nothing was pulled"
         )
 
@@ -423,28 +429,25 @@ def _content(directory: Path) -> str:
 
 def _search(filter_string: str | None) -> list[ModelVersion]:
     """Versions of this project that are ready; other people's lack our tags."""
-    client = _patiently(tracking.client)
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = _patiently(partial(client.search_model_versions, filter_string, page_token=token))
-        found += [v for v in page if v.status == "READY" and {"stage", "content"} <= v.tags.keys()]
-        token = page.token
-        if not token:
-            return found
+    search = partial(_patiently(tracking.client).search_model_versions, filter_string)
+    return [v for v in _pages(search) if v.status == "READY" and v.tags.keys() >= OURS]
 
 
 def _names() -> dict[str, dict[str, int]]:
     """Every registered name with its aliases."""
-    client = _patiently(tracking.client)
-    found: dict[str, dict[str, int]] = {}
+    models = _pages(_patiently(tracking.client).search_registered_models)
+    return {m.name: _numbered(m.aliases) for m in models if _NAME.fullmatch(m.name)}
+
+
+def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+    """Everything that a search of MLflow's client finds, page by page."""
     token: str | None = None
     while True:
-        page = _patiently(partial(client.search_registered_models, page_token=token))
-        found |= {m.name: _numbered(m.aliases) for m in page if _NAME.fullmatch(m.name)}
+        page = _patiently(partial(search, page_token=token))
+        yield from page
         token = page.token
         if not token:
-            return found
+            return
 
 
 def _aliases(name: str) -> dict[str, int]:

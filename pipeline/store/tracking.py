@@ -28,29 +28,18 @@ from mlflow.utils.mlflow_tags import (
 
 from dsnet.errors import InputError, OutageError
 from dsnet.routing.target import Target
-from pipeline.cluster import events
+from pipeline.cluster import driver, events
 from pipeline.config import Config, storage_dir
-from pipeline.store import driver, unsent
-from pipeline.store.connection import Answer, answers, client, configure, experiment, uri
+from pipeline.store import unsent
+from pipeline.store.connection import answers as answers
+from pipeline.store.connection import client as client
+from pipeline.store.connection import configure as configure
+from pipeline.store.connection import experiment
+from pipeline.store.connection import uri as uri
 from pipeline.store.metric_log import MetricLog
 from pipeline.store.notes import given_note, run_note
 from pipeline.store.outage import ask, reason, waits
 from pipeline.store.version import MODEL_ID, Version
-
-__all__ = [
-    "Answer",
-    "MetricLog",
-    "Run",
-    "answers",
-    "artifact_of",
-    "chain_run",
-    "client",
-    "configuration_of",
-    "configure",
-    "parameters_of",
-    "stage_run",
-    "uri",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +89,7 @@ class Run:
 
     @property
     def known_id(self) -> str | None:
-        """Its id where it has one by now; the store is not asked."""
+        """Its id if it has one already; the store is not asked."""
         return self._id
 
     def log(self, metrics: Mapping[str, Any], step: int = 0) -> None:
@@ -123,9 +112,8 @@ class Run:
             f"\n\nRegistered as `{version.uri}`: {version.headline.title} {what} at {cost}."
         )
         self.tag({"registered": version.uri, MLFLOW_RUN_NOTE: self.note})
-        if model := version.tags.get(MODEL_ID):
-            output = LoggedModelOutput(model, step=0)
-            self._try("its model", lambda mlflow, run: mlflow.log_outputs(run, [output]))
+        output = LoggedModelOutput(version.tags[MODEL_ID], step=0)
+        self._try("its model", lambda mlflow, run: mlflow.log_outputs(run, [output]))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Upload a file, or a folder's content, into `folder` of the run's artifacts."""
@@ -227,7 +215,7 @@ def chain_run(
 
 
 def _title(config: Config, before: Mapping[str, str]) -> str:
-    """The target, and what is new since the run before: runs of one name are told apart by it."""
+    """The target, and what changed since the run before: it distinguishes runs of one name."""
     title = f"run {config.name}"
     if config.gate.target is not None:
         title += f" at {config.gate.target}"
@@ -263,13 +251,9 @@ def configuration_of(version: Version, folder: Path) -> Path:
 
     Raises InputError where its run is gone, or has none.
     """
-
-    def download() -> Path:
-        run = _chain_of(version.run_id)
-        return Path(client().download_artifacts(run, _CONFIG, str(folder)))
-
     try:
-        return ask(uri(), download)
+        run = ask(uri(), lambda: _chain_of(version.run_id))
+        return _download(run, _CONFIG, folder)
     except (MlflowException, OSError) as error:
         raise InputError(
             f"{version.uri}: expected the configuration that made it in its MLflow run "
@@ -285,10 +269,14 @@ def _chain_of(stage_run: str) -> str:
 def artifact_of(run: str, name: str, folder: Path) -> Path | None:
     """A file of a run, written into `folder`; None where it is gone."""
     try:
-        return ask(uri(), lambda: Path(client().download_artifacts(run, name, str(folder))))
+        return _download(run, name, folder)
     except (MlflowException, OSError) as error:
         logger.warning("run %s: %s", run, reason(error))
         return None
+
+
+def _download(run: str, name: str, folder: Path) -> Path:
+    return ask(uri(), lambda: Path(client().download_artifacts(run, name, str(folder))))
 
 
 @contextmanager
@@ -377,7 +365,7 @@ def _is_at_work(run: Entity) -> bool:
 
 
 def _end_dead(mlflow: MlflowClient) -> None:
-    """End as KILLED the runs of drivers of this machine that are no more."""
+    """End as KILLED the runs of drivers of this machine that no longer run."""
     running = mlflow.search_runs(
         [experiment(mlflow)], f"attributes.status = 'RUNNING' and tags.{driver.TAG} LIKE '%'"
     )

@@ -1,4 +1,4 @@
-"""Metrics that a run could not send before it ended, kept in DSNET_HOME until it goes on."""
+"""Metrics that a run could not send before it ended, kept in DSNET_HOME until it resumes."""
 
 import json
 import logging

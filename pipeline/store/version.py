@@ -12,7 +12,7 @@ from dsnet.errors import InputError
 from dsnet.errors.text import shown
 from dsnet.tasks.measure import CLASSIFICATION, MEASURES, TOP1, Measure
 
-AVERAGE_MADDS = "average_madds"  # what every version has, beside its headline
+AVERAGE_MADDS = "average_madds"  # which every version has, as it has its headline
 MODEL_ID = "model_id"
 """Tag: the id of MLflow's logged model of it."""
 EVALUATE_RUN = "evaluate_run"
@@ -46,7 +46,7 @@ class Version:
 
     @property
     def task(self) -> str:
-        """Name of what it is for; versions older than tasks are classifiers."""
+        """Name of what it is for."""
         return self.tags.get("task", CLASSIFICATION)
 
     @property
@@ -69,9 +69,9 @@ def read_version(
     run_id: str | None,
     source: str | None,
 ) -> Version:
-    """A version as a registry holds it. Raises InputError, naming it, for tags that are no numbers.
+    """A version as a registry holds it.
 
-    And for numbers that every version has and this one has not.
+    Raises InputError, naming it, for metrics that are missing or are not finite numbers.
     """
     where = f"models:/{name}/{number}"
     metrics = {}

@@ -47,8 +47,8 @@ from pipeline.training.evaluation import stderr_name
 
 
 @dataclass(frozen=True)
-class Best:
-    """The gate to use for one target: of its own, or the one for every target."""
+class ChosenGate:
+    """The gate to use for one target: trained for it, or the one for every target."""
 
     target: Target
     trial: Trial
@@ -69,8 +69,8 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     """
     job = request.job
     tables = make_tables(job, request.supernet, request.model)
-    job.workers.leave()  # trials are processes of their own, and need the cluster's CPUs
-    ray_cluster.connect(job.config.cluster)  # where the tables were there, nobody has
+    job.workers.leave()  # trials are other processes, and need the cluster's CPUs
+    ray_cluster.connect(job.config.cluster)  # not done yet if the tables were found
     trials = run_trials(job.config, request.targets, tables, request.key)
     log_trials(job.run, trials)
     found = Found(request, tables, best_gates(request.targets, trials))
@@ -92,30 +92,30 @@ def log_trials(run: Run, trials: Sequence[Trial]) -> None:
                 nested.tag({"error": trial.error or ""})
 
 
-def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[Best]":
+def best_gates(targets: Sequence[Target], trials: Sequence[Trial]) -> "list[ChosenGate]":
     """A gate for each target, or one gate at a price for each: what has less loss in all.
 
-    Of several trials for a target the best counts. Gates of their own are of one look, so that an
-    exported file takes any of them. Losses are those of held-out images. Raises RuntimeError if no
+    Of several trials for a target the best counts. Separate gates share one kind of look, so that
+    an exported file takes any of them. Losses are of held-out images. Raises RuntimeError if no
     kind can serve every target, for its trials failed.
     """
     gates = [(trial, trial.gate) for trial in trials if trial.gate is not None]
     ways = [
-        [Best(target, trial, gate, number) for number, target in enumerate(targets)]
+        [ChosenGate(target, trial, gate, number) for number, target in enumerate(targets)]
         for trial, gate in gates
         if trial.target == EVERY
     ]
     for look in sorted({trial.point["look"] for trial, _ in gates}):
         own = [
             [
-                Best(target, trial, gate, 0)
+                ChosenGate(target, trial, gate, 0)
                 for trial, gate in gates
                 if trial.target == str(target) and trial.point["look"] == look
             ]
             for target in targets
         ]
         if all(own):
-            ways.append([min(candidates, key=_loss_of) for candidates in own])
+            ways.append([min(candidates, key=lambda best: best.loss) for candidates in own])
     if not ways:
         errors = sorted({trial.error for trial in trials if trial.error})
         raise RuntimeError(f"trials failed, and no target has all gates: {'; '.join(errors)}")
@@ -128,7 +128,7 @@ class Found:
 
     request: SweepRequest
     tables: Tables
-    best: list[Best]
+    best: list[ChosenGate]
 
     @cached_property
     def holdout(self) -> RoutingTable:
@@ -148,10 +148,9 @@ class Found:
         rows += cascade_rows(self.holdout, test)
         for trial in trials:
             rows += self._rows_of(trial)
-        every = [trial for trial in trials if trial.target == EVERY and trial.gate is not None]
-        if every:
-            heads = min(every, key=_loss).gate.heads  # type: ignore[union-attr]
-            rows += curve_rows(*self._judged(heads))
+        if every := [t.gate for t in trials if t.target == EVERY and t.gate is not None]:
+            best = min(every, key=lambda gate: gate.loss)
+            rows += curve_rows(*self._judged(best.heads))
         judged = [self._judged(best.gate.heads) for best in self.best]
         prices = [best.gate.prices[best.index] for best in self.best]
         _, middle, _, middle_logits = judged[len(judged) // 2]
@@ -173,7 +172,7 @@ class Found:
     def register(self, results: Results) -> Version:
         """One version with the gates of all targets, under every target's alias, with the report.
 
-        Unless it is there already. Where nobody asks for a budget it runs at the middle target.
+        Unless it exists already. Without a budget it runs at the middle target.
         """
         job, key = self.request.job, self.request.key
         name = job.config.name
@@ -220,7 +219,8 @@ class Found:
         judged = self._judged(trial.gate.heads)
         rows = []
         for index, madds in enumerate(trial.gate.targets):
-            best = next(b for b in self.best if abs(self._madds(b.target) - madds) < 0.5)
+            of_routes = self.request.madds
+            best = next(b for b in self.best if abs(b.target.madds(of_routes) - madds) < 0.5)
             chosen = best.trial is trial
             rows.append(
                 gate_row(
@@ -236,9 +236,6 @@ class Found:
                 )
             )
         return rows
-
-    def _madds(self, target: Target) -> float:
-        return target.madds(self.request.madds)
 
     def _judged(
         self, heads: Sequence[Module]
@@ -284,12 +281,3 @@ class Found:
         )
         with loader:
             return next(iter(loader.epoch(0)))
-
-
-def _loss_of(best: Best) -> float:
-    return best.loss
-
-
-def _loss(trial: Trial) -> float:
-    assert trial.gate is not None
-    return trial.gate.loss

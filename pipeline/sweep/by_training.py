@@ -37,7 +37,8 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
     versions: dict[Target, Version] = {}
     for target in request.targets:
         try:
-            version = _gated(request, target)
+            job = replace(request.job, config=with_target(request.job.config, target))
+            version = evaluate(job, find_or_train(job, gate.STAGE, request.supernet))
         except (TrainingFailedError, DivergenceError) as error:
             logger.warning("target %s failed: %s", target, error)
             reason = str(error).strip().splitlines()[-1]
@@ -64,11 +65,6 @@ def run(request: SweepRequest, started: float) -> tuple[Results, list[Version]]:
             request.job.config.promotion,
         )
     return results, list(versions.values())
-
-
-def _gated(request: SweepRequest, target: Target) -> Version:
-    job = replace(request.job, config=with_target(request.job.config, target))
-    return evaluate(job, find_or_train(job, gate.STAGE, request.supernet))
 
 
 def _static_rows(request: SweepRequest, found: Sequence[EvaluationRow]) -> list[Row]:

@@ -1,6 +1,6 @@
 """Search within each target: what is good for 200M says little about what is good for 500M.
 
-Every target has a study of its own and trials that compete with each other alone, all in one
+Every target has its own study, and its trials compete with each other alone, all in one
 experiment, so that no target goes without and trials of several run side by side.
 """
 
@@ -27,17 +27,16 @@ METRIC, MODE = "gap", "min"
 
 
 class TargetSearch(Searcher):
-    """A search for each target; they draw in turn, and each learns from its own trials."""
+    """A search for each target; they draw in turn, and each learns from its trials alone."""
 
     def __init__(self, searches: Mapping[str, Searcher]) -> None:
-        """searches: by target, each with a space and a metric of its own."""
+        """searches: by target, each with its own space and metric."""
         super().__init__(METRIC, MODE)
         self._searches = dict(searches)
         self.drawn: dict[str, str] = {}
         """The target of each trial so far, by the trial's id."""
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The next point of the target whose turn it is."""
         names = list(self._searches)
         target = names[len(self.drawn) % len(names)]
         self.drawn[trial_id] = target
@@ -46,20 +45,18 @@ class TargetSearch(Searcher):
         return {"point": {"target": target, **drawn}}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Told to the trial's own search."""
         self._search_of(trial_id).on_trial_result(trial_id, result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Told to the trial's own search."""
         self._search_of(trial_id).on_trial_complete(trial_id, result, error)
 
     def save(self, checkpoint_path: str) -> None:
         """Tune calls it with the state of the experiment.
 
-        A pickle, as Tune's own state beside it and Optuna's within it: this is a cluster's scratch
-        folder, and nothing that is registered or handed on.
+        A pickle, like Tune's own state: this is a cluster's scratch folder, and nothing that is
+        registered or passed on.
         """
         Path(checkpoint_path).write_bytes(pickle.dumps((self._searches, self.drawn)))
 
@@ -72,7 +69,7 @@ class TargetSearch(Searcher):
 
 
 class TargetScheduler(FIFOScheduler):
-    """A scheduler for each target, so that a trial is only held against its own kind."""
+    """A scheduler for each target, so that a trial is compared with those of its target alone."""
 
     def __init__(self, schedulers: Mapping[str, FIFOScheduler]) -> None:
         """schedulers: by target."""
@@ -80,24 +77,19 @@ class TargetScheduler(FIFOScheduler):
         self._schedulers = dict(schedulers)
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        """Told to all of them."""
         told = [each.set_search_properties(metric, mode) for each in self._schedulers.values()]
         return super().set_search_properties(metric, mode, **spec) and all(told)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Told to the target's own scheduler, as all that follows."""
         self._of(trial).on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Go on, or stop."""
         return self._of(trial).on_trial_result(tune_controller, trial, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """It ended, or was stopped."""
         self._of(trial).on_trial_complete(tune_controller, trial, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        """It will not run."""
         self._of(trial).on_trial_remove(tune_controller, trial)
 
     def _of(self, trial: Trial) -> FIFOScheduler:

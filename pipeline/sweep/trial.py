@@ -1,4 +1,4 @@
-"""One trial of a sweep, in a process of its own: a gate on the table for one target, or for all.
+"""One trial of a sweep, in its own process: a gate on the table for one target, or for all.
 
 Whatever is imported here, every trial that runs holds for itself: the rest of the pipeline stays
 out, with MLflow, FFCV and Numba.
@@ -44,18 +44,18 @@ def run(
     targets: by name, average multiply-adds. ended: called when no more will come, whatever the
     reason.
 
-    Its gate goes to a place of its own, whole or not at all: Tune writes down what has ended only
+    Its gate goes to its own folder, whole or not at all: Tune writes down what has ended only
     now and then, and a trial that it forgot finds its gate there.
     """
     torch.set_num_threads(1)
     table, held_out = from_arrays(train), from_arrays(holdout)
-    by_lot = random_losses(held_out)
+    random_routing = random_losses(held_out)
     point = config["point"]
     changed = {name: value for name, value in point.items() if name != "target"}
     here = replace(options, **changed)
 
     def report(step: int, gate: TrainedGate) -> None:
-        reached = {"step": step, **figures(gate, by_lot), "memory_mb": memory_taken()}
+        reached = {"step": step, **figures(gate, random_routing), "memory_mb": memory_taken()}
         tune.report(reached)
 
     def look(step: int, best: TrainedGate) -> None:
@@ -74,7 +74,7 @@ def run(
         ended()
 
 
-def figures(gate: TrainedGate, by_lot: Frontier) -> dict[str, float]:
+def figures(gate: TrainedGate, random_routing: Frontier) -> dict[str, float]:
     """What a gate reaches on held-out images, averaged over its targets.
 
     gap: loss less that of random routing at the same multiply-adds; below 0 is better. The task's
@@ -84,7 +84,7 @@ def figures(gate: TrainedGate, by_lot: Frontier) -> dict[str, float]:
     n = len(outcomes)
     return {
         "loss": gate.loss,
-        "gap": sum(o.loss - by_lot.at(o.madds) for o in outcomes) / n,
+        "gap": sum(o.loss - random_routing.at(o.madds) for o in outcomes) / n,
         **{name: sum(o.measures[name] for o in outcomes) / n for name in outcomes[0].measures},
         "average_madds": sum(o.madds for o in outcomes) / n,
     }

@@ -99,7 +99,7 @@ def figures_of(task: Task) -> list[str]:
 
 
 def names_of(targets: Sequence[Target]) -> list[str]:
-    """What there are trials for, the longest first: `EVERY`, then each target."""
+    """What trials are made for, the longest first: `EVERY`, then each target."""
     return [EVERY, *map(str, targets)]
 
 
@@ -120,8 +120,8 @@ def points(config: Config, targets: Sequence[Target]) -> list[dict[str, Any]]:
     for target in names_of(targets):
         here = every
         if sweep.search == "random":
-            lot = random.Random(f"{config.seed} {target}")
-            here = lot.sample(every, min(sweep.samples, len(every)))
+            generator = random.Random(f"{config.seed} {target}")
+            here = generator.sample(every, min(sweep.samples, len(every)))
         drawn += [{"target": target, **point} for point in here]
     return drawn
 

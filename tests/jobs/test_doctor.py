@@ -115,7 +115,7 @@ def test_a_configured_cluster_must_answer(monkeypatch: pytest.MonkeyPatch, serve
 def test_a_cluster_on_this_machine_is_found(
     monkeypatch: pytest.MonkeyPatch, server: str, tmp_path: Path
 ) -> None:
-    assert "starts a cluster of its own" in found()["ray cluster"].detail
+    assert "starts its own cluster" in found()["ray cluster"].detail
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     assert found()["ray cluster"].state == "missing"
     note = tmp_path / "ray" / "ray_current_cluster"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import reduce
 from pathlib import Path
@@ -105,27 +106,32 @@ def runs_called(name: str) -> list[Run]:
 
 
 class Driver:
-    """`dsnet run` in a process of its own, whose stage I pauses and writes down what it reads.
+    """A chain or sweep in its own process, whose stage I pauses and writes down what it reads.
 
     With no RAY_ADDRESS among `variables` it starts a cluster of its own.
     """
 
     def __init__(
-        self, config: Config, pause: Pause, folder: Path, seconds: float = 0.0, **variables: str
+        self,
+        config: Config,
+        pause: Pause,
+        folder: Path,
+        seconds: float = 0.0,
+        command: Sequence[str] = ("run",),
+        **variables: str,
     ) -> None:
-        """seconds: that each batch takes more, for a training that is longer than it."""
+        """seconds: added to each batch, for a training that takes longer. command: of `dsnet`."""
         self.pause = pause
         self.record = Record(pause.folder, seconds)
         file = folder / f"{config.name}.yaml"
         file.write_text(config.yaml())
         where = [str(file), str(pause.folder), str(pause.step), str(pause.rank)]
         where += [str(seconds)]
-        command = [sys.executable, "-m", "tests.pipeline.chain.driver", *where]
         others = left_by_the_session()
         ours = {name: text for name, text in os.environ.items() if name not in others}
         self._log = (folder / f"{config.name}.log").open("w+")
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "tests.pipeline.chain.driver", *where, *command],
             env=ours | variables,
             stderr=self._log,
             stdout=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 """A driver with a Ray cluster of its own that is killed, or told to stop, or loses it."""
 
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,5 +98,26 @@ def test_one_that_is_stopped_together_with_its_cluster_says_that_it_was_stopped(
         driver.signal(signal.SIGTERM, group=True)
         status, lines = driver.ends(within=30)
         none_left(processes)
+    assert (status, lines[-1]) == (128 + signal.SIGTERM, "dsnet: terminated")
+    assert not dumped(lines)
+
+
+def test_a_sweep_that_is_stopped_together_with_its_cluster_says_that_it_was_stopped(
+    home: Path, tmp_path: Path
+) -> None:
+    """In the middle of its trials, whose answer to a signal would be Ray Tune's."""
+    sections = {"table": {"steps": 10**6}, "sweep": {"cpus_per_trial": 1.0}}
+    config = short("swept", gate={"method": "table"}, **sections)
+    never = Pause(tmp_path, step=10**6)
+    command = ("sweep", "--targets", "0.5")
+    with Driver(config, never, tmp_path, command=command) as driver:
+        deadline = time.monotonic() + 300
+        while not (trials := [p for p in driver.processes() if "ImplicitFunc" in p.name()]):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        processes = driver.processes()
+        driver.signal(signal.SIGTERM, group=True)
+        status, lines = driver.ends(within=30)
+        none_left([*processes, *trials])
     assert (status, lines[-1]) == (128 + signal.SIGTERM, "dsnet: terminated")
     assert not dumped(lines)

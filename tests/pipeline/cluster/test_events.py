@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from dsnet.errors import InputError
 from jobs import cli, local_runs, ray_jobs
 from pipeline.cluster import events, run_state
-from pipeline.store.driver import this_driver
 
 LINES = st.lists(
     st.sampled_from(
@@ -45,10 +43,10 @@ def test_the_file_and_the_log_come_to_the_same_state(
 ) -> None:
     monkeypatch.setenv("DSNET_HOME", str(tmp_path))
     monkeypatch.setenv(events.VARIABLE, "1")
-    during: list[dict[str, Any]] = []
+    during: list[ray_jobs.JobState] = []
 
     def fail() -> None:
-        with events.told("run", "mine", this_driver(), tmp_path):
+        with events.told("run", "mine"):
             stages = [{"stage": "supernet", "version": "models:/mine-supernet/1", "why": ""}]
             stages += [{"stage": "table", "version": "", "why": "new"}]
             events.tell("plan", stages=stages)
@@ -59,14 +57,14 @@ def test_the_file_and_the_log_come_to_the_same_state(
 
     with pytest.raises(InputError):
         fail()
-    at_work = during[0]["stages"][1]
-    assert (at_work["state"], at_work["done"], at_work["total"]) == ("running", 40, 100)
-    (state,) = local_runs.runs()
-    job = state.pop("job")
+    at_work = during[0].run.stages[1]
+    assert (at_work.state, at_work.done, at_work.total) == ("running", 40, 100)
+    (found,) = local_runs.runs()
+    job, state = found.job, found.run
     assert state == run_state.state_of(capsys.readouterr().err.splitlines())
     assert job.startswith("mine-")
-    assert (state["state"], state["message"]) == ("failed", "no such thing")
-    assert [stage["state"] for stage in state["stages"]] == ["there", "failed"]
+    assert (state.state, state.message) == ("failed", "no such thing")
+    assert [stage.state for stage in state.stages] == ["there", "failed"]
     # For people; without a JOB it is the latest. A table counts its rows.
     assert cli.run(["jobs", "status"]) == 0
     shown = capsys.readouterr().out
@@ -78,32 +76,29 @@ def test_a_run_whose_driver_was_killed_is_told_as_stopped(
 ) -> None:
     monkeypatch.setenv("DSNET_HOME", str(tmp_path))
     script = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
+        "import os, signal\n"
         "from pipeline.cluster import events\n"
-        "from pipeline.store.driver import this_driver\n"
-        "with events.told('run', 'mine', this_driver(), Path(sys.argv[1])), "
-        "events.stage('supernet', None):\n"
+        "with events.told('run', 'mine'), events.stage('supernet', None):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode < 0
-    state = local_runs.find("latest")
-    assert (state["state"], state["stages"][0]["state"]) == ("stopped", "stopped")
-    assert "killed" in state["message"]
-    with pytest.raises(InputError, match=f"the nearest is {state['job']}"):
-        local_runs.find(f"{state['job']}0")
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode < 0
+    found = local_runs.find("latest")
+    assert (found.run.state, found.run.stages[0].state) == ("stopped", "stopped")
+    assert "killed" in found.run.message
+    with pytest.raises(InputError, match=f"the nearest is {found.job}"):
+        local_runs.find(f"{found.job}0")
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"event": "progress", "stage": 3, "done": "many"}'])
 def test_a_log_line_that_is_no_event_of_ours_changes_nothing(line: str) -> None:
-    assert run_state.state_of([f"{run_state.PREFIX}{line}"]) == run_state.new_state()
+    assert run_state.state_of([f"{run_state.PREFIX}{line}"]) == run_state.RunState()
 
 
 def test_a_file_that_is_no_state_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DSNET_HOME", str(tmp_path))
-    folder = events.runs_folder(tmp_path)
+    folder = events.runs_folder()
     folder.mkdir()
     (folder / "half.json").write_text("{")
     (folder / "other.json").write_text(json.dumps({"state": "running"}))

@@ -17,9 +17,9 @@ import dsnet
 from dsnet import InputError
 from dsnet.inference.export import write_onnx
 from dsnet.pyfunc import _load_pyfunc
-from pipeline.predict.kept import read
 from pipeline.predict.model import open_runner
-from pipeline.predict.pictures import Job, jobs, psnr, restored
+from pipeline.predict.pictures import Restoration, psnr, restorations, restored
+from pipeline.predict.source_picture import read
 from tests.dsnet.inference.test_pictures_out import denoiser
 from tests.pipeline.data.conftest import encoded
 
@@ -88,7 +88,7 @@ def cleaned(model: Path, files: Mapping[str, bytes], folder: Path, kind: str) ->
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    todo = [Job(str(folder / name), folder / "clean" / f"{name}.{kind}") for name in files]
+    todo = [Restoration(str(folder / name), folder / "clean" / f"{name}.{kind}") for name in files]
     with open_runner(str(model)) as (runner, budget):
         assert len(list(restored(runner, todo, budget))) == len(files)
 
@@ -191,7 +191,7 @@ def test_wrong_use_is_refused_in_a_line(
 def test_pictures_are_not_written_over_each_other(noisy: Path, tmp_path: Path) -> None:
     Image.open(noisy / "one.png").save(noisy / "one.bmp")
     with pytest.raises(InputError, match=r"would both be .*one.png"):
-        jobs([str(noisy)], tmp_path / "clean")
+        restorations([str(noisy)], tmp_path / "clean")
 
 
 def test_mlflows_python_function_answers_with_pictures_of_their_own_sizes(

@@ -1,6 +1,7 @@
 """A table of a task without labels: its headline is a number of decibels, and no path is right."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from pipeline.routing_table.read import read_arrays, read_table
 from pipeline.routing_table.shards import shards_of, write_shard
 from pipeline.sweep.trial import figures, random_losses, read_gate, write_gate
 from pipeline.sweep.tuner import figures_of
+from tests.pipeline.sweep.made import describe
 from tests.toy import SMOOTHING, Smoothing
 
 from .test_oracle import all_choices, lower_hull_at
@@ -62,27 +64,8 @@ def smoothed(n: int = 300, seed: int = 0) -> RoutingTable:
 
 
 def description(rows: int, task: str = SMOOTHING.name, views: int = 0) -> Description:
-    return Description(
-        supernet="models:/smoothing-supernet/1",
-        fingerprint="f" * 64,
-        task=task,
-        dataset="d" * 64,
-        part="train" if views else "holdout",
-        images=rows,
-        indices="i" * 64,
-        views=views,
-        recipe="digits",
-        resolution=8,
-        seed=0,
-        routes=(3,),
-        madds=(40, 70, 100),
-        costs=(COSTS,),
-        features=(3,),
-        prefix=0,
-        confidences=False,
-        evidence=0,
-        shard_rows=16384,
-    )
+    about = describe("train" if views else "holdout", rows, features=3, paths=3)
+    return replace(about, task=task, views=views, confidences=False)
 
 
 def written(folder: Path, table: RoutingTable, views: int = 0) -> Description:

@@ -92,7 +92,7 @@ def test_versions_whose_tags_are_no_numbers_are_named_and_passed_over(
     [
         (1, r"models:/digits/1: expected files at '.*gone', found none"),
         (3, r"models:/digits/3: expected files at 'ftpx://nowhere/at/all', found: "),
-        (4, r"models:/digits/4: expected files of its own, found links: 'weights.safetensors'"),
+        (4, r"models:/digits/4: expected files, found links: 'weights.safetensors'"),
     ],
 )
 def test_a_version_whose_files_are_elsewhere_is_refused_by_name(

@@ -29,7 +29,7 @@ def make_tables(
     """Tables of one gate, for training and held out; features: how many the gate sees."""
     for number, part in enumerate(parts):
         images = rows if part == "train" else holdout
-        description = _describe(part, images, features, paths)
+        description = describe(part, images, features, paths)
         claim(folder / part, description)
         for shard in shards_of(description):
             made = _rows(shard.first, len(shard), features, description.paths, seed=number)
@@ -42,7 +42,8 @@ def tables_in(folder: Path) -> Tables:
     return Tables(folder, {part: read_description(folder / part) for part in PARTS})
 
 
-def _describe(part: str, rows: int, features: int, paths: int) -> Description:
+def describe(part: str, rows: int, features: int, paths: int) -> Description:
+    """Of a table of one gate; its paths cost 40 to 100."""
     madds = tuple(int(40 + 60 * path / (paths - 1)) for path in range(paths))
     return Description(
         supernet="models:/made-supernet/1",

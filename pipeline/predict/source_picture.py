@@ -1,4 +1,4 @@
-"""What a picture file has beside its colours, and what of it the file made of it keeps."""
+"""A picture file: its colours, and what else of it the file that is made of it can keep."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ SPACES = {b"GRAY": ("L",), b"RGB ": ("RGB",)}  # of ICC profiles, by modes that 
 
 
 @dataclass
-class Kept:
+class SourcePicture:
     """Of one picture, for one file."""
 
     kind: str
@@ -46,7 +46,7 @@ class Kept:
             picture.save(temporary, self.kind, **self.options)
 
 
-def read(data: bytes, path: str, out: Path) -> Kept:
+def read(data: bytes, path: str, out: Path) -> SourcePicture:
     """A picture file's colours, and what of the rest a file `out` keeps.
 
     Raises InputError, naming `path`, where it does not decode.
@@ -59,7 +59,7 @@ def read(data: bytes, path: str, out: Path) -> Kept:
         if picture.has_transparency_data and not (transparent and keeps):
             lost.append("its transparency")
         pixels = to_rgb(picture, path, on_white=not keeps)
-        kept = Kept(
+        source = SourcePicture(
             kind,
             pixels,
             mode="L" if picture.mode in GREY_MODES else "RGB",
@@ -67,10 +67,10 @@ def read(data: bytes, path: str, out: Path) -> Kept:
             alpha=to_alpha(picture) if transparent and keeps else None,
             lost=lost,
         )
-        _add_dpi(kept, picture)
-        _add_profile(kept, picture)
-        _add_exif(kept, picture)
-    return kept
+        _add_dpi(source, picture)
+        _add_profile(source, picture)
+        _add_exif(source, picture)
+    return source
 
 
 def _lost_by_decoding(picture: ImageFile.ImageFile) -> list[str]:
@@ -86,26 +86,26 @@ def _lost_by_decoding(picture: ImageFile.ImageFile) -> list[str]:
     return lost
 
 
-def _add_dpi(kept: Kept, picture: Image.Image) -> None:
+def _add_dpi(source: SourcePicture, picture: Image.Image) -> None:
     if (dpi := picture.info.get("dpi")) is None:
         return
-    if kept.kind in WITH_DPI and all(1 <= each < 2**16 for each in dpi):
-        kept.options["dpi"] = tuple(map(float, dpi))
+    if source.kind in WITH_DPI and all(1 <= each < 2**16 for each in dpi):
+        source.options["dpi"] = tuple(map(float, dpi))
     else:
-        kept.lost.append("its resolution")
+        source.lost.append("its resolution")
 
 
-def _add_profile(kept: Kept, picture: Image.Image) -> None:
+def _add_profile(source: SourcePicture, picture: Image.Image) -> None:
     profile = picture.info.get("icc_profile")
     if not profile:
         return
-    if kept.kind in WITH_PROFILE and kept.mode in SPACES.get(profile[16:20], ()):
-        kept.options["icc_profile"] = profile
+    if source.kind in WITH_PROFILE and source.mode in SPACES.get(profile[16:20], ()):
+        source.options["icc_profile"] = profile
     else:
-        kept.lost.append("its colour profile")
+        source.lost.append("its colour profile")
 
 
-def _add_exif(kept: Kept, picture: Image.Image) -> None:
+def _add_exif(source: SourcePicture, picture: Image.Image) -> None:
     """Without the orientation: the pixels are upright. Those of TIFF describe how it is stored."""
     if "exif" not in picture.info or picture.format == "TIFF":
         return
@@ -117,7 +117,7 @@ def _add_exif(kept: Kept, picture: Image.Image) -> None:
         data = None
     if data == b"":
         return
-    if data and kept.kind in WITH_EXIF and len(data) <= MOST_EXIF:
-        kept.options["exif"] = data
+    if data and source.kind in WITH_EXIF and len(data) <= MOST_EXIF:
+        source.options["exif"] = data
     else:
-        kept.lost.append("its EXIF data")
+        source.lost.append("its EXIF data")
