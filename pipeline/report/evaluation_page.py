@@ -8,10 +8,9 @@ from typing import Any
 
 from dsnet import DSNet
 from dsnet.io.files import atomic_file
-from pipeline.report.accuracy import accuracy
-from pipeline.report.classes import classes
-from pipeline.report.data_uri import drawing_uri
-from pipeline.report.page import render_template
+from pipeline.report.classes import confusion, reliability
+from pipeline.report.page import render_template, twice
+from pipeline.report.plot import accuracy
 from pipeline.report.results import GATE, STATIC, Row
 from pipeline.report.words import Words
 from pipeline.store.version import Version
@@ -62,11 +61,8 @@ def render_evaluation(
         words=Words.of(headline),
         errors=[figures.get(row.name, {}).get("calibration_error") for row in rows],
         shares=[*(count / found.images for count in found.picked), None],
-        plots=[
-            ("wide", accuracy(points, headline, 1000, 400)),
-            ("narrow", accuracy(points, headline, 380, 340)),
-        ],
-        drawing=drawing_uri(classes(figures)) if drawn else None,
+        plot=twice(accuracy(points, headline, (1000, 400)), accuracy(points, headline, (380, 340))),
+        drawings=[reliability(figures), confusion(figures)] if drawn else [],
         classes=classed if len(classed) <= _CLASSES_SHOWN else classed[:half] + classed[-half:],
         number=len(classed),
     )

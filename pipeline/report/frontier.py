@@ -116,7 +116,7 @@ def corners(errors: np.ndarray, madds: np.ndarray) -> list[int]:
     ]
 
 
-def by_lot(results: Results, row: Row) -> float:
+def random_routing(results: Results, row: Row) -> float:
     """Value expected of giving a row's shares of routes to images by lot: random routing."""
     static = [r.value or 0.0 for r in results.rows if r.kind == STATIC]
     return float(np.dot(row.routes, static))

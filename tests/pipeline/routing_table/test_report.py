@@ -30,9 +30,9 @@ from pipeline.report import (
     static_rows,
     write_results,
 )
-from pipeline.report.frontier import best_static, by_lot, line_of, static_mixture
+from pipeline.report.chart import counts, short, ticks
+from pipeline.report.frontier import best_static, line_of, random_routing, static_mixture
 from pipeline.report.page import class_bars, confidence_bars, gain
-from pipeline.report.plot import counts, short, ticks
 
 from .test_training import MADDS, telling_table
 
@@ -131,7 +131,7 @@ def test_random_routing_is_the_mean_over_all_ways_to_deal_out_the_routes() -> No
         for deal in itertools.permutations(path.tolist())
     ]
     results = Results(None, tuple(rows), None)  # type: ignore[arg-type]
-    assert by_lot(results, Row("gate", "", routes=shares)) == pytest.approx(np.mean(deals))
+    assert random_routing(results, Row("gate", "", routes=shares)) == pytest.approx(np.mean(deals))
 
 
 def test_the_whiskers_are_the_standard_error_of_the_difference(test_table: RoutingTable) -> None:
@@ -246,8 +246,8 @@ def test_gains_are_taken_at_equal_multiply_adds(results: Results) -> None:
         assert found.static == pytest.approx(
             row.value - np.interp(row.madds, madds, top1), abs=1e-9
         )
-        assert found.lot == pytest.approx(row.value - np.dot(row.routes, top1))
-        assert found.oracle <= 0 < found.lot
+        assert found.random == pytest.approx(row.value - np.dot(row.routes, top1))
+        assert found.oracle <= 0 < found.random
     assert best_static(results).at(70.0) == pytest.approx(1 - results.rows[1].value)  # type: ignore[operator]
 
 

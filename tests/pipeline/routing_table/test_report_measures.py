@@ -31,7 +31,7 @@ from pipeline.report import (
     static_rows,
     write_results,
 )
-from pipeline.report.frontier import best_static, by_lot
+from pipeline.report.frontier import best_static, random_routing
 from pipeline.report.page import gain
 from pipeline.report.words import Words
 from tests.toy import SMOOTHING
@@ -182,10 +182,10 @@ def test_gains_are_those_of_the_table(results: Results, table: RoutingTable) -> 
         # The widths of this table lie on a concave line, so it is its own upper hull.
         static = np.interp(row.madds, [40.0, 70.0, 100.0], psnr)
         assert found.static == pytest.approx(row.value - static)
-        assert found.lot == pytest.approx(row.value - np.dot(row.routes, psnr))
+        assert found.random == pytest.approx(row.value - np.dot(row.routes, psnr))
         assert found.oracle == pytest.approx(row.value + line.at(row.madds))
-        assert found.oracle is not None and found.oracle <= 0 < found.lot
-        assert by_lot(results, row) == pytest.approx(np.dot(row.routes, psnr))
+        assert found.oracle is not None and found.oracle <= 0 < found.random
+        assert random_routing(results, row) == pytest.approx(np.dot(row.routes, psnr))
     assert best_static(results).at(70.0) == pytest.approx(-psnr[1])
 
 
@@ -362,7 +362,7 @@ def test_where_less_is_better_the_page_says_down(results: Results, table: Routin
         words = Page(render(made)).words
         for row in made.chosen:
             found = gain(made, row)
-            assert found.oracle is not None and found.lot < 0 <= found.oracle
+            assert found.oracle is not None and found.random < 0 <= found.oracle
             assert row.value == row.measures["mae"]
     assert "Down and to the left is better" in words
     assert "mean error against the best static width at equal cost" in words
