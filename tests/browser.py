@@ -17,8 +17,34 @@ import pytest
 
 PROGRAM = shutil.which("chromium")
 PATIENCE_S = 60.0
-# Wider than the window: what a reader would have to scroll sideways for.
+NARROW, WIDE = 390, 1200  # CSS pixels of a window
+# What a reader would have to scroll sideways for.
 OVERHANG = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# Selects every tab in turn; those whose panel was not the only one to be shown.
+BROKEN_TABS = """
+(() => {
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  const panel = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
+  return tabs.filter((tab) => {
+    tab.click();
+    return tabs.some((other) => panel(other).checkVisibility() !== (other === tab))
+      || tab.getAttribute("aria-selected") !== "true";
+  }).map((tab) => tab.textContent);
+})()
+"""
+# Clicks every copy button of a report; those that did not copy what they say.
+BROKEN_COPIES = """
+(async () => {
+  const broken = [];
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.click();
+    await new Promise((done) => setTimeout(done, 50));
+    const copied = await navigator.clipboard.readText();
+    if (copied !== button.dataset.copy || button.textContent !== "Copied") broken.push(copied);
+  }
+  return broken;
+})()
+"""
 
 needs_browser = pytest.mark.skipif(
     PROGRAM is None, reason="chromium is not installed: apt-get install chromium"
@@ -42,8 +68,8 @@ class Tab:
         assert "error" not in message, message["error"]
         return message["result"]
 
-    async def open(self, page: Path, width: int, dark: bool = False) -> None:
-        """Show a file in a window `width` CSS pixels wide, once it is loaded."""
+    async def open(self, url: str, width: int, dark: bool = False) -> None:
+        """Show a page in a window `width` CSS pixels wide; return once it is loaded."""
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
         await self.call(
@@ -56,8 +82,10 @@ class Tab:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
         await self.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        allowed = ["clipboardReadWrite", "clipboardSanitizedWrite"]
+        await self.call("Browser.grantPermissions", permissions=allowed)
         self.loaded = False
-        await self.call("Page.navigate", url=page.as_uri())
+        await self.call("Page.navigate", url=url)
         while not self.loaded:
             await self._next()
 
@@ -124,3 +152,23 @@ def in_browser(use: Callable[[Tab], Awaitable[None]]) -> None:
             await use(tab)
 
     asyncio.run(main())
+
+
+def assert_page_works(page: Path, tabs: int = 0, copies: int = 0) -> None:
+    """Nothing is wider than a narrow window, the console is quiet, and buttons do what they say.
+
+    tabs, copies: how many of both the page has.
+    """
+
+    async def use(tab: Tab) -> None:
+        for width in (NARROW, WIDE):
+            for dark in (False, True):
+                await tab.open(page.as_uri(), width, dark)
+                assert await tab.run(OVERHANG) <= 0, (width, dark)
+            assert await tab.run("document.querySelectorAll('[role=tab]').length") == tabs
+            assert await tab.run("document.querySelectorAll('[data-copy]').length") == copies
+            assert await tab.run(BROKEN_TABS) == []
+            assert await tab.run(BROKEN_COPIES) == []
+        assert tab.complaints == []
+
+    in_browser(use)

@@ -33,6 +33,7 @@ from pipeline.report import (
 from pipeline.report.chart import counts, short, ticks
 from pipeline.report.frontier import best_static, line_of, random_routing, static_mixture
 from pipeline.report.page import class_bars, confidence_bars, gain
+from tests.browser import assert_page_works, needs_browser
 
 from .test_training import MADDS, telling_table
 
@@ -312,6 +313,15 @@ def test_the_page_points_to_nothing_outside_itself(results: Results) -> None:
     assert not re.search(r"https?://|@import|url\(", html)
     assert "default-src 'none'" in html
     assert {"link", "iframe", "object"}.isdisjoint(page.tags)
+
+
+@needs_browser
+def test_tabs_and_copy_buttons_work_in_a_browser_of_any_width(
+    results: Results, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render(results))
+    assert_page_works(page, tabs=len(TARGETS), copies=len(TARGETS))
 
 
 def test_the_page_says_how_to_pull_each_point(results: Results) -> None:
