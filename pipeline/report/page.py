@@ -57,9 +57,14 @@ class Bar:
 
 
 def write_page(results: Results, path: Path) -> None:
-    """Write the page, whole or not at all."""
+    """Write the report of a sweep."""
+    write_html(render(results), path)
+
+
+def write_html(page: str, path: Path) -> None:
+    """Write a page, whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(render(results), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def render(results: Results) -> str:

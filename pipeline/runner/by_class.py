@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from pipeline.report.classes import classes
 from pipeline.store.tracking import Run
 from pipeline.training.evaluation import BY_CLASS
 
@@ -22,8 +23,6 @@ def log_by_class(run: Run, checkpoint: Path) -> dict[str, float]:
     figures = json.loads(file.read_text())
     if not all(CALIBRATION_ERROR in each for each in figures.values()):
         return {}  # a tally of another kind
-    from pipeline.report.classes import classes  # it brings Matplotlib
-
     run.text(classes(figures), PLOT)
     errors = {name: each[CALIBRATION_ERROR] for name, each in figures.items()}
     run.log({CALIBRATION_ERROR: errors})

@@ -288,35 +288,6 @@ def test_a_measure_that_nobody_has_counted_yet_is_a_dash(lenient: Results) -> No
     assert html.count('data-label="Top-3">\N{EN DASH}<') == 2 * len(lenient.chosen)
 
 
-# Files of before there were tasks ----------------------------------------------------------------
-
-
-def test_results_of_format_1_are_read_as_of_classification(
-    lenient: Results, tmp_path: Path
-) -> None:
-    """Format 1 has no task, no held-out measure but top-1 and no standard error of a value."""
-    results = replace(lenient, about=replace(lenient.about, task="classification"))
-    path = tmp_path / "results.parquet"
-    write_results(results, path)
-    table = pq.read_table(path)
-    about = json.loads(table.schema.metadata[b"dsnet.results"])
-    about["format"] = 1
-    del about["about"]["task"]
-    for side in ("easy", "hard"):
-        for picture in about["images"][side]:
-            del picture["values"]
-    old = table.drop_columns(["value_stderr", "holdout_top5"])
-    metadata = {b"dsnet.results": json.dumps(about)}
-    pq.write_table(old.cast(old.schema.with_metadata(metadata)), path)
-    back = read_results(path)
-    assert back.about == results.about
-    for ours, theirs in zip(results.chosen, back.chosen, strict=True):
-        assert theirs.value == ours.value
-        assert theirs.measures == {name: ours.measures[name] for name in ("top1", "top5")}
-        assert theirs.holdout == {n: ours.holdout[n] for n in ("madds", "loss", "top1")}
-    assert render(back) == render(results)
-
-
 def test_a_format_that_is_not_known_is_refused(results: Results, tmp_path: Path) -> None:
     path = tmp_path / "results.parquet"
     metadata = {b"dsnet.results": json.dumps({"format": 9})}
