@@ -87,7 +87,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
 
 
 def _quick(config: Config) -> Config:
-    """The same of everything, but as little as there can be; of a name of its own."""
+    """As little of everything as possible, under another name."""
     few = {
         "cluster": {"workers": 1},
         "supernet": {"epochs": 1, "warmup_epochs": 0},

@@ -22,7 +22,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Figure:
-    """One number that a measurement gives; `what` tells several of one measurement apart."""
+    """One number that a measurement gives; `what` names it where there are several."""
 
     value: float
     unit: str

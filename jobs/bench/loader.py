@@ -121,7 +121,7 @@ def _read(epoch: Epoch) -> int:
 
 
 def _first_batches(pictures: Pictures, folder: Path, options: Options) -> list[Record]:
-    """With what numba compiled before at hand, and without."""
+    """With numba's cache, and without."""
     kept = folder / "compiled"
     _first_batch("ours", pictures, kept)()
     measures = {

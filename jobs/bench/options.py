@@ -1,4 +1,4 @@
-"""What a benchmark is told."""
+"""The options of a benchmark."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

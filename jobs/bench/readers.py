@@ -41,7 +41,7 @@ def ours(pictures: Pictures) -> Epoch:
 def augmented(pictures: Pictures) -> Epoch:
     """This project's loader with the paper's recipe, whose second part a CPU computes here.
 
-    That is the caller's thread, beside those that decode.
+    That is the caller's thread, next to those that decode.
     """
     import torch
 

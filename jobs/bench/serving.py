@@ -2,8 +2,8 @@
 
 Both servers run on one Ray Serve, in turns under the same load, which arrives by itself (open loop)
 from another process: multiples of what the full budget can serve, measured first. A DS-MBNet with
-random weights: what it answers is noise, what it costs is not. And the first one beside eight
-hostile clients: what becomes of the others' latency.
+random weights: its answers mean nothing, its speed does. And the first one while eight
+hostile clients attack: how the others' latency changes.
 """
 
 import json

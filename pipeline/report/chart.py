@@ -226,7 +226,7 @@ def short(madds: float) -> str:
 
 
 def counts(values: Sequence[float]) -> list[str]:
-    """Counts of multiply-adds in one unit, with as many digits as tell them apart."""
+    """Counts of multiply-adds in one unit, with as many digits as they need to differ."""
     size, unit = next((u for u in _UNITS if max(values) >= u[0]), _UNITS[-1])
     digits = decimals([value / size for value in values])
     return [f"{value / size:.{digits}f}{unit}" for value in values]

@@ -121,7 +121,7 @@ def twice(wide: Drawing, narrow: Drawing) -> str:
 
 
 def gain(results: Results, row: Row) -> Gain:
-    """How a gate's value differs from what it is held to."""
+    """How a gate's value differs from what it is compared with."""
     madds, value, headline = row.madds or 0.0, row.value or 0.0, results.headline
 
     def over(kind: str) -> float | None:

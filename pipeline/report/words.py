@@ -12,7 +12,7 @@ class Words:
     title: as a sentence begins with it. steps: what differences are counted in; steps_of: the same,
     of what; heading: steps as a heading begins with them; in_steps: `in dB `, or empty without one.
     up: where on the plot it is better. over, above: of a difference; beyond, under: on which side
-    of a line it is better, and on which there is room left.
+    of a line it is better, and on which there is room for more.
     """
 
     title: str
