@@ -15,6 +15,7 @@ _RIGHT, _TOP, _BOTTOM = 14, 12, 44
 _LETTER = 7.2  # pixels that a figure takes
 _LEADING = 20  # pixels from a line of text to the next
 _MARGIN = 16  # around drawings that stand by themselves
+_RADIUS = {"dot": 5.5, "small": 3}
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,10 @@ class Series:
     ramp: float | None = None
     """Of the kind "ramp": its colour between the slimmest's, 0, and the widest's, 1."""
 
-    @property
-    def look(self) -> str:
-        """Attributes of all its marks."""
+    def look(self, shape: str) -> str:
+        """Attributes of its marks of a shape: their classes and colour."""
         ramp = "" if self.ramp is None else f' style="--t:{self.ramp:.0%}"'
-        return f'{self.kind}"{ramp}'
+        return f'class="{shape} {self.kind}"{ramp}'
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Axis:
     log: bool = False
     """Whether the scale is logarithmic."""
     span: Span | None = None
-    """From and to; None: where the points lie, with a margin."""
+    """From and to, of a scale that is not logarithmic; None: where the points lie, and a margin."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def chart(
     width, height = size
     points = [point for each in series for point in each.points]
     rows = _Scale(y, [(p.y, p.along) for p in points], (height - _BOTTOM, _TOP), height // 70)
-    left = round(max(64.0, 15 + _LETTER * max(map(len, rows.texts))))
+    left = round(max(64.0, 15 + _LETTER * max(map(len, rows.texts), default=0)))
     columns = _Scale(x, [(p.x, p.across) for p in points], (left, width - _RIGHT), width // 110)
     marks = [*_grid(columns, rows, width, height)]
     marks += [_line(each, columns, rows) for each in series if each.line and each.points]
@@ -143,11 +143,8 @@ class _Scale:
     ) -> None:
         self.label, self.pixels = axis.label, pixels
         self.place = math.log10 if axis.log else float
-        all_values = [v for value, span in values for v in (value, *(span or ()))]
-        # Over the whole of an axis: what lies at its ends is not cut.
-        self.low, self.high = padded([self.place(v) for v in axis.span or all_values], 0.05)
-        if axis.span and not axis.log:
-            self.low, self.high = axis.span
+        places = [self.place(v) for value, span in values for v in (value, *(span or ()))]
+        self.low, self.high = axis.span or padded(places, 0.05)
         make = log_ticks if axis.log else ticks
         found = make(self.low, self.high, max(3, count))
         shown = (axis.texts or (figures if axis.log else even_figures))(found)
@@ -174,7 +171,7 @@ def _grid(x: _Scale, y: _Scale, width: int, height: int) -> Iterator[str]:
 def _line(series: Series, x: _Scale, y: _Scale) -> str:
     places = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in series.points)
     title = f"<title>{escape(series.name)}</title>" if series.name else ""
-    return f'<polyline class="line {series.look} points="{places}">{title}</polyline>'
+    return f'<polyline {series.look("line")} points="{places}">{title}</polyline>'
 
 
 def _whiskers(series: Series, point: Point, x: _Scale, y: _Scale) -> Iterator[str]:
@@ -192,15 +189,12 @@ def _mark(series: Series, x: float, y: float, title: str = "") -> str:
     if series.mark == "square":
         shape, where = "rect", f'x="{x - 4.5:.1f}" y="{y - 4.5:.1f}" width="9" height="9"'
     said = f"<title>{escape(title)}</title>" if title else ""
-    return f'<{shape} class="dot {series.look} {where}>{said}</{shape}>'
-
-
-_RADIUS = {"dot": 5.5, "small": 3}
+    return f"<{shape} {series.look('dot')} {where}>{said}</{shape}>"
 
 
 def _key(series: Series, y: float, left: float) -> str:
     """A line of the legend."""
-    line = f'<polyline class="line {series.look} points="{left},{y} {left + 28},{y}"/>'
+    line = f'<polyline {series.look("line")} points="{left},{y} {left + 28},{y}"/>'
     mark = _mark(series, left + 14, y)
     return (line if series.line else "") + mark + text("start", left + 38, y + 4, series.name)
 
@@ -255,7 +249,10 @@ def ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers from 10^low to 10^high: 1, 2 and 5 of each power, or fewer."""
+    """Round numbers from 10^low to 10^high: 1, 2 and 5 of each power, or fewer.
+
+    Within one power they may be too few: then evenly spaced ones.
+    """
 
     def within(*digits: int) -> list[float]:
         powers = range(math.floor(low), math.ceil(high) + 1)
@@ -263,7 +260,8 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
         return [value for value in every if low - 1e-9 <= math.log10(value) <= high + 1e-9]
 
     choices = (within(1, 2, 5), within(1, 3), within(1))
-    return min(choices, key=lambda values: abs(len(values) - count))
+    found = min(choices, key=lambda values: abs(len(values) - count))
+    return found if len(found) > 1 else ticks(10**low, 10**high, count)
 
 
 def decimals(values: Sequence[float]) -> int:

@@ -30,7 +30,7 @@ from pipeline.report import (
     static_rows,
     write_results,
 )
-from pipeline.report.chart import counts, short, ticks
+from pipeline.report.chart import counts, log_ticks, short, ticks
 from pipeline.report.frontier import best_static, line_of, random_routing, static_mixture
 from pipeline.report.page import class_bars, confidence_bars, gain
 from tests.browser import assert_page_works, needs_browser
@@ -380,3 +380,5 @@ def test_ticks_are_round_and_told_apart() -> None:
     assert ticks(0.612, 0.743, 6) == pytest.approx([0.62, 0.64, 0.66, 0.68, 0.70, 0.72, 0.74])
     assert counts([1.5e6, 2e6, 2.5e6]) == ["1.5M", "2.0M", "2.5M"]
     assert counts([1e6, 2e6]) == ["1M", "2M"]
+    assert log_ticks(0.69, 2.1, 4) == [5, 10, 20, 50, 100]
+    assert log_ticks(0.52, 0.67, 3) == pytest.approx([3.5, 4.0, 4.5])  # no 1, 2 or 5 among them
