@@ -18,11 +18,12 @@ _THRESHOLDS = 65
 
 @dataclass(frozen=True)
 class _Cascade:
-    """first, second: positions of routes. threshold: less confidence than this goes on."""
+    """Two routes, by position."""
 
     first: int
     second: int
     threshold: float
+    """An image with less confidence than this goes on."""
 
     def on(self, table: RoutingTable) -> tuple[float, np.ndarray]:
         """Multiply-adds per image, and the headline of each image's answer (N,)."""

@@ -39,12 +39,13 @@ class Gain:
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure at the top of the page; unsure: it could be chance, and is not printed large."""
+    """One figure at the top of the page."""
 
     figure: str
     text: str
     detail: str
     unsure: bool = False
+    """It could be chance, and is not printed large."""
 
 
 @dataclass(frozen=True)
