@@ -75,6 +75,13 @@ install_packages() {
     } >/dev/null || fail "apt-get could not install them (its reason is above): $*"
 }
 
+# Tests show pages in it, and are skipped without it: where it cannot be installed, nothing fails.
+install_browser() {
+    command -v chromium >/dev/null && return
+    { command -v apt-get >/dev/null && as_root true 2>/dev/null; } || return 0
+    (install_packages chromium) || say "without chromium, tests in a browser are skipped"
+}
+
 python=$(find_python)
 [ -n "$python" ] || fail "Python 3.11 or newer is needed and not on the PATH;" \
     "install one (apt-get install python3) or name it: make PYTHON=/path/to/python3.12"
@@ -82,6 +89,7 @@ python=$(find_python)
 missing=$(missing_packages | tr '\n' ' ')
 # shellcheck disable=SC2086  # a list of words
 [ -z "$missing" ] || install_packages $missing
+install_browser
 
 # A stamp marks a whole environment. Without one, whatever is there is half-made: start again.
 if [ -f "$stamp" ]; then

@@ -11,8 +11,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from aiohttp import web
 
 from pipeline.config import fields
+from tests.browser import NARROW, OVERHANG, Tab, in_browser, needs_browser
 
 ROOT = Path(__file__).parents[1]
 SHORTEST = 10  # characters of a message's part that say which one it is
@@ -72,6 +74,44 @@ def test_no_link_is_dead(site: Path) -> None:
 def test_every_field_of_the_configuration_is_on_its_page(site: Path) -> None:
     page = (site / "configuration.html").read_text()
     assert [field.name for field in fields() if f"<code>{field.name}</code>" not in page] == []
+
+
+# Clicks the copy buttons of a page of the site; the code that was not copied.
+BROKEN_COPIES = """
+(async () => {
+  const broken = [], words = (text) => text.replace(/\\s+/g, " ").trim();
+  for (const button of document.querySelectorAll("[data-clipboard-target]")) {
+    button.click();
+    await new Promise((done) => setTimeout(done, 20));
+    const code = document.querySelector(button.dataset.clipboardTarget).innerText;
+    if (words(await navigator.clipboard.readText()) !== words(code)) broken.push(code);
+  }
+  return broken;
+})()
+"""
+
+
+@needs_browser
+@pytest.mark.slow
+def test_every_page_fits_a_narrow_window_and_its_code_is_copied(site: Path) -> None:
+    async def use(tab: Tab) -> None:
+        app = web.Application()
+        app.router.add_static("/", site)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        root = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        buttons = 0
+        for page in sorted(site.rglob("*.html")):
+            await tab.open(f"{root}/{page.relative_to(site)}", NARROW)
+            assert await tab.run(OVERHANG) <= 0, page.name
+            assert tab.complaints == [], page.name
+            assert await tab.run(BROKEN_COPIES) == [], page.name
+            buttons += await tab.run("document.querySelectorAll('[data-clipboard-target]').length")
+        assert buttons > 50
+        await runner.cleanup()
+
+    in_browser(use)
 
 
 def said() -> Iterator[str]:

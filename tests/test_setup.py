@@ -150,6 +150,18 @@ def test_root_has_it_installed(clone: Path, tools: Path, tmp_path: Path) -> None
     assert "libopencv-dev" in install.split()
 
 
+def test_without_a_browser_set_up_goes_on(clone: Path, tools: Path, tmp_path: Path) -> None:
+    for name in ("g++", "pkg-config"):
+        script(tools / name, "exit 0")
+    script(tools / "id", "echo 0")
+    script(tools / "apt-get", f'echo "$@" >>{tmp_path}/calls; test "$1" = update')
+    script(tools / "python", 'test "$1" = -c')  # makes no virtual environment
+    done = set_up(clone, tools, python="python")
+    assert "chromium" in (tmp_path / "calls").read_text().splitlines()[-1]
+    assert "tests in a browser are skipped" in done.stderr
+    assert "-m venv failed" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-uv.lock"])
 def test_locks_pin_every_package_by_hash_and_name_no_host(name: str) -> None:
     text = (ROOT / name).read_text()

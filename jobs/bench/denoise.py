@@ -1,8 +1,8 @@
-"""What a denoiser is worth: PSNR on whole pictures, beside scikit-image's denoisers on the same.
+"""What a denoiser is worth: PSNR on whole pictures, compared with scikit-image's denoisers.
 
 The chain of the configuration is run first, or found. Each of its test pictures, whole, gets noise
 of each level from the same counters, and everything is given the same noisy pictures: every width,
-the dynamic network as it was tuned, and scikit-image's non-local means and wavelets, which are told
+the dynamic network as it was tuned, and scikit-image's non-local means and wavelets, which get
 the level, with the settings that its gallery shows for that. Values are means over the pictures,
 their spread is from picture to picture.
 """

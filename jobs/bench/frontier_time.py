@@ -1,4 +1,10 @@
-"""The time of an exported dynamic network beside its own static widths, on test images."""
+"""The time of an exported dynamic network compared with its own static widths, on test images.
+
+By ONNX Runtime on one thread, in CPU time. The ratio is to what static widths take, interpolated to
+the multiply-adds that the images had: where it is 1, what is saved in multiply-adds is saved in
+time. The ratio to what ran of each width, by the multiply-adds of it, says what routing costs, and
+not how much more a slim width's multiply-adds take than a wide one's.
+"""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -12,7 +18,7 @@ from dsnet import DSNet, Predictor
 from dsnet.models.second_look import Routed
 from dsnet.routing.looks import MOST_ROUTES
 from dsnet.routing.target import Target
-from jobs.bench.interleaved import Figure, Measure, summary, take_turns, throughput
+from jobs.bench.interleaved import Measure, summary, take_turns, throughput, values
 from jobs.bench.options import Options
 from jobs.bench.record import Record
 from pipeline.config import Config
@@ -27,11 +33,7 @@ QUICK_IMAGES = 64
 def times(
     title: str, directory: Path, config: Config, targets: Sequence[Target], options: Options
 ) -> list[Record]:
-    """CPU milliseconds per image of every width and target at batch 64 and 1, one thread.
-
-    A target's ratio is to what its static widths take for as many multiply-adds; that of what ran
-    of them, each by its own time, says what it costs to choose.
-    """
+    """CPU milliseconds per image of every width and target at batch 64 and 1, one thread."""
     model = dsnet.load(directory)
     routes = model.space.routes
     madds = np.array([model.madds(route) for route in routes], np.float64)
@@ -54,7 +56,7 @@ def times(
         }
         rounds = take_turns(f"{title} batch {batch}", measures, runs=options.runs)
         of = f"{title}: batch {batch}"
-        taken = {name: [_cpu(figures[name]) for figures in rounds] for name in measures}
+        taken = {name: values(rounds, name, "CPU") for name in measures}
         records += [summary(f"{of} {name}", "CPU ms/image", taken[name]) for name in names]
         for name, predictor in dynamic.items():
             parts = [predictor.routed(rows) for rows in batches]
@@ -113,7 +115,3 @@ def test_images(config: Config, count: int) -> np.ndarray:
 
 def _all_of(predictor: Predictor, batches: Sequence[np.ndarray]) -> Callable[[], object]:
     return lambda: [predictor(batch) for batch in batches]
-
-
-def _cpu(figures: Sequence[Figure]) -> float:
-    return next(figure.value for figure in figures if figure.what == "CPU")

@@ -1,35 +1,34 @@
-"""Prediction: DS-MBNet at fixed and chosen widths, beside what a user would pick instead.
+"""Prediction: DS-MBNet at fixed and chosen widths, compared with what a user would pick instead.
 
 Every row takes uint8 images of 224 pixels and runs in the same rounds as all others of its batch
 size. A floor is one sub-network exported on its own, so what a route costs beyond its floor is the
 gate, the grouping and what they do to the rest. ONNX Runtime's rows are whole calls of a session
-with the file, PyTorch's calls of the module; "Predictor" is the whole of dsnet.Predictor.
+with the file, PyTorch's calls of the module; "Predictor" is the whole of dsnet.Predictor, and
+"eager slices" the network as it is trained, its weights sliced at every call.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dsnet import Predictor
+from dsnet import DSNet, Predictor, normalize
 from dsnet.inference.export import to_bytes
 from dsnet.inference.fold import fold
 from dsnet.inference.onnx_backend import OnnxBackend
 from dsnet.inference.onnx_graph import build
 from dsnet.inference.torch_backend import TorchBackend
-from jobs.bench import inference_plot, rivals
-from jobs.bench.eager import guarded
-from jobs.bench.footprint import footprint
-from jobs.bench.interleaved import Figure, Measure, summary, take_turns, throughput
+from jobs.bench import rivals
+from jobs.bench.interleaved import Figure, Measure, summary, take_turns, throughput, values
 from jobs.bench.mixes import EVEN, MEDIUM, SMALL, Routed, routed
 from jobs.bench.options import Options
-from jobs.bench.pinned import pinned
-from jobs.bench.record import Record
+from jobs.bench.record import Record, point
 from jobs.bench.shares import shares
+from pipeline.report.chart import Axis, Drawing, Point, Series, alone, chart
 
 BATCHES = (1, 8, 64)
 RIVAL = "MobileNetV1 1.0"
@@ -37,51 +36,89 @@ ALONE = 16  # images of a row that takes equally long for each
 # Idle threads of one session look for work for a while before they sleep, and are in the way of the
 # next one's.
 SETTLE = 0.1  # seconds
+BACKENDS = {"onnxruntime": "ONNX Runtime", "torch": "PyTorch"}
+
+# Class in chart.css, mark and legend by how a row's name begins; the first that fits counts.
+PLOTTED = {
+    "floor": ("static", "square", "one sub-network, exported alone"),
+    "DS-MBNet all": ("oracle", "small", "DS-MBNet, every image at one width"),
+    "DS-MBNet": ("gate", "dot", "DS-MBNet, each image at its own width"),
+    "eager": ("curve", "small", "DS-MBNet, eager slices"),
+    "": ("random", "dot", "from left: MobileNetV3, V2, V1, ResNet-50"),
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is measured.
-
-    run: one batch, uint8 (n, 224, 224, 3). images: what it is run on, batch by batch.
-    madds: average multiply-adds per image. floors: the rows that it is compared with besides
-    MobileNetV1, and the share of each.
-    """
+    """One thing that is measured."""
 
     name: str
     run: Callable[[Tensor], object]
+    """One batch, uint8 (n, 224, 224, 3)."""
     images: Tensor
+    """What it is run on, batch by batch."""
     madds: float
+    """Average multiply-adds per image."""
     floors: dict[str, float] = field(default_factory=dict)
+    """Rows that it is compared with besides MobileNetV1, and the share of each."""
 
 
 def bench(options: Options) -> list[Record]:
-    """Images per second and CPU milliseconds per image at batch 1, 8 and 64; shares; memory."""
+    """Images per second and CPU milliseconds per image at batch 1, 8 and 64, and shares."""
     threads = options.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     mixes = {mix.name: routed(mix) for mix in (EVEN, SMALL, MEDIUM)}
     files = dict(_files(mixes))
     rows = [*_onnx_rows(mixes, files, threads), *_torch_rows(mixes)]
-    records = [_constant(f"{row.name} MAdds", "multiply-adds/image", row.madds) for row in rows]
+    records = [
+        Record(f"{row.name} MAdds", "multiply-adds/image", row.madds, (row.madds, row.madds), 1)
+        for row in rows
+    ]
     for row in rows:
         row.run(row.images[:1])
-    with pinned(threads):
-        for batch in BATCHES[: 1 if options.quick else None]:
-            records += _batch(rows, batch, options)
+    for batch in BATCHES[: 1 if options.quick else None]:
+        records += _batch(rows, batch, options)
     for batch in BATCHES:
         images = mixes["even"].mixed().repeat(2, 1, 1, 1)[:batch]
         records += shares(files["DS-MBNet even"], images, threads)
-    for name, content in files.items():
-        records += [
-            _constant(f"{name} {what}", "MB", value)
-            for what, value in footprint(content, threads).items()
-        ]
     return records
 
 
 def draw(records: Sequence[Record], path: Path) -> None:
-    """Draw latency against multiply-adds."""
-    inference_plot.draw(records, path, RIVAL, BATCHES)
+    """Draw latency against multiply-adds, a panel for each backend at the ends of the batches."""
+    madds = {r.name.removesuffix(" MAdds"): r.value for r in records if r.name.endswith(" MAdds")}
+    speeds = {r.name: r for r in records if r.unit == "images/s"}
+    x = Axis("multiply-adds per image, millions", log=True)
+    drawings: list[Drawing] = []
+    for backend, called in BACKENDS.items():
+        for batch in (BATCHES[0], BATCHES[-1]):
+            group = f"batch {batch} {backend} "
+            ours = {n.removeprefix(group): r for n, r in speeds.items() if n.startswith(group)}
+            ours = {name: record for name, record in ours.items() if "Predictor" not in name}
+            if ours:
+                series = _plotted(ours, {name: madds[f"{backend} {name}"] for name in ours})
+                title = f"ms per image: {called}, batch {batch}"
+                drawings.append(chart(title, series, x, Axis("", log=True), legend=not drawings))
+    path.write_text(alone(*drawings), encoding="utf-8")
+
+
+def _plotted(speeds: Mapping[str, Record], madds: Mapping[str, float]) -> list[Series]:
+    """A mark for each network, and what MobileNetV1's time is in proportion to multiply-adds."""
+    points: dict[str, list[Point]] = {start: [] for start in PLOTTED}
+    for name, record in speeds.items():
+        start = next(start for start in PLOTTED if name.startswith(start))
+        fastest = 1000 / record.spread[1], 1000 / record.spread[0]
+        latency = Record(name, "ms/image", 1000 / record.value, fastest, record.runs)
+        points[start].append(point(name, madds[name], latency, 1e6))
+    slope = 1000 / speeds[RIVAL].value / madds[RIVAL]
+    ends = [Point(count / 1e6, count * slope) for count in (min(madds.values()), madds[RIVAL])]
+    return [
+        Series("cascade", ends, f"in proportion to {RIVAL}"),
+        *(
+            Series(kind, points[start], legend, line=False, mark=mark)
+            for start, (kind, mark, legend) in PLOTTED.items()
+        ),
+    ]
 
 
 def _files(mixes: dict[str, Routed]) -> Iterator[tuple[str, bytes]]:
@@ -129,12 +166,15 @@ def _torch_rows(mixes: dict[str, Routed]) -> Iterator[Row]:
 
     yield from _rows("torch", mixes, run)
     for name, case in mixes.items():
-        yield Row(f"torch eager slices {name}", guarded(case.model), case.mixed(), case.madds())
-    even = mixes[EVEN.name]
-    for route in even.mix.routes:
-        name = f"torch eager slices {_floor(even, route)[6:]}"
-        images = even.uniform(route, ALONE)
-        yield Row(name, guarded(even.model, route), images, float(even.model.madds(route)))
+        yield Row(f"torch eager slices {name}", _eager(case.model), case.mixed(), case.madds())
+
+
+def _eager(model: DSNet) -> Callable[[Tensor], object]:
+    @torch.inference_mode()
+    def run(images: Tensor) -> object:
+        return model(normalize(images, model.metadata.mean, model.metadata.std))
+
+    return run
 
 
 def _rows(
@@ -170,23 +210,23 @@ def _batch(rows: Sequence[Row], batch: int, options: Options) -> list[Record]:
     records = []
     for row in rows:
         rival = f"{row.name.split()[0]} {RIVAL}"
-        for index, figure in enumerate(rounds[0][row.name]):
+        for figure in rounds[0][row.name]:
             what = f" {figure.what}" if figure.what else ""
-
-            def values(name: str, index: int = index) -> list[float]:
-                return [figures[name][index].value for figures in rounds]
-
-            title = f"{group} {row.name}{what}"
+            title, mine = f"{group} {row.name}{what}", values(rounds, row.name, figure.what)
             against = None if row.name == rival else f"{group} {rival}{what}"
-            records.append(summary(title, figure.unit, values(row.name), against, values(rival)))
+            others = values(rounds, rival, figure.what)
+            records.append(summary(title, figure.unit, mine, against, others))
             if row.floors:
                 # Time per image, whichever way round the figure is: shares weigh times.
                 power = 1 if figure.what else -1
-                floor = [
-                    sum(share * values(f)[r] ** power for f, share in row.floors.items())
-                    for r in range(len(rounds))
+                times = {
+                    floor: [value**power for value in values(rounds, floor, figure.what)]
+                    for floor in row.floors
+                }
+                costs = [
+                    value**power / sum(share * times[f][r] for f, share in row.floors.items())
+                    for r, value in enumerate(mine)
                 ]
-                costs = [v**power / f for v, f in zip(values(row.name), floor, strict=True)]
                 records.append(summary(f"{title} time over its floor", "x", costs))
     return records
 
@@ -208,7 +248,3 @@ def _measure(row: Row, batch: int) -> Measure:
         return measure()
 
     return settled
-
-
-def _constant(name: str, unit: str, value: float) -> Record:
-    return Record(name, unit, value, (value, value), 1)

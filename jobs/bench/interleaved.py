@@ -22,7 +22,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Figure:
-    """One number that a measurement gives; `what` tells several of one measurement apart."""
+    """One number that a measurement gives; `what` names it where there are several."""
 
     value: float
     unit: str
@@ -30,6 +30,8 @@ class Figure:
 
 
 Measure = Callable[[], Sequence[Figure]]
+Rounds = Sequence[Mapping[str, Sequence[Figure]]]
+"""For each round, what every measure gave."""
 
 
 def compare(
@@ -48,11 +50,15 @@ def compare(
     if isinstance(against, str):
         against = dict.fromkeys(measures.keys() - {against}, against)
     rounds = take_turns(group, measures, runs=runs, warmups=warmups)
-    return [
-        _record(group, name, figure, rounds, (against or {}).get(name))
-        for name in measures
-        for figure in rounds[0][name]
-    ]
+    records = []
+    for name in measures:
+        for figure in rounds[0][name]:
+            other = (against or {}).get(name)
+            others = values(rounds, other, figure.what) if other else []
+            compared = (_title(group, other, figure.what), others) if other and others else ()
+            mine = values(rounds, name, figure.what)
+            records.append(summary(_title(group, name, figure.what), figure.unit, mine, *compared))
+    return records
 
 
 def take_turns(
@@ -87,22 +93,7 @@ def summary(
     return replace(record, against=against, ratio=ratio)
 
 
-def _record(
-    group: str,
-    name: str,
-    figure: Figure,
-    rounds: Sequence[Mapping[str, Sequence[Figure]]],
-    against: str | None,
-) -> Record:
-    title = _title(group, name, figure.what)
-    values = _values(rounds, name, figure.what)
-    others = _values(rounds, against, figure.what) if against else []
-    if not against or not others:
-        return summary(title, figure.unit, values)
-    return summary(title, figure.unit, values, _title(group, against, figure.what), others)
-
-
-def _values(rounds: Sequence[Mapping[str, Sequence[Figure]]], name: str, what: str) -> list[float]:
+def values(rounds: Rounds, name: str, what: str = "") -> list[float]:
     """One number of every round; none if `name` does not measure it."""
     return [figure.value for figures in rounds for figure in figures[name] if figure.what == what]
 
@@ -131,19 +122,6 @@ def throughput(
         return [
             Figure(calls * items / wall, f"{item}s/s"),
             Figure(1000 * cpu / (calls * items), f"CPU ms/{item}", "CPU"),
-        ]
-
-    return measure
-
-
-def latency(call: Callable[[], object], calls: int = 1) -> Measure:
-    """Milliseconds, and CPU milliseconds, of one call; `calls` of them are timed together."""
-
-    def measure() -> list[Figure]:
-        wall, cpu = clocked(lambda: [call() for _ in range(calls)])
-        return [
-            Figure(1000 * wall / calls, "ms"),
-            Figure(1000 * cpu / calls, "CPU ms", "CPU"),
         ]
 
     return measure

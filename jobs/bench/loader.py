@@ -1,4 +1,4 @@
-"""Reading pictures: this project's loader, FFCV's own, torchvision's ImageFolder, WebDataset."""
+"""Reading pictures: this project's loader, FFCV's own, torchvision's ImageFolder."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.bench.interleaved import Figure, Measure, compare, summary, throughput
 from jobs.bench.options import Options
-from jobs.bench.pictures import digits, photographs, small, tar_shards
+from jobs.bench.pictures import digits, photographs, small
 from jobs.bench.readers import READERS, Epoch, Pictures, Reader, augmented, ours
 from jobs.bench.record import Record
 from pipeline.data.ffcv import Reader as Beton
@@ -21,7 +21,6 @@ from pipeline.data.ingest import ingest
 from pipeline.data.sources.base import Source
 from pipeline.data.threads import torch_threads
 
-SHARDS = 4
 LARGEST = 500  # longer side of most of ImageNet's pictures
 STORED: dict[str, dict[str, Any]] = {
     "400 pixels, quality 90": {"max_resolution": 400, "quality": 90},
@@ -38,7 +37,7 @@ import json, os, sys, time
 from pathlib import Path
 from jobs.bench.readers import READERS, Pictures
 fields = json.loads(sys.argv[2])
-fields |= {key: Path(fields[key]) for key in ("beton", "folder", "shards")}
+fields |= {key: Path(fields[key]) for key in ("beton", "folder")}
 start = time.perf_counter()
 next(READERS[sys.argv[1]](Pictures(**fields))())
 print(time.perf_counter() - start, flush=True)
@@ -72,8 +71,7 @@ def _sets(folder: Path, options: Options) -> Iterator[Pictures]:
         count, batch_size = (64, 16) if options.quick else (1024, 64)
         source = write(folder / name, count)
         beton = ingest(source, folder / f"{name}.beton").beton
-        shards = tar_shards(source, folder / f"{name} shards", SHARDS)
-        return Pictures(name, recipe, side, beton, folder / name, shards, batch_size)
+        return Pictures(name, recipe, side, beton, folder / name, batch_size)
 
     yield made(
         "photographs", "imagenet", 224, lambda to, n: photographs(to, n, source=options.source)
@@ -107,7 +105,7 @@ def stored_records(folder: Path, options: Options) -> list[Record]:
         beton = ingest(source, folder / f"{name}.beton", **how).beton
         # Of FFCV's pages, which are 8 MiB, most of a small file is empty.
         sizes[name] = Beton(str(beton)).alloc_table["size"].sum() / count / 1000
-        pictures = Pictures(name, "imagenet", 224, beton, folder, folder, batch_size, threads=1)
+        pictures = Pictures(name, "imagenet", 224, beton, folder, batch_size, threads=1)
         measures[name] = _epoch(ours(pictures), options)
     records = [summary(f"{group} {name}", "kB/image", [size]) for name, size in sizes.items()]
     timed = compare(group, measures, against=next(iter(STORED)), runs=options.runs)
@@ -123,7 +121,7 @@ def _read(epoch: Epoch) -> int:
 
 
 def _first_batches(pictures: Pictures, folder: Path, options: Options) -> list[Record]:
-    """With what numba compiled before at hand, and without."""
+    """With numba's cache, and without."""
     kept = folder / "compiled"
     _first_batch("ours", pictures, kept)()
     measures = {

@@ -1,7 +1,5 @@
 """Pictures to read: those of a folder, or made ones that are as hard to decode as photographs."""
 
-import io
-import tarfile
 from pathlib import Path
 
 import cv2
@@ -53,23 +51,6 @@ def digits(folder: Path, count: int | None = None) -> Source:
         sample = source[index]
         _write(folder / source.classes[sample.label] / f"{index:05}.png", sample.pixels())
     return open_source(str(folder), "train")
-
-
-def tar_shards(source: Source, folder: Path, count: int) -> Path:
-    """The files of a source in `count` tar files, in WebDataset's layout; the folder."""
-    folder.mkdir(parents=True)
-    for shard in range(count):
-        with tarfile.open(folder / f"{shard}.tar", "w") as file:
-            for index in range(shard, len(source), count):
-                sample = source[index]
-                assert isinstance(sample.image, bytes)
-                label = str(sample.label).encode()
-                suffix = Path(sample.path).suffix
-                for name, data in ((suffix, sample.image), (".cls", label)):
-                    entry = tarfile.TarInfo(f"{index:05}{name}")
-                    entry.size = len(data)
-                    file.addfile(entry, io.BytesIO(data))
-    return folder
 
 
 def photograph_like(generator: np.random.Generator, height: int, width: int) -> np.ndarray:

@@ -1,35 +1,30 @@
-"""The same pictures read by several readers: this project's, FFCV's own, torchvision's, and
-WebDataset's where it is installed.
+"""The same pictures read by several readers: this project's, FFCV's own and torchvision's.
 
 All give uint8 pictures of one size under the same random transform, in batches, shuffled, decoded
 by as many threads or processes. Each imports what it needs when it is made: what that takes is part
 of a first batch's wait.
 """
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """One set of pictures in three forms, and how to read it.
-
-    recipe, resolution: as of `pipeline.data.loader.Loader`. folder: of class folders. shards: a
-    folder of tar files in WebDataset's layout. threads: that decode; processes where those do.
-    """
+    """One set of pictures in two forms, and how to read it."""
 
     name: str
     recipe: str
+    """As of `pipeline.data.loader.Loader`, as the resolution."""
     resolution: int
     beton: Path
     folder: Path
-    shards: Path
+    """Of class folders."""
     batch_size: int
     threads: int = 2
+    """That decode; processes where those do."""
 
 
 Epoch = Callable[[], Iterator[Any]]
@@ -46,7 +41,7 @@ def ours(pictures: Pictures) -> Epoch:
 def augmented(pictures: Pictures) -> Epoch:
     """This project's loader with the paper's recipe, whose second part a CPU computes here.
 
-    That is the caller's thread, beside those that decode.
+    That is the caller's thread, next to those that decode.
     """
     import torch
 
@@ -126,24 +121,6 @@ def torchvision(pictures: Pictures) -> Epoch:
     return lambda: (images for images, _ in loader)
 
 
-def webdataset(pictures: Pictures) -> Epoch:
-    """WebDataset, its shards shared by processes that live on between epochs; torchvision's
-    transform.
-    """
-    wds = importlib.import_module("webdataset")
-    shards = sorted(map(str, pictures.shards.glob("*.tar")))
-    samples = wds.WebDataset(shards, shardshuffle=len(shards))
-    samples = samples.shuffle(1000).decode("pil").to_tuple("jpg;png", "cls")
-    samples = samples.map_tuple(_transform(pictures), int)
-    loader = wds.WebLoader(
-        samples.batched(pictures.batch_size, partial=False),
-        batch_size=None,
-        num_workers=pictures.threads,
-        persistent_workers=True,
-    )
-    return lambda: (images for images, _ in loader)
-
-
 def _transform(pictures: Pictures) -> Any:
     from torchvision.transforms import v2
 
@@ -157,5 +134,3 @@ def _transform(pictures: Pictures) -> Any:
 
 
 READERS: dict[str, Reader] = {"ours": ours, "FFCV": ffcv, "torchvision": torchvision}
-if find_spec("webdataset") is not None:
-    READERS["WebDataset"] = webdataset

@@ -2,8 +2,8 @@
 
 Both servers run on one Ray Serve, in turns under the same load, which arrives by itself (open loop)
 from another process: multiples of what the full budget can serve, measured first. A DS-MBNet with
-random weights: what it answers is noise, what it costs is not. And the first one beside eight
-hostile clients: what becomes of the others' latency.
+random weights: its answers mean nothing, its speed does. And the first one while eight
+hostile clients attack: how the others' latency changes.
 """
 
 import json
@@ -27,15 +27,15 @@ from dsnet.inference.export import write_onnx
 from dsnet.models.create import architecture
 from dsnet.routing.budget import calibrate_prices
 from dsnet.training import recalibrate
-from jobs.bench import serving_plot
 from jobs.bench.interleaved import Figure, compare
 from jobs.bench.mixes import blotches, undecided
 from jobs.bench.options import Options
-from jobs.bench.record import Record
+from jobs.bench.record import Record, point
 from jobs.bench.serving_load import Sent
 from pipeline.cluster import ray_cluster
 from pipeline.predict.serve.launch import deployed, http
 from pipeline.predict.serve.prepare import prepare
+from pipeline.report.chart import Axis, Point, Series, alone, chart
 
 # A DS-MBNet with a wide tail: HTTP through Ray takes 10 ms of a core for a request, whatever the
 # width, and what is compared is what a budget saves of the network.
@@ -51,6 +51,11 @@ BURST = (100.0, 0.5)  # requests per second, seconds: more than any budget serve
 FIXED, ADAPTIVE = "fixed", "adaptive"
 ALONE, BESIDE = f"{LOADS[0]:g}x {FIXED}", f"{LOADS[0]:g}x {FIXED} beside hostile clients"
 PORT = 8471
+PLOTTED = {
+    "p99": "99th percentile, ms",
+    "throughput": "Answered while the load lasts, images/s",
+    "budget": "Mean budget, of the widest route",
+}
 
 Send = Callable[[str, Sequence[tuple[float, float]]], list[Sent]]
 """(server, schedule) -> what became of each request"""
@@ -90,7 +95,23 @@ def bench(options: Options) -> list[Record]:
 
 def draw(records: Sequence[Record], path: Path) -> None:
     """Draw latency, throughput and budget against load."""
-    serving_plot.draw(records, path, LOADS, (FIXED, ADAPTIVE), P99_S)
+    by_name = {record.name: record for record in records}
+
+    def server(name: str, kind: str, what: str) -> Series:
+        rows = [(load, by_name[f"serving {load:g}x {name} {what}"]) for load in LOADS]
+        points = [point(f"{name} at {load:g}x", load, record) for load, record in rows]
+        return Series(kind, points, name, mark="dot")
+
+    x = Axis("load, times what the full budget serves")
+    drawings = []
+    for what, title in PLOTTED.items():
+        lines = [server(FIXED, "static", what), server(ADAPTIVE, "gate", what)]
+        y = Axis("", log=what == "p99")
+        if what == "p99":
+            ends = [Point(LOADS[0], 1000 * P99_S), Point(LOADS[-1], 1000 * P99_S)]
+            lines.insert(0, Series("oracle", ends, "to hold"))
+        drawings.append(chart(title, lines, x, y, legend=what == "p99"))
+    path.write_text(alone(*drawings), encoding="utf-8")
 
 
 def _model(directory: Path) -> Path:

@@ -20,17 +20,17 @@ WAITS_S = 120.0  # for an answer
 
 @dataclass(frozen=True)
 class Sent:
-    """
-    due: seconds from the start. seconds: from then to its answer; a generator that is late counts
-    as latency. madds: that the image took; 0 where there was no answer (status is not 200).
-    budget: share of the widest route's multiply-adds that the server spent on average.
-    """
+    """What became of a request."""
 
     due: float
+    """Seconds from the start."""
     seconds: float
+    """From then to its answer; a generator that is late counts as latency."""
     status: int
     madds: int = 0
+    """That the image took; 0 without an answer (status is not 200)."""
     budget: float = 0.0
+    """Share of the widest route's multiply-adds that the server spent on average."""
 
 
 def moments(schedule: Sequence[tuple[float, float]], seed: int = 0) -> Iterator[float]:

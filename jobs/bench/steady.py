@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,20 +21,28 @@ import torch
 import torch.distributed as dist
 
 from jobs.bench.interleaved import Figure
-from jobs.bench.team import Team, Works
-from jobs.bench.whole_chain import CONFIG
+from jobs.bench.team import Works, team
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import ingest
 from pipeline.stages import supernet
 from pipeline.stages.stage import Upstream
 from pipeline.store import tracking
+from pipeline.training.local_worker import LocalWorker
 from pipeline.training.ray_worker import TrainWorker
 from pipeline.training.worker import Worker
 from pipeline.training.worker_group import WorkerGroup
 
+CONFIG: dict[str, Any] = {
+    "name": "overhead",
+    "data": {"source": "digits", "recipe": "digits"},
+    "model": {"arch": "ds_mbnet_digits", "dropout": 0.0},
+    "cluster": {"workers": 2},
+    "supernet": {"epochs": 1, "warmup_epochs": 0, "batch_size": 64},
+    "gate": {"method": "straight_through", "epochs": 1, "target": 0.5},
+}
 EPOCHS = 20
 FIRST = 2  # epochs that are left out
-WORKERS = 2
+WORKERS = CONFIG["cluster"]["workers"]
 Moment = tuple[float, float]
 """The clock and this process's CPU seconds, when an epoch was reported."""
 
@@ -46,8 +53,8 @@ def on_ray(epochs: int) -> list[Figure]:
         config, inputs = _prepared(folder, epochs)
         moments = Path(folder, "moments")
         with tracking.chain_run(config) as run, WorkerGroup() as workers:
-            given = _Inputs(inputs, moments)
-            workers.run("supernet", _watched, given, config, fingerprint="steady", run=run)
+            loop = partial(_watched, moments=moments)
+            workers.run("supernet", loop, inputs, config, fingerprint="steady", run=run)
         ray.shutdown()
         return _figures([json.loads(line) for line in moments.read_text().splitlines()])
 
@@ -57,8 +64,8 @@ def plain(epochs: int) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         config, inputs = _prepared(folder, epochs)
         make = partial(_trainings, config, inputs, folder)
-        with Team(WORKERS, config.cluster.threads, make) as team:
-            moments: Any = team.call("train")[0]
+        with team(WORKERS, config.cluster.threads, make) as call:
+            moments: Any = call("train")[0]
         return _figures(moments)
 
 
@@ -89,21 +96,13 @@ def _now() -> Moment:
 # On the workers ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """Stage I's, and the file of the moments."""
-
-    stage: supernet.Inputs
-    moments: Path
-
-
-def _watched(worker: Worker, inputs: _Inputs) -> None:
-    """Stage I, whose first worker notes when each epoch was reported."""
+def _watched(worker: Worker, inputs: supernet.Inputs, moments: Path) -> None:
+    """Stage I, whose first worker writes to a file when each epoch was reported."""
     if worker.rank > 0:
-        return supernet.loop(worker, inputs.stage)
+        return supernet.loop(worker, inputs)
     assert isinstance(worker, TrainWorker)
-    with closing(_Watched(worker, inputs.moments)) as watched:
-        supernet.loop(watched, inputs.stage)
+    with closing(_Watched(worker, moments)) as watched:
+        supernet.loop(watched, inputs)
 
 
 class _Watched(TrainWorker):
@@ -111,15 +110,8 @@ class _Watched(TrainWorker):
         super().__init__(worker.config, worker.run_folder, worker.queue, worker.number)
         self.moments = moments
 
-    def report(
-        self,
-        metrics: dict[str, Any],
-        write: Callable[[Path], object] | None = None,
-        *,
-        final: bool = False,
-        best: float | None = None,
-    ) -> None:
-        super().report(metrics, write, final=final, best=best)
+    def report(self, *reported: Any, **how: Any) -> None:
+        super().report(*reported, **how)
         with self.moments.open("a") as file:
             file.write(json.dumps(_now()) + "\n")
 
@@ -133,38 +125,22 @@ def _trainings(config: Config, inputs: supernet.Inputs, folder: str) -> Works:
     return {"train": train}
 
 
-class _Plain(Worker):
-    """A process of torch.distributed: nobody is told anything; the last checkpoint is written."""
+class _Plain(LocalWorker):
+    """A process of torch.distributed, whose first rank writes checkpoints; nothing is resumed."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        super().__init__(config, dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
-        self.folder = folder
+        super().__init__(config, folder / "checkpoint")
+        Worker.__init__(self, config, dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
         self.moments: list[Moment] = []
-
-    def progress(self, done: int, total: int, **figures: float) -> None:
-        pass
 
     def report(
         self,
         metrics: dict[str, Any],
         write: Callable[[Path], object] | None = None,
-        *,
-        final: bool = False,
-        best: float | None = None,
+        **how: Any,
     ) -> None:
-        if write is not None and self.rank == 0:
-            checkpoint = self.folder / f"checkpoint-{len(self.moments)}"
-            checkpoint.mkdir()
-            write(checkpoint)
+        super().report(metrics, write if self.rank == 0 else None, **how)
         self.moments.append(_now())
-
-    def say(
-        self, line: str, *, warning: bool = False, newest: tuple[str, str] | None = None
-    ) -> None:
-        pass
 
     def resume(self, restore: Callable[[Path], None]) -> None:
         pass
-
-    def best(self) -> Path | None:
-        return None

@@ -3,67 +3,55 @@
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from types import TracebackType
 
 import torch
 import torch.distributed as dist
 
 Works = Mapping[str, Callable[[], object]]
 """What a worker can be asked to do, by name."""
+Call = Callable[[str], list[object]]
+"""Have all workers do something: what each returned, by rank. Raises EOFError if one has ended."""
 
 
-class Team:
-    """Workers with a process group over gloo, in a `with`; `call` has all of them do one thing.
+@contextmanager
+def team(size: int, threads: int, make: Callable[[], Works]) -> Iterator[Call]:
+    """Workers with a process group over gloo.
 
-    make: called in each worker once the group is there, for what it can do. It is pickled.
+    make: called in each worker once it is in the group, for what it can do. It is pickled.
     """
-
-    def __init__(self, size: int, threads: int, make: Callable[[], Works]):
-        self.size, self.threads, self.make = size, threads, make
-
-    def __enter__(self) -> "Team":
-        context = multiprocessing.get_context("spawn")
-        self._folder = tempfile.TemporaryDirectory()
-        rendezvous = os.path.join(self._folder.name, "rendezvous")
-        self._ends: list[Connection] = []
-        self._processes = []
-        for rank in range(self.size):
+    context = multiprocessing.get_context("spawn")
+    ends: list[Connection] = []
+    processes = []
+    with tempfile.TemporaryDirectory() as folder:
+        rendezvous = os.path.join(folder, "rendezvous")
+        for rank in range(size):
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_worker,
-                args=(theirs, rank, self.size, self.threads, rendezvous, self.make),
-                daemon=True,
-            )
+            arguments = (theirs, rank, size, threads, rendezvous, make)
+            process = context.Process(target=_worker, args=arguments, daemon=True)
             process.start()
             theirs.close()
-            self._ends.append(ours)
-            self._processes.append(process)
-        return self
+            ends.append(ours)
+            processes.append(process)
 
-    def call(self, name: str) -> list[object]:
-        """Return when every worker has done it: what each returned, by rank.
+        def call(name: str) -> list[object]:
+            for end in ends:
+                end.send(name)
+            return [end.recv() for end in ends]
 
-        Raises EOFError if a worker has ended.
-        """
-        for end in self._ends:
-            end.send(name)
-        return [end.recv() for end in self._ends]
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for end in self._ends:
-            end.close()
-        for process in self._processes:
-            if error is not None:
+        try:
+            yield call
+        except BaseException:
+            for process in processes:
                 process.terminate()
-            process.join()
-        self._folder.cleanup()
+            raise
+        finally:
+            for end in ends:
+                end.close()
+            for process in processes:
+                process.join()
 
 
 def _worker(

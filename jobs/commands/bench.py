@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from jobs.bench.scaling.assumptions import NAMES, assumption_flags, assumptions
 from jobs.config_flags import ConfigCommand, configuration, field_flags, given
 from jobs.output import print_table, working
 
@@ -19,53 +18,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A module of jobs.bench, imported when it is asked for.
-
-    text: what it is of. reads: the options that mean something to it, beside those of all.
-    config: the configuration that it is of where none is given, and pictures: how many for training
-    and for testing that has, where they are not here.
-    """
+    """A module of jobs.bench, imported when it is asked for."""
 
     text: str
+    """What it measures."""
     reads: tuple[str, ...] = ()
-    config: str = "digits.yaml"
-    pictures: tuple[int, int] | None = None
+    """Options that it reads, apart from those that all do."""
 
 
 BENCHMARKS = {
     "inference": Benchmark(
-        "predictions: fixed widths and chosen ones, beside what else there is", ("threads",)
-    ),
-    "operators": Benchmark(
-        "predictions by kind of operator, beside what the machine can do at best", ("threads",)
+        "predictions: fixed widths and chosen ones, compared with other networks", ("threads",)
     ),
     "supernet": Benchmark(
-        "steps of stage I: beside the official procedure, by one worker and by two", ("threads",)
-    ),
-    "gate": Benchmark(
-        "stage II by table and straight-through: a target's cost, accuracy at equal MAdds",
-        ("threads", "config", "images", "seeds"),
+        "steps of stage I: compared with the official procedure, by one worker and by two",
+        ("threads",),
     ),
     "frontier": Benchmark(
-        "a sweep over seeds: gates beside static widths at equal MAdds, and in time",
+        "a sweep over seeds: gates and static widths at equal MAdds, and in time",
         ("config", "seeds"),
     ),
     "denoise": Benchmark(
-        "a denoiser beside scikit-image's, told the level, on whole pictures", ("config",)
+        "a denoiser compared with scikit-image's, which are told the noise level", ("config",)
     ),
     "loader": Benchmark(
         "pictures into batches: this loader, FFCV's own, torchvision's", ("source",)
     ),
     "serving": Benchmark("serving over HTTP under load: a fixed budget, and one that can fall"),
-    "scale": Benchmark(
-        "a chain on many GPUs, on paper: time, cost, and where more of them stop paying",
-        ("config", "images", "test-images", "source", *NAMES),
-        "imagenet_mbnet.yaml",
-        (1_281_167, 50_000),  # of ILSVRC 2012
-    ),
     "overhead": Benchmark("what surrounds a training: starts, imports, reports, ends"),
 }
-CONFIGS = Path(__file__).parents[1] / "configs"
+DEMO = str(Path(__file__).parents[1] / "configs" / "digits.yaml")
 
 
 def contents() -> str:
@@ -92,42 +74,29 @@ def contents() -> str:
     "--source",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Class folders of pictures, for benchmarks that read pictures; left out: made up.",
+    help="Class folders of pictures for bench loader; left out: made pictures.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Threads of what runs a network; left out: as many as there are cores.",
+    help="Threads of bench inference or supernet; left out: as many as there are cores.",
 )
 @click.option("--quick", is_flag=True, help="Little work, to see that it runs; no real figures.")
 @click.option(
     "--config",
     "config_file",
     metavar="FILE",
-    help="The chain that bench gate, frontier, denoise or scale is of, as YAML, its fields flags "
-    "here too; left out: the demo's, and for scale the paper's on ImageNet.",
-)
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Training images of bench gate or scale; left out: all of the config's.",
-)
-@click.option(
-    "--test-images",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Test images of bench scale; left out: all of the config's.",
+    help="The chain of bench frontier or denoise, as YAML, its fields flags here too; left out: "
+    "the demo's.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Trainings behind each accuracy of bench gate or frontier.",
+    help="Trainings behind each accuracy of bench frontier.",
 )
-@assumption_flags
 @field_flags
 def command(
     benchmark: str,
@@ -137,10 +106,7 @@ def command(
     threads: int | None,
     quick: bool,
     config_file: str | None,
-    images: int | None,
     seeds: int,
-    test_images: int | None,
-    gpus: tuple[int, ...],
     **flags: str | None,
 ) -> None:
     """Measure in turns, A B A B, and print medians, smallest to largest, and ratios.
@@ -154,27 +120,14 @@ def command(
       dsnet bench supernet --runs 9 --json supernet.json
       dsnet bench frontier --config jobs/configs/fashion_mnist.yaml --json fashion.json
       dsnet bench denoise --config jobs/configs/denoise.yaml
-      dsnet bench gate --config jobs/configs/cifar10.yaml --images 2000 --gate.epochs 5
-      dsnet bench scale --gpus 8,64,512 --step-ms 40 --price 2
     """
     from dsnet.io.files import atomic_file
     from jobs.bench.options import Options
 
-    about = BENCHMARKS[benchmark]
-    options = Options(runs, quick, source, threads, images=images, seeds=seeds)
     _refuse_unread(benchmark, [f"--{name}" for name in given(flags)])
-    if "config" in about.reads:
-        file = config_file or str(CONFIGS / about.config)
-        options = replace(options, config=configuration(file, flags))
-    if "gpus" in about.reads:
-        known = (None, None) if config_file else about.pictures or (None, None)
-        options = replace(
-            options,
-            images=images or known[0],
-            test_images=test_images or known[1],
-            gpus=gpus,
-            assumptions=assumptions(flags),
-        )
+    options = Options(runs, quick, source, threads, seeds=seeds)
+    if "config" in BENCHMARKS[benchmark].reads:
+        options = replace(options, config=configuration(config_file or DEMO, flags))
     with working():
         module = importlib.import_module(f"jobs.bench.{benchmark}")
         records = module.bench(options)
@@ -209,7 +162,7 @@ def _refuse_unread(benchmark: str, fields: list[str]) -> None:
     context = click.get_current_context()
     reads = BENCHMARKS[benchmark].reads
     for option in sorted({name for each in BENCHMARKS.values() for name in each.reads}):
-        parameter = {"config": "config_file"}.get(option, option.replace("-", "_"))
+        parameter = "config_file" if option == "config" else option
         asked = context.get_parameter_source(parameter) is not ParameterSource.DEFAULT
         flags = [f"--{option}"] * asked + fields * (option == "config")
         if flags and option not in reads:

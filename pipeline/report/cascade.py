@@ -1,6 +1,6 @@
-"""A plain cascade to hold gates to: a width by itself, and where it is unsure another, run anew.
+"""A plain cascade to compare gates with: one width and, where it is unsure, a second one.
 
-Nothing is shared between the two, so an image that goes on costs both. Whoever has static widths
+Both run from the start, so an image that goes on costs both. Whoever has static widths
 and no gate can do this much.
 """
 
@@ -18,11 +18,12 @@ _THRESHOLDS = 65
 
 @dataclass(frozen=True)
 class _Cascade:
-    """first, second: positions of routes. threshold: less confidence than this goes on."""
+    """Two routes, by position."""
 
     first: int
     second: int
     threshold: float
+    """An image with less confidence than this goes on."""
 
     def on(self, table: RoutingTable) -> tuple[float, np.ndarray]:
         """Multiply-adds per image, and the headline of each image's answer (N,)."""
@@ -39,8 +40,8 @@ class _Cascade:
 def cascade_rows(holdout: RoutingTable, test: RoutingTable) -> list[Row]:
     """The best cascades of two widths, by rising cost: found on held-out images, judged on test.
 
-    The corners of the lower hull over all pairs and thresholds. None where the task does not tell
-    how sure an answer is.
+    The corners of the lower hull over all pairs and thresholds. None where the task gives no
+    confidence.
     """
     if holdout.confidences is None or test.confidences is None:
         return []

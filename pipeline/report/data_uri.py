@@ -1,4 +1,4 @@
-"""What a page shows and has in itself: data URIs."""
+"""Pictures that a page has in itself: data URIs."""
 
 import base64
 import io
@@ -10,17 +10,8 @@ _JPEG_FROM = 64  # pixels; a smaller picture is smaller as PNG, and sharper
 
 
 def picture_uri(pixels: np.ndarray, exact: bool = False) -> str:
-    """uint8 (H, W, 3) as a picture. exact: to the pixel."""
+    """uint8 (H, W, 3), or 4 with transparency, as a picture. exact: to the pixel."""
     kind = "JPEG" if min(pixels.shape[:2]) >= _JPEG_FROM and not exact else "PNG"
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, quality=85)
-    return _uri(kind.lower(), file.getvalue())
-
-
-def drawing_uri(svg: str) -> str:
-    """An SVG that stands by itself as a picture: its styles are its own."""
-    return _uri("svg+xml", svg.encode())
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"

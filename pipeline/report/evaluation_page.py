@@ -3,15 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dsnet import DSNet
-from dsnet.io.files import atomic_file
-from pipeline.report.accuracy import accuracy
-from pipeline.report.classes import classes
-from pipeline.report.data_uri import drawing_uri
-from pipeline.report.page import render_template
+from pipeline.report.classes import confusion, reliability
+from pipeline.report.page import render_template, twice
+from pipeline.report.plot import accuracy
 from pipeline.report.results import GATE, STATIC, Row
 from pipeline.report.words import Words
 from pipeline.store.version import Version
@@ -22,29 +19,23 @@ _CLASSES_SHOWN = 24
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How many images of a class are taken for it, and what the others are taken for most."""
+    """What a class's images are taken for."""
 
     name: str
     images: int
     right: float
+    """Share of them that are taken for it."""
     confused: str
-
-
-def write_evaluation_page(
-    version: Version, model: DSNet, figures: Mapping[str, Mapping[str, Any]], path: Path
-) -> None:
-    """Write the page, whole or not at all.
-
-    version: with the tag `evaluation`. figures: what was counted class by class, by network.
-    """
-    with atomic_file(path) as temporary:
-        temporary.write_text(render_evaluation(version, model, figures), encoding="utf-8")
+    """What the others are taken for most."""
 
 
 def render_evaluation(
     version: Version, model: DSNet, figures: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    """The page as HTML. It loads nothing from anywhere, and its policy forbids it to."""
+    """The page as HTML. It loads nothing from anywhere, and its policy forbids it to.
+
+    version: with the tag `evaluation`. figures: what was counted class by class, by network.
+    """
     found = Evaluation.from_dict(json.loads(version.tags["evaluation"]))
     rows, headline = found.rows(model), model.task.headline
     points = [_point(row) for row in rows]
@@ -62,11 +53,8 @@ def render_evaluation(
         words=Words.of(headline),
         errors=[figures.get(row.name, {}).get("calibration_error") for row in rows],
         shares=[*(count / found.images for count in found.picked), None],
-        plots=[
-            ("wide", accuracy(points, headline, 1000, 400)),
-            ("narrow", accuracy(points, headline, 380, 340)),
-        ],
-        drawing=drawing_uri(classes(figures)) if drawn else None,
+        plot=twice(accuracy(points, headline, (1000, 400)), accuracy(points, headline, (380, 340))),
+        drawings=[reliability(figures), confusion(figures)] if drawn else [],
         classes=classed if len(classed) <= _CLASSES_SHOWN else classed[:half] + classed[-half:],
         number=len(classed),
     )

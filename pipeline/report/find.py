@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dsnet
 from dsnet.errors import InputError
-from dsnet.io.files import atomic_file
-from pipeline.report.evaluation_page import write_evaluation_page
-from pipeline.report.page import write_page
+from pipeline.report.evaluation_page import render_evaluation
+from pipeline.report.page import render, write_html
 from pipeline.report.results import read_results
 from pipeline.store.version import EVALUATE_RUN
 from pipeline.training.evaluation import BY_CLASS
@@ -36,13 +35,13 @@ def find_report(source: str, out: Path) -> None:
             if (model / REPORT).is_file() or "evaluation" not in version.tags:
                 _from_folder(model, source, out)
             else:
-                write_evaluation_page(version, dsnet.load(model), _figures(version, folder), out)
+                page = render_evaluation(version, dsnet.load(model), _figures(version, folder))
+                write_html(page, out)
         return
     path = Path(source)
-    if path.is_file():
-        write_page(read_results(path), out)
-    elif (path / FRONTIER).is_file():
-        write_page(read_results(path / FRONTIER), out)
+    file = path if path.is_file() else path / FRONTIER
+    if file.is_file():
+        write_html(render(read_results(file)), out)
     else:
         _from_folder(path, source, out)
 
@@ -64,5 +63,4 @@ def _from_folder(folder: Path, source: str, out: Path) -> None:
             f"that was measured on test images, found no {REPORT} and no {FRONTIER} in it; make "
             "one with dsnet sweep or dsnet run"
         )
-    with atomic_file(out) as temporary:
-        temporary.write_bytes(page.read_bytes())
+    write_html(page.read_text(encoding="utf-8"), out)

@@ -1,4 +1,4 @@
-"""The points of a report, from routing tables: gates, their price curve, what to hold them to."""
+"""The points of a report, from routing tables: gates, and what they are compared with."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -90,7 +90,7 @@ def static_mixture(test: RoutingTable, madds: float) -> Tensor:
     """Shares of the paths, float64 (P,), of the static widths that do best with `madds` on average.
 
     One width or two neighbours on their lower hull: what `best_static` is the error of. Beyond the
-    dearest that brings something, that one alone.
+    costliest that brings something, that one alone.
     """
     shares = torch.zeros(len(test.paths), dtype=torch.float64)
     direct = test.paths.direct
@@ -116,8 +116,8 @@ def corners(errors: np.ndarray, madds: np.ndarray) -> list[int]:
     ]
 
 
-def by_lot(results: Results, row: Row) -> float:
-    """Value expected of giving a row's shares of routes to images by lot: random routing."""
+def random_routing(results: Results, row: Row) -> float:
+    """Expected value of random routing with a row's shares of routes."""
     static = [r.value or 0.0 for r in results.rows if r.kind == STATIC]
     return float(np.dot(row.routes, static))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,20 +21,19 @@ shown of each: pixels, uint8 (H, W, 3), by title."""
 
 @dataclass(frozen=True)
 class Picture:
-    """One image, and the path it takes at each target.
-
-    uri: `data:image/…`. label: its class; empty where there are none. At each target, right:
-    whether it gets the headline, where that is a share; else values: the headline, for people.
-    crops: where answers are pictures, what goes in, what comes out and what should, each as a title
-    and a `data:image/…`.
-    """
+    """One image, and the path it takes at each target."""
 
     uri: str
+    """`data:image/…`."""
     label: str
+    """Its class; empty where there are none."""
     routes: tuple[int, ...]
     right: tuple[bool, ...] = ()
+    """At each target, whether it gets the headline, where that is a share."""
     values: tuple[str, ...] = ()
+    """At each target the headline, for people, where it is no share."""
     crops: tuple[tuple[str, str], ...] = ()
+    """Where answers are pictures: input, output and target, each a title and a `data:image/…`."""
 
     @property
     def caption(self) -> str:
@@ -46,41 +44,22 @@ class Picture:
 
 @dataclass(frozen=True)
 class Images:
-    """Routes of the test images at each chosen target.
-
-    classes: names. targets: as they were asked for. by_class: how many images of each class take
-    each path, at each target: (targets, classes, P); nothing where labels are not what is learned.
-    by_confidence: the same for ten equal groups of images, from those that the slimmest path is
-    least sure of to those it is surest of, with `confidence` the least and the greatest in each;
-    nothing where the task does not tell.
-    easy, hard: the images that the gate would soonest send down the slimmest and the widest path.
-    """
+    """Routes of the test images at each chosen target."""
 
     classes: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    """As they were asked for."""
     by_class: tuple[_Counts, ...] = ()
+    """Images of each class on each path, (targets, classes, P); nothing without labels."""
     by_confidence: tuple[_Counts, ...] = ()
+    """The same for ten equal groups of images, from those that the slimmest path is least sure of
+    to those it is surest of; nothing where the task does not tell."""
     confidence: tuple[tuple[float, float], ...] = ()
+    """The least and the greatest of each group."""
     easy: tuple[Picture, ...] = ()
+    """The images that the gate would soonest send down the slimmest path."""
     hard: tuple[Picture, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        plain = {**vars(self)}
-        plain["easy"] = [vars(picture) for picture in self.easy]
-        plain["hard"] = [vars(picture) for picture in self.hard]
-        return plain
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Images":
-        """The inverse of `to_dict`."""
-        values: dict[str, Any] = {key: _tuples(value) for key, value in data.items()}
-        for side in ("easy", "hard"):
-            values[side] = tuple(
-                Picture(**{key: _tuples(value) for key, value in picture.items()})
-                for picture in data[side]
-            )
-        return cls(**values)
+    """The same for the widest."""
 
 
 def hardness(table: RoutingTable, logits: Sequence[Tensor]) -> Tensor:
@@ -117,7 +96,7 @@ def image_rows(
             torch.bincount(keys * paths + choice, minlength=rows * paths).reshape(rows, paths)
             for choice in choices
         ]
-        return _tuples([count.tolist() for count in counts])
+        return tuple(tuple(map(tuple, count.tolist())) for count in counts)
 
     def shown(rows: list[int]) -> tuple[Picture, ...]:
         samples = table.samples[rows].numpy()
@@ -187,7 +166,3 @@ def _first_of_classes(order: Tensor, labels: Tensor) -> list[int]:
         if len(rows) == EXAMPLES:
             break
     return rows
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -10,10 +10,11 @@ import jinja2
 
 from dsnet.io.files import atomic_file
 from dsnet.tasks.measure import Measure
-from pipeline.report.frontier import best_static, by_lot, line_of
+from pipeline.report.chart import STYLE, Drawing, short
+from pipeline.report.frontier import best_static, line_of, random_routing
 from pipeline.report.images import Images
 from pipeline.report.plot import gains as gains_plot
-from pipeline.report.plot import pareto, short
+from pipeline.report.plot import pareto
 from pipeline.report.results import CASCADE, GATE, ORACLE, Results, Row
 from pipeline.report.words import Words, sentence
 
@@ -24,28 +25,27 @@ _OFF_TARGET = Measure("off_target", "off target", share=True, digits=1)
 
 @dataclass(frozen=True)
 class Gain:
-    """What is between a gate's value and that of what it is held to, at equal multiply-adds.
-
-    cascade, oracle: None where there was no routing table to tell them. static_stderr, lot_stderr:
-    standard errors of the paired differences over images, None where they are not known.
-    """
+    """A gate's value minus that of what it is compared with, at equal multiply-adds."""
 
     static: float
-    lot: float
+    random: float
     cascade: float | None
+    """None without a routing table, as for the oracle."""
     oracle: float | None
     static_stderr: float | None
-    lot_stderr: float | None
+    """Standard error of the paired difference over images; None where it is not known."""
+    random_stderr: float | None
 
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure at the top of the page; unsure: it could be chance, and is not printed large."""
+    """One figure at the top of the page."""
 
     figure: str
     text: str
     detail: str
     unsure: bool = False
+    """It could be chance, and is not printed large."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,14 @@ class Bar:
 
 
 def write_page(results: Results, path: Path) -> None:
-    """Write the page, whole or not at all."""
+    """Write the report of a sweep."""
+    write_html(render(results), path)
+
+
+def write_html(page: str, path: Path) -> None:
+    """Write a page, whole or not at all."""
     with atomic_file(path) as temporary:
-        temporary.write_text(render(results), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
 
 
 def render(results: Results) -> str:
@@ -79,8 +84,8 @@ def render(results: Results) -> str:
         trials=[row for row in results.rows if row.kind == GATE],
         paths=len(results.about.paths),
         kinds={row.kind for row in results.rows},
-        plots=[("wide", pareto(results, 1000, 440)), ("narrow", pareto(results, 380, 380))],
-        above=[("wide", gains_plot(results, 1000, 260)), ("narrow", gains_plot(results, 380, 280))],
+        plot=twice(pareto(results, (1000, 440)), pareto(results, (380, 380))),
+        above=twice(gains_plot(results, (1000, 260)), gains_plot(results, (380, 280))),
         shown=first_shown(images, chosen),
         images=images,
         by_class=[class_bars(images, counts) for counts in images.by_class],
@@ -104,12 +109,20 @@ def render_template(name: str, **values: Any) -> str:
         "off_target": _OFF_TARGET.difference,
         "sentence": sentence,
     }
-    style = (_HERE / "style.css").read_text()
+    style = STYLE.read_text() + (_HERE / "style.css").read_text()
     return environment.get_template(name).render(style=style, **values)
 
 
+def twice(wide: Drawing, narrow: Drawing) -> str:
+    """A drawing for wide windows and the same for narrow ones, of which style.css shows one."""
+    return (
+        f'<div class="plot wide">{wide.inline()}</div>'
+        f'<div class="plot narrow">{narrow.inline()}</div>'
+    )
+
+
 def gain(results: Results, row: Row) -> Gain:
-    """How a gate's value differs from what it is held to."""
+    """How a gate's value differs from what it is compared with."""
     madds, value, headline = row.madds or 0.0, row.value or 0.0, results.headline
 
     def over(kind: str) -> float | None:
@@ -118,11 +131,11 @@ def gain(results: Results, row: Row) -> Gain:
 
     return Gain(
         static=value - headline.of_error(best_static(results).at(madds)),
-        lot=value - by_lot(results, row),
+        random=value - random_routing(results, row),
         cascade=over(CASCADE),
         oracle=over(ORACLE),
         static_stderr=row.static_stderr,
-        lot_stderr=row.stderr,
+        random_stderr=row.stderr,
     )
 
 
@@ -152,9 +165,9 @@ def tiles(results: Results, gains: Sequence[Gain]) -> list[Tile]:
             [g.static_stderr for g in gains],
         ),
         tile(
-            [g.lot for g in gains],
+            [g.random for g in gains],
             f"{words.steps} {words.over} random routing with the same shares",
-            [g.lot_stderr for g in gains],
+            [g.random_stderr for g in gains],
         ),
     ]
     if oracle:

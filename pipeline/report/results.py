@@ -11,17 +11,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter
 
 from dsnet.errors import InputError
 from dsnet.errors.text import line, shown
 from dsnet.io.files import atomic_file
 from dsnet.tasks.base import Task
 from dsnet.tasks.measure import Measure
-from dsnet.tasks.registry import CLASSIFICATION, find
+from dsnet.tasks.registry import find
 from pipeline.report.images import Images
 
 FORMAT = 3
-_FORMATS = (1, 2, FORMAT)  # 1 knew no task but classification, 2 no static_stderr
 
 GATE, CURVE, STATIC, ORACLE, CASCADE = "gate", "curve", "static", "oracle", "cascade"
 
@@ -31,70 +31,80 @@ _HOLDOUT = "holdout_"
 
 @dataclass(frozen=True)
 class Row:
-    """One point: multiply-adds per image on average, and what they buy on the test images.
-
-    kind: "gate", one trial of the sweep; "curve", one gate at one price; "static", one width for
-    every image; "oracle", the best that any gate could do; "cascade", a width by itself and, where
-    it is unsure, another by itself.
-    label: what to call it. target: as it was asked for; target_madds: in multiply-adds.
-    value: mean of the task's headline over the test images. value_stderr: its standard error.
-    measures: the mean of every measure that is known, by name; the headline's too. loss: the mean
-    loss. stderr: standard error of the difference in value between this routing and random routing
-    with the same shares, over images. static_stderr: the same for the best static width, or mixture
-    of two, at equal multiply-adds.
-    holdout: on held-out images, by name: madds, loss and every measure.
-    routes: share of the test images on each path. price: what multiply-adds cost, in logits.
-    seconds: what training the gate took. chosen: whether it is the best of its target.
-    uri: where to pull it from. config: the trial's settings. error: why it failed, where it did; a
-    trial without an error and without a point was stopped early.
-    """
+    """One point: multiply-adds per image on average, and what they buy on the test images."""
 
     kind: str
+    """GATE, one trial of the sweep; CURVE, one gate at one price; STATIC, one width for all images;
+    ORACLE, the best that any gate could do; CASCADE, a width by itself and, where it is unsure,
+    another by itself."""
     label: str
+    """What to call it."""
     madds: float | None = None
     value: float | None = None
+    """Mean of the task's headline over the test images."""
     value_stderr: float | None = None
+    """Its standard error."""
     measures: dict[str, float] = field(default_factory=dict)
+    """The mean of every measure that is known, by name; the headline's too."""
     loss: float | None = None
+    """Mean over the test images."""
     stderr: float | None = None
+    """Standard error, over images, of the difference in value to random routing with the same
+    shares."""
     static_stderr: float | None = None
+    """The same for the best static width, or mixture of two, at equal multiply-adds."""
     target: str | None = None
+    """As it was asked for."""
     target_madds: float | None = None
     holdout: dict[str, float] = field(default_factory=dict)
+    """On held-out images, by name: madds, loss and every measure."""
     routes: tuple[float, ...] = ()
+    """Share of the test images on each path."""
     price: float | None = None
+    """What multiply-adds cost, in logits."""
     seconds: float | None = None
+    """What training the gate took."""
     chosen: bool = False
+    """Whether it is the best of its target."""
     uri: str | None = None
+    """Where to pull it from."""
     config: dict[str, Any] = field(default_factory=dict)
+    """The trial's settings."""
     error: str | None = None
+    """Why it failed, where it did; a trial without an error and a point was stopped early."""
 
 
 @dataclass(frozen=True)
 class About:
-    """Which sweep the results are of.
-
-    task: name of what the networks are for. name: the registered model's. supernet: the version
-    under its gates. arch, source, dataset: architecture, where the pictures come from, and the
-    digest of their betons. images: test images. resolution: in pixels. paths: a name for each path.
-    madds: multiply-adds of each. command: what makes these results again. code, created: version of
-    the code, and the date. seconds: what the sweep took.
-    """
+    """Which sweep the results are of."""
 
     task: str
+    """Name of what the networks are for."""
     name: str
+    """The registered model's."""
     supernet: str
+    """The version under its gates."""
     arch: str
     source: str
+    """Where the pictures come from."""
     dataset: str
+    """Digest of their betons."""
     images: int
+    """For testing."""
     resolution: int
+    """In pixels."""
     paths: tuple[str, ...]
+    """A name for each."""
     madds: tuple[int, ...]
+    """Multiply-adds of each path."""
     command: str
+    """What makes these results again."""
     code: str
+    """Version of the code."""
     created: str
+    """The date."""
     seconds: float
+    """What the sweep took."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class Results:
 def write_results(results: Results, path: Path) -> None:
     """Write one Parquet file, whole or not at all."""
     rows = [_columns(row) for row in results.rows]
-    about = {"format": FORMAT, "about": asdict(results.about), "images": results.images.to_dict()}
+    about = {"format": FORMAT, "about": asdict(results.about), "images": asdict(results.images)}
     schema = _schema(results.task).with_metadata({_META: json.dumps(about)})
     table = pa.Table.from_pylist(rows, schema=schema)
     with atomic_file(path) as temporary:
@@ -144,14 +154,12 @@ def read_results(path: Path) -> Results:
     try:
         table = pq.read_table(path)
         about: dict[str, Any] = json.loads(table.schema.metadata[_META])
-        if about["format"] not in _FORMATS:
+        if about["format"] != FORMAT:
             raise ValueError(f"format {shown(about['format'])}")
-        facts: dict[str, Any] = {"task": CLASSIFICATION.name} | {
-            k: tuple(v) if isinstance(v, list) else v for k, v in about["about"].items()
-        }
-        task = find(facts["task"])
-        rows = [_row(values, task) for values in table.to_pylist()]
-        return Results(About(**facts), tuple(rows), Images.from_dict(about["images"]))
+        facts = TypeAdapter(About).validate_python(about["about"])
+        images = TypeAdapter(Images).validate_python(about["images"])
+        task = find(facts.task)
+        return Results(facts, tuple(_row(values, task) for values in table.to_pylist()), images)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: expected the results of a sweep, found something else ({line(error)})"

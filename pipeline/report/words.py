@@ -7,24 +7,28 @@ from dsnet.tasks.measure import Measure
 
 @dataclass(frozen=True)
 class Words:
-    """The words of one measure.
-
-    title: as a sentence begins with it. steps: what differences are counted in; steps_of: the same,
-    of what; heading: steps as a heading begins with them; in_steps: `in dB `, or empty without one.
-    up: where on the plot it is better. over, above: of a difference; beyond, under: on which side
-    of a line it is better, and on which there is room left.
-    """
+    """The words of one measure."""
 
     title: str
+    """As a sentence begins with it."""
     steps: str
+    """What differences are counted in."""
     steps_of: str
+    """The same, and of what."""
     heading: str
+    """`steps` as a heading begins with it."""
     in_steps: str
+    """`in dB `, or empty without a unit."""
     up: str
+    """Where on the plot it is better."""
     over: str
+    """Of a difference."""
     above: str
+    """Of a difference, on the plot."""
     beyond: str
+    """On which side of a line it is better."""
     under: str
+    """On which side of a line there is room for more."""
 
     @classmethod
     def of(cls, measure: Measure) -> "Words":

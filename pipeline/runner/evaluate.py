@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import dsnet
+from pipeline.report.classes import classes
 from pipeline.runner.job import Job, headline
 from pipeline.runner.summary import log_summary
 from pipeline.stages.evaluate import STAGE
@@ -76,8 +77,6 @@ def _log_by_class(run: Run, checkpoint: Path) -> dict[str, float]:
     figures = json.loads(file.read_text())
     if not all(CALIBRATION_ERROR in each for each in figures.values()):
         return {}  # a tally of another kind
-    from pipeline.report.classes import classes  # it brings Matplotlib
-
     run.text(classes(figures), "classes.svg")
     errors = {name: each[CALIBRATION_ERROR] for name, each in figures.items()}
     run.log({CALIBRATION_ERROR: errors})

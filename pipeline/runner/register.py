@@ -13,7 +13,7 @@ from dsnet.routing.tuned import TunedGate
 from pipeline.cluster import events
 from pipeline.config import Config
 from pipeline.data.dataset import Dataset
-from pipeline.report.accuracy import accuracy_file
+from pipeline.report.plot import accuracy_file
 from pipeline.report.results import GATE as ROUTED
 from pipeline.report.results import STATIC, Row
 from pipeline.runner.job import GATE, Job

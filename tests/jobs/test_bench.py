@@ -7,38 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dsnet import create_model, normalize, save
-from dsnet.routing import Frontier, Outcome
-from dsnet.tasks.registry import CLASSIFICATION
-from dsnet.training import bootstrap_step, make_teacher
 from jobs import cli
-from jobs.bench import gate, gate_plot
-from jobs.bench.gate_accuracy import (
-    Versus,
-    accuracy,
-    gain_over,
-    lambda_2,
-    price_at,
-    straight_through,
-    taken,
-)
-from jobs.bench.gate_cost import cost_records
-from jobs.bench.gate_setting import Setting
 from jobs.bench.interleaved import Figure, Measure, clocked, compare, throughput
-from jobs.bench.pictures import digits, photographs, tar_shards
+from jobs.bench.pictures import digits, photographs
 from jobs.bench.readers import READERS, Pictures
-from jobs.bench.supernet import unshared_step
-from pipeline.config import config_from_dict
-from pipeline.data import dataset as data
 from pipeline.data.ingest import ingest
-from pipeline.data.sources import open_source
-from pipeline.store.registry import Version
-from pipeline.training.local_worker import alone
 
 KEYS = ["name", "unit", "value", "spread", "runs", "against", "ratio"]
 
@@ -143,8 +120,7 @@ def test_a_given_folder_s_pictures_are_shrunk_and_repeated(tmp_path: Path) -> No
 def test_every_reader_gives_as_many_pictures_of_the_same_kind(tmp_path: Path) -> None:
     source = digits(tmp_path / "digits", 40)
     beton = ingest(source, tmp_path / "digits.beton").beton
-    shards = tar_shards(source, tmp_path / "shards", 2)
-    pictures = Pictures("digits", "digits", 8, beton, tmp_path / "digits", shards, batch_size=16)
+    pictures = Pictures("digits", "digits", 8, beton, tmp_path / "digits", batch_size=16)
     for name, reader in READERS.items():
         batches = [images.clone() for images in reader(pictures)()]
         assert [tuple(sorted(images.shape)) for images in batches] == [(3, 8, 8, 16)] * 2, name
@@ -152,170 +128,6 @@ def test_every_reader_gives_as_many_pictures_of_the_same_kind(tmp_path: Path) ->
         # A scan's ink is in its middle: a shift by a pixel leaves the average what it was.
         average = torch.cat([images.flatten() for images in batches]).float().mean()
         assert float(average) == pytest.approx(78, abs=12), name
-
-
-@pytest.mark.parametrize("ensemble", [False, True])
-def test_the_step_that_shares_nothing_finds_the_same_gradients(ensemble: bool) -> None:
-    torch.manual_seed(0)
-    model = create_model("ds_mbnet_digits", 10, dropout=0.0).train()
-    teacher = make_teacher(create_model("ds_mbnet_digits", 10, dropout=0.0))
-    images, labels = torch.randn(8, 3, 8, 8), torch.arange(8)
-    gradients = []
-    for step in (bootstrap_step, unshared_step):
-        model.zero_grad()
-        step(model, teacher, images, labels, [1, 2], ensemble=ensemble, label_smoothing=0.1)
-        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-    shared, unshared = gradients
-    assert shared.keys() == unshared.keys()
-    for name, gradient in unshared.items():
-        torch.testing.assert_close(shared[name], gradient, rtol=1e-3, atol=1e-5)
-
-
-# Stage II two ways -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
-    """96 of the digits, and a network that tells them and its widths apart, if at random."""
-    folder = tmp_path_factory.mktemp("gate")
-    config = config_from_dict(
-        {
-            "data": {"source": "digits", "recipe": "digits", "dir": str(folder)},
-            "model": {"arch": "ds_mbnet_digits", "dropout": 0.0},
-            "cluster": {"workers": 1},
-            "gate": {"epochs": 1, "batch_size": 16, "target": 0.5},
-            "table": {"views": 2, "steps": 20},
-        }
-    )
-    dataset = data.ingest(config)
-    torch.manual_seed(0)
-    model = create_model("ds_mbnet_digits", 10, dropout=0.0, metadata=dataset.metadata(config))
-    with torch.no_grad():
-        for name, buffer in model.named_buffers():
-            buffer.uniform_(0.2, 0.6) if name.endswith("var") else buffer.normal_(0, 0.2)
-        model.classifier.weight.normal_()
-    supernet = Version("bench-supernet", 1, (), "calibrate", {"fingerprint": "0" * 64}, {}, "", "")
-    images, aside = np.arange(0, 960, 10), np.arange(5, 960, 20)
-    return Setting(config, dataset, supernet, save(model, folder / "model"), images, aside)
-
-
-def test_both_ways_train_on_the_same_images_and_hold_out_the_same_whatever_the_seed(
-    setting: Setting,
-) -> None:
-    for seeded in (setting, setting.changed(seed=7)):
-        with seeded.worker() as worker:
-            train = seeded.dataset.train.beton
-            straight = [b.indices for b in worker.train_loader(train, 16).epoch(0)]
-            held_out = [b.indices for b in worker.holdout_loader(train, 16).epoch(0)]
-        assert torch.cat(straight).sort().values.tolist() == setting.images.tolist()
-        assert torch.cat(held_out).tolist() == setting.aside.tolist()
-        table = seeded.table("train")
-        assert table.samples.tolist() == setting.images.tolist() * 2  # views
-        assert seeded.table("holdout").samples.tolist() == setting.aside.tolist()
-    first, other = setting.table("train"), setting.changed(seed=7).table("train")
-    assert not torch.equal(first.losses, other.losses)  # shifted by other pixels
-
-
-def test_what_the_test_table_says_of_a_straight_through_gate_is_what_its_network_does(
-    setting: Setting,
-) -> None:
-    model = setting.changed(gate={"lambda_sgs": 0.0, "epochs": 2}).straight_through()
-    heads = [gate.logits for gate in model.gates]
-    table = setting.table("test")
-    price = price_at(table, heads, 0.6 * float(table.paths.madds.max()))
-    said = taken(table, heads, price)
-    assert max(said.shares) < 1
-    source = open_source("digits", "test")
-    pixels = torch.from_numpy(np.stack([np.asarray(source[i].image) for i in range(len(source))]))
-    labels = torch.tensor([source[i].label for i in range(len(source))])
-    with torch.inference_mode():
-        images = normalize(pixels, model.metadata.mean, model.metadata.std)
-        logits, widths = model.dynamic(images, price)
-    shares = torch.bincount(widths, minlength=len(model.space)).double() / len(labels)
-    assert said.shares == tuple(shares.tolist())
-    assert said.measures["top1"] == (logits.argmax(1) == labels).double().mean().item()
-
-
-def test_a_complexity_of_0_16_is_the_official_weight_on_the_official_network() -> None:
-    model = create_model("ds_mbnet")
-    assert lambda_2(0.16, model.madds(model.space.routes[-1])) == pytest.approx(0.5, rel=0.002)
-
-
-def test_a_table_is_paid_for_once_and_straight_through_for_each_target() -> None:
-    seconds = {"table": (8.0, 16.0), "gates": (8.0, 16.0), "straight-through": (40.0, 72.0)}
-    rounds = [
-        {name: [Figure(values[turn], "s")] for name, values in seconds.items()} for turn in (0, 1)
-    ]
-    records = {record.name: record for record in cost_records("x", rounds, 0)}
-    assert records["x: gate on the table"].value == 1.5  # of 8 / 8 and 16 / 8
-    for targets, shares in ((8, (2.0, 4.0)), (1, (9.0, 18.0))):
-        table = records[f"x: a target of {targets}, table"]
-        straight = records[f"x: a target of {targets}, straight-through"]
-        assert (table.spread, straight.spread) == (shares, (40.0, 72.0))
-        assert straight.against == table.name
-        assert straight.ratio == (40 / shares[0] + 72 / shares[1]) / 2
-
-
-def test_gates_meet_where_held_out_images_have_the_target_and_test_images_the_same_average(
-    setting: Setting,
-) -> None:
-    holdout, test = setting.table("holdout"), setting.table("test")
-    slimmest, widest = float(test.paths.madds.min()), float(test.paths.madds.max())
-    one_image = {len(table): (widest - slimmest) / len(table) for table in (holdout, test)}
-    target = (slimmest + widest) / 2
-    versus = Versus(setting.config, setting.table("train"), holdout, test)
-    rivals = [straight_through(setting, complexity, widest) for complexity in (0.06, 2.5)]
-    assert price_at(holdout, rivals[0], target) != price_at(holdout, rivals[1], target)
-    best = min(rivals, key=lambda h: taken(holdout, h, price_at(holdout, h, target)).loss)
-    met = taken(holdout, best, price_at(holdout, best, target))
-    assert met.madds == pytest.approx(target, abs=one_image[len(holdout)])
-    at_target, landed = versus.best_at(target, rivals), versus.where_it_lands(rivals[0])
-    assert at_target.straight == taken(test, best, price_at(holdout, best, target))
-    assert landed.straight == taken(test, rivals[0], 0.0)
-    for pair in (at_target, landed):
-        assert pair.level.madds == pytest.approx(pair.straight.madds, abs=one_image[len(test)])
-
-
-def test_every_place_has_a_figure_of_every_seed_and_the_means_are_over_all(
-    setting: Setting, tmp_path: Path
-) -> None:
-    records = {record.name: record for record in accuracy(setting, "x", seeds=2)}
-    points = {name: r for name, r in records.items() if r.unit == "points"}
-    means = {name: points.pop(name) for name in list(points) if ", mean " in name}
-    assert {r.runs for r in points.values()} == {2}
-    # Complexities and targets, each in two ways; targets against what does not look and the oracle.
-    assert len(points) == 2 * (5 + 3) + 3 * 3
-    for name, by_lot in points.items():
-        if name.endswith(" table minus random routing"):
-            static = points[name.replace("random routing", "static widths")]
-            # A lot is a mixture of static widths, and the best of them are what those are.
-            assert all(a >= b - 1e-9 for a, b in zip(by_lot.spread, static.spread, strict=True))
-    against_oracle = [r for name, r in points.items() if name.endswith(" table minus oracle")]
-    assert len(against_oracle) == 3 and all(r.spread[1] <= 0 for r in against_oracle)
-    assert sorted(r.runs for r in means.values()) == [6, 6, 10, 10]
-    for name, whole in means.items():
-        place, _, what = name.partition(", mean ")
-        kind = "complexity" if "complexities" in place else "target"
-        parts = [r for n, r in points.items() if kind in n and n.endswith(f" {what}")]
-        # Of two seeds the median is the mean.
-        assert whole.value == pytest.approx(sum(r.value for r in parts) / len(parts))
-        assert whole.spread == (min(r.spread[0] for r in parts), max(r.spread[1] for r in parts))
-    gate.draw(list(records.values()), tmp_path / "gate.svg")
-    drawing = (tmp_path / "gate.svg").read_text()
-    assert all(label in drawing for _, _, label in gate_plot.KINDS.values())
-
-
-def test_a_gate_is_held_to_what_costs_as_much() -> None:
-    line = Frontier(np.array([100.0, 200.0]), np.array([0.3, 0.1]))
-    half_way = Outcome(150.0, 0.5, {"top1": 0.82, "top5": 1.0}, (0.5, 0.5))
-    assert gain_over(CLASSIFICATION.headline, line, half_way) == pytest.approx(2.0)
-
-
-def test_one_worker_has_the_batch_that_several_had() -> None:
-    values = {"cluster": {"workers": 3}, "gate": {"batch_size": 32}, "table": {"batch_size": 100}}
-    config = alone(config_from_dict(values))
-    assert (config.cluster.workers, config.gate.batch_size) == (1, 96)
-    assert config.table.batch_size == 100  # what a row holds does not depend on it
 
 
 # The command -------------------------------------------------------------------------------------
@@ -328,7 +140,7 @@ def dsnet(
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_an_unknown_benchmark_is_refused_with_those_there_are(
+def test_an_unknown_benchmark_is_refused_with_a_list(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cli.run(["bench", "nonsense"]) == 2
@@ -344,7 +156,7 @@ def test_a_benchmark_of_no_chain_refuses_what_it_would_not_read(
     assert cli.run(["bench", "loader", flag, "5"]) == 2
     refusal = capsys.readouterr().err
     assert len(refusal.splitlines()) == 1
-    assert flag in refusal and "loader" in refusal and "(gate, frontier, denoise, scale)" in refusal
+    assert flag in refusal and "loader" in refusal and "(frontier, denoise)" in refusal
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from pipeline.data.sources import open_source
 from pipeline.data.train_and_test import train_and_test
 from pipeline.data.views import views
 from pipeline.report.data_page import class_rows, render_data
+from tests.browser import assert_page_works, needs_browser
 
 RECIPE = OwnRecipe(base="light", random_erasing=1.0)
 COUNTS = {"<ant>": 5, "bee": 2, "cat": 3}
@@ -92,6 +93,13 @@ def test_the_page_loads_nothing_and_escapes_names(zoo: Manifest) -> None:
     picture = Image.open(io.BytesIO(base64.b64decode(uris[0])))
     expected = views(zoo, "light", 20, samples=8, views=6, seed=0)[0].evaluated
     assert np.array_equal(np.asarray(picture), expected)
+
+
+@needs_browser
+def test_the_page_works_in_a_browser_of_any_width(zoo: Manifest, tmp_path: Path) -> None:
+    page = tmp_path / "data.html"
+    page.write_text(render_data([zoo], recipe="light", resolution=20))
+    assert_page_works(page)
 
 
 def test_the_command_says_what_it_finds_and_writes_the_page(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from dsnet.tasks.class_tally import ClassTally
 from pipeline.report.evaluation_page import ClassRow, class_rows, render_evaluation
 from pipeline.store.version import Version, read_version
 from pipeline.training.evaluation import Evaluation, Sums
+from tests.browser import assert_page_works, needs_browser
 
 NAMES = ("ant", "bee", "<cat>")
 NETWORKS = ("width 0", "width 1", "width 2", "width 3", "dynamic")
@@ -72,3 +74,14 @@ def test_a_version_of_before_classes_were_counted_has_a_page_that_says_so(
     page = render_evaluation(version, model, {})
     assert "62.50%" in page and "Calibration error" not in page
     assert "dsnet run --force evaluate" in page
+
+
+@needs_browser
+def test_the_page_works_in_a_browser_of_any_width(
+    model: DSNet, version: Version, tmp_path: Path
+) -> None:
+    page = tmp_path / "evaluation.html"
+    page.write_text(
+        render_evaluation(version, model, dict.fromkeys(NETWORKS, tally().figures(NAMES)))
+    )
+    assert_page_works(page)

@@ -30,9 +30,10 @@ from pipeline.report import (
     static_rows,
     write_results,
 )
-from pipeline.report.frontier import best_static, by_lot, line_of, static_mixture
+from pipeline.report.chart import counts, log_ticks, short, ticks
+from pipeline.report.frontier import best_static, line_of, random_routing, static_mixture
 from pipeline.report.page import class_bars, confidence_bars, gain
-from pipeline.report.plot import counts, short, ticks
+from tests.browser import assert_page_works, needs_browser
 
 from .test_training import MADDS, telling_table
 
@@ -131,7 +132,7 @@ def test_random_routing_is_the_mean_over_all_ways_to_deal_out_the_routes() -> No
         for deal in itertools.permutations(path.tolist())
     ]
     results = Results(None, tuple(rows), None)  # type: ignore[arg-type]
-    assert by_lot(results, Row("gate", "", routes=shares)) == pytest.approx(np.mean(deals))
+    assert random_routing(results, Row("gate", "", routes=shares)) == pytest.approx(np.mean(deals))
 
 
 def test_the_whiskers_are_the_standard_error_of_the_difference(test_table: RoutingTable) -> None:
@@ -246,8 +247,8 @@ def test_gains_are_taken_at_equal_multiply_adds(results: Results) -> None:
         assert found.static == pytest.approx(
             row.value - np.interp(row.madds, madds, top1), abs=1e-9
         )
-        assert found.lot == pytest.approx(row.value - np.dot(row.routes, top1))
-        assert found.oracle <= 0 < found.lot
+        assert found.random == pytest.approx(row.value - np.dot(row.routes, top1))
+        assert found.oracle <= 0 < found.random
     assert best_static(results).at(70.0) == pytest.approx(1 - results.rows[1].value)  # type: ignore[operator]
 
 
@@ -314,6 +315,15 @@ def test_the_page_points_to_nothing_outside_itself(results: Results) -> None:
     assert {"link", "iframe", "object"}.isdisjoint(page.tags)
 
 
+@needs_browser
+def test_tabs_and_copy_buttons_work_in_a_browser_of_any_width(
+    results: Results, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render(results))
+    assert_page_works(page, tabs=len(TARGETS), copies=len(TARGETS))
+
+
 def test_the_page_says_how_to_pull_each_point(results: Results) -> None:
     words = Page(render(results)).words
     for row in results.chosen:
@@ -370,3 +380,5 @@ def test_ticks_are_round_and_told_apart() -> None:
     assert ticks(0.612, 0.743, 6) == pytest.approx([0.62, 0.64, 0.66, 0.68, 0.70, 0.72, 0.74])
     assert counts([1.5e6, 2e6, 2.5e6]) == ["1.5M", "2.0M", "2.5M"]
     assert counts([1e6, 2e6]) == ["1M", "2M"]
+    assert log_ticks(0.69, 2.1, 4) == [5, 10, 20, 50, 100]
+    assert log_ticks(0.52, 0.67, 3) == pytest.approx([3.5, 4.0, 4.5])  # no 1, 2 or 5 among them

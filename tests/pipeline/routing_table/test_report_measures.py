@@ -31,7 +31,7 @@ from pipeline.report import (
     static_rows,
     write_results,
 )
-from pipeline.report.frontier import best_static, by_lot
+from pipeline.report.frontier import best_static, random_routing
 from pipeline.report.page import gain
 from pipeline.report.words import Words
 from tests.toy import SMOOTHING
@@ -182,10 +182,10 @@ def test_gains_are_those_of_the_table(results: Results, table: RoutingTable) -> 
         # The widths of this table lie on a concave line, so it is its own upper hull.
         static = np.interp(row.madds, [40.0, 70.0, 100.0], psnr)
         assert found.static == pytest.approx(row.value - static)
-        assert found.lot == pytest.approx(row.value - np.dot(row.routes, psnr))
+        assert found.random == pytest.approx(row.value - np.dot(row.routes, psnr))
         assert found.oracle == pytest.approx(row.value + line.at(row.madds))
-        assert found.oracle is not None and found.oracle <= 0 < found.lot
-        assert by_lot(results, row) == pytest.approx(np.dot(row.routes, psnr))
+        assert found.oracle is not None and found.oracle <= 0 < found.random
+        assert random_routing(results, row) == pytest.approx(np.dot(row.routes, psnr))
     assert best_static(results).at(70.0) == pytest.approx(-psnr[1])
 
 
@@ -288,35 +288,6 @@ def test_a_measure_that_nobody_has_counted_yet_is_a_dash(lenient: Results) -> No
     assert html.count('data-label="Top-3">\N{EN DASH}<') == 2 * len(lenient.chosen)
 
 
-# Files of before there were tasks ----------------------------------------------------------------
-
-
-def test_results_of_format_1_are_read_as_of_classification(
-    lenient: Results, tmp_path: Path
-) -> None:
-    """Format 1 has no task, no held-out measure but top-1 and no standard error of a value."""
-    results = replace(lenient, about=replace(lenient.about, task="classification"))
-    path = tmp_path / "results.parquet"
-    write_results(results, path)
-    table = pq.read_table(path)
-    about = json.loads(table.schema.metadata[b"dsnet.results"])
-    about["format"] = 1
-    del about["about"]["task"]
-    for side in ("easy", "hard"):
-        for picture in about["images"][side]:
-            del picture["values"]
-    old = table.drop_columns(["value_stderr", "holdout_top5"])
-    metadata = {b"dsnet.results": json.dumps(about)}
-    pq.write_table(old.cast(old.schema.with_metadata(metadata)), path)
-    back = read_results(path)
-    assert back.about == results.about
-    for ours, theirs in zip(results.chosen, back.chosen, strict=True):
-        assert theirs.value == ours.value
-        assert theirs.measures == {name: ours.measures[name] for name in ("top1", "top5")}
-        assert theirs.holdout == {n: ours.holdout[n] for n in ("madds", "loss", "top1")}
-    assert render(back) == render(results)
-
-
 def test_a_format_that_is_not_known_is_refused(results: Results, tmp_path: Path) -> None:
     path = tmp_path / "results.parquet"
     metadata = {b"dsnet.results": json.dumps({"format": 9})}
@@ -362,7 +333,7 @@ def test_where_less_is_better_the_page_says_down(results: Results, table: Routin
         words = Page(render(made)).words
         for row in made.chosen:
             found = gain(made, row)
-            assert found.oracle is not None and found.lot < 0 <= found.oracle
+            assert found.oracle is not None and found.random < 0 <= found.oracle
             assert row.value == row.measures["mae"]
     assert "Down and to the left is better" in words
     assert "mean error against the best static width at equal cost" in words
