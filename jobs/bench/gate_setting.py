@@ -16,8 +16,8 @@ from dsnet.routing import RoutingTable
 from pipeline import chain
 from pipeline.config import Config, config_from_dict, import_plugins
 from pipeline.data.dataset import Dataset, ingest
+from pipeline.data.manifest import Beton
 from pipeline.data.random_bits import permutation
-from pipeline.data.remote.beton import Beton
 from pipeline.data.split import holdout
 from pipeline.routing_table.build import build
 from pipeline.routing_table.read import read_table

@@ -18,8 +18,9 @@ from typing import Any
 class Pictures:
     """One set of pictures in three forms, and how to read it.
 
-    recipe, resolution: as of `pipeline.data.loader.Loader`. folder: of class folders. shards: a
-    folder of tar files in WebDataset's layout. threads: that decode; processes where those do.
+    recipe, resolution: as of `pipeline.data.loading.loader.Loader`. folder: of class folders.
+    shards: a folder of tar files in WebDataset's layout. threads: that decode; processes where
+    those do.
     """
 
     name: str
@@ -55,7 +56,7 @@ def augmented(pictures: Pictures) -> Epoch:
 
 
 def _loader(pictures: Pictures, recipe: str) -> Any:
-    from pipeline.data.loader import Loader
+    from pipeline.data.loading.loader import Loader
 
     return Loader(
         pictures.beton,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 import dsnet
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import BY_CLASS, evaluate, new_tallies

@@ -11,7 +11,7 @@ import dsnet
 from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, check_finite, freeze_trunk, gate_step
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Epoch, Schedule, train_epochs
@@ -21,7 +21,7 @@ from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
 
 if TYPE_CHECKING:  # they bring FFCV and Ray Train
-    from pipeline.data.loader import Loader
+    from pipeline.data.loading.loader import Loader
     from pipeline.training.worker import Worker
 
 SPEC = Spec(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from pipeline.config import Config
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.store.fingerprint import Spec
 
 if TYPE_CHECKING:  # workers have no use for sources and ingest, nor plans for Ray Train

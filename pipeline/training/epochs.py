@@ -25,7 +25,7 @@ from pipeline.training.state import Training, Write
 from pipeline.training.throughput import Throughput
 
 if TYPE_CHECKING:  # they bring FFCV and Ray Train
-    from pipeline.data.loader import Loader
+    from pipeline.data.loading.loader import Loader
     from pipeline.training.worker import Worker
 
 logger = logging.getLogger(__name__)

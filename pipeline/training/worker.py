@@ -23,9 +23,9 @@ from dsnet import DSNet
 from dsnet.errors import DivergenceError, InputError, OutageError
 from dsnet.io.files import atomic_directory
 from pipeline.config import Config, config_from_dict, import_plugins
-from pipeline.data.loader import Batch, Loader
-from pipeline.data.manifest import read_manifest
-from pipeline.data.remote.beton import Beton, at_hand
+from pipeline.data.loading.loader import Batch, Loader
+from pipeline.data.manifest import Beton, read_manifest
+from pipeline.data.remote.beton import at_hand
 from pipeline.data.split import holdout
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint_writer import CheckpointWriter
@@ -165,7 +165,7 @@ class Worker(ABC):
         balanced: bool = False,
         resolution_of: Callable[[int], int] | None = None,
     ) -> Loader:
-        """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
+        """This rank's share of `beton`, or all of it; see `pipeline.data.loading.loader.Loader`."""
         config = self.config
         rank: int | range = 0
         world_size = 1

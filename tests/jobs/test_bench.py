@@ -35,7 +35,7 @@ from jobs.bench.readers import READERS, Pictures
 from jobs.bench.supernet import unshared_step
 from pipeline.config import config_from_dict
 from pipeline.data import dataset as data
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources import open_source
 from pipeline.store.registry import Version
 from pipeline.training.worker import alone

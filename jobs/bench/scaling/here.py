@@ -15,7 +15,7 @@ from jobs.bench.pictures import photographs
 from jobs.bench.readers import Pictures, ours
 from jobs.bench.scaling.workers import learning
 from pipeline.config import Config
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.state import Training
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from dsnet.errors import InputError
 from pipeline.config import Config, Data, config_from_dict
 from pipeline.data.dataset import ingest, ingest_test
-from pipeline.data.matched import Matched
-from pipeline.data.part import held_out
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Source
-from pipeline.data.train_and_test import evaluated_on, train_and_test
+from pipeline.data.sources.matched import Matched
+from pipeline.data.sources.part import held_out
+from pipeline.data.sources.train_and_test import evaluated_on, train_and_test
 
 from .conftest import encoded
 from .test_idx import write

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dsnet.errors import InputError
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import unused_files
 from pipeline.data.sources.shards import found

@@ -8,7 +8,7 @@ from PIL import Image
 
 from dsnet.errors import InputError
 from pipeline.data.sources import open_source
-from pipeline.data.survey import SAMPLED, survey
+from pipeline.data.suggest.survey import SAMPLED, survey
 
 from .conftest import encoded, smooth_picture
 

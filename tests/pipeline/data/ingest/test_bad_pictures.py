@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from dsnet.errors import InputError
-from pipeline.data.bad_pictures import MAX_BAD, BadPictures
 from pipeline.data.ffcv import Reader
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.bad_pictures import MAX_BAD, BadPictures
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import verify
 from pipeline.data.sources import open_source
 
@@ -161,7 +161,7 @@ def hostile_folder(folder: Path) -> Path:
 
 PROGRAM = """
 import json, resource, sys
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources import open_source
 
 source, dest, workers = sys.argv[1:]
