@@ -27,8 +27,7 @@ from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import random_key
 from pipeline.data.threads import torch_threads
-
-from .conftest import smooth_picture
+from tests.pipeline.data.conftest import smooth_picture
 
 SIDE = 48
 PICTURES = torch.from_numpy(np.stack([smooth_picture(SIDE, SIDE, seed) for seed in range(6)]))

@@ -20,9 +20,8 @@ from pipeline.data.ingest.ingest import ingest
 from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import verify
 from pipeline.data.sources import open_source
-
-from .conftest import encoded, smooth_picture
-from .test_ingest import Pictures
+from tests.pipeline.data.conftest import encoded, smooth_picture
+from tests.pipeline.data.ingest.test_ingest import Pictures
 
 GOOD = [encoded(smooth_picture(12, 12, seed), "PNG") for seed in range(60)]
 
@@ -181,7 +180,7 @@ def test_of_a_hostile_folder_everything_is_used_or_told(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(folder), str(beton), str(workers)],
             env=os.environ | {"LC_ALL": "C"},
-            cwd=Path(__file__).parents[3],
+            cwd=Path(__file__).parents[4],
             capture_output=True,
             text=True,
             timeout=120,

@@ -20,8 +20,7 @@ from pipeline.data.ingest.ingest import ingest
 from pipeline.data.manifest import read_manifest
 from pipeline.data.sources import open_source
 from tests.pipeline.chain.faults import left_by_the_session
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source
 from pipeline.data.threads import torch_threads
 from tests import forked
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 class Pictures:

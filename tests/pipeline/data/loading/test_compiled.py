@@ -19,7 +19,7 @@ def answer(folder: Path, added: int) -> str:
     done = subprocess.run(
         [sys.executable, "-B", "calling.py"],
         cwd=folder,
-        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        env={"PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
         text=True,
     )

@@ -25,8 +25,7 @@ from pipeline.data.loading.loader import Batch, Loader
 from pipeline.data.manifest import Manifest, manifest_path
 from pipeline.data.random_bits import random_key
 from pipeline.data.sources import open_source
-
-from .conftest import copy_of, encoded, fit_manifest, smooth_picture
+from tests.pipeline.data.conftest import copy_of, encoded, fit_manifest, smooth_picture
 
 IMAGENET = {"recipe": "imagenet", "resolution": 48, "train": True, "batch_size": 4}
 DIGITS = {"recipe": "digits", "resolution": 8, "train": True, "batch_size": 64}

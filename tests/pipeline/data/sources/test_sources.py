@@ -22,8 +22,7 @@ from pipeline.data.loading.loader import Loader
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source, unused_files
 from pipeline.data.sources.walk import picture_suffixes
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 PNG = encoded(smooth_picture(4, 4, seed=0))
 

@@ -29,8 +29,7 @@ from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample
 from pipeline.data.sources.tiles import Tiles
 from pipeline.data.sources.train_and_test import train_and_test
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 class Arrays:

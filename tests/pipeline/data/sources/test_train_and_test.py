@@ -17,9 +17,9 @@ from pipeline.data.sources.base import Source
 from pipeline.data.sources.matched import Matched
 from pipeline.data.sources.part import held_out
 from pipeline.data.sources.train_and_test import evaluated_on, train_and_test
+from tests.pipeline.data.conftest import encoded
+from tests.pipeline.data.sources.test_idx import write
 
-from .conftest import encoded
-from .test_idx import write
 from .test_sources import parquet
 
 LABELS = st.lists(st.integers(0, 7), min_size=1, max_size=300).map(np.array)
