@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from dsnet.runtime.pictures import read_picture
 from dsnet.runtime.pixels import prepare
 from pipeline.config import load_config
-from pipeline.data.recipes import Recipe, get_recipe
+from pipeline.data.augment.recipes import Recipe, get_recipe
 from pipeline.data.sources.base import Source
-from pipeline.data.train_and_test import train_and_test
+from pipeline.data.sources.train_and_test import train_and_test
 
 BATCH, LR, MOMENTUM, DECAY, SMOOTHING = 32, 0.1, 0.9, 1e-4, 0.1
 

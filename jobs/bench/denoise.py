@@ -25,7 +25,7 @@ from jobs.bench.options import Options
 from jobs.bench.record import Record
 from pipeline import chain
 from pipeline.cluster.progress import Progress
-from pipeline.data.train_and_test import evaluated_on
+from pipeline.data.sources.train_and_test import evaluated_on
 from pipeline.predict.pictures import psnr
 from pipeline.runner.job import local
 

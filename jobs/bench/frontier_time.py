@@ -23,7 +23,7 @@ from jobs.bench.options import Options
 from jobs.bench.record import Record
 from pipeline.config import Config
 from pipeline.data.dataset import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.loading.loader import Loader
 
 IMAGES = {64: 3200, 1: 320}
 """How many, by size of the batches."""

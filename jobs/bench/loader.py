@@ -17,7 +17,7 @@ from jobs.bench.pictures import digits, photographs, small
 from jobs.bench.readers import READERS, Epoch, Pictures, Reader, augmented, ours
 from jobs.bench.record import Record
 from pipeline.data.ffcv import Reader as Beton
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources.base import Source
 from pipeline.data.threads import torch_threads
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from pipeline.data.encode import shrink
+from pipeline.data.ingest.encode import shrink
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Source
 from pipeline.data.sources.digits import Digits

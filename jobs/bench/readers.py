@@ -17,7 +17,7 @@ class Pictures:
 
     name: str
     recipe: str
-    """As of `pipeline.data.loader.Loader`, as the resolution."""
+    """As of `pipeline.data.loading.loader.Loader`, as the resolution."""
     resolution: int
     beton: Path
     folder: Path
@@ -50,7 +50,7 @@ def augmented(pictures: Pictures) -> Epoch:
 
 
 def _loader(pictures: Pictures, recipe: str) -> Any:
-    from pipeline.data.loader import Loader
+    from pipeline.data.loading.loader import Loader
 
     return Loader(
         pictures.beton,

@@ -89,9 +89,9 @@ def command(
       dsnet ingest 's3://bucket/train-*.parquet' s3://bucket/betons/
     """
     from pipeline.config import is_uri, parse_uri
-    from pipeline.data.ingest_to import ingest_to
+    from pipeline.data.ingest.ingest_to import ingest_to
     from pipeline.data.sources import open_source
-    from pipeline.data.tiles import Tiles
+    from pipeline.data.sources.tiles import Tiles
 
     if tile is not None and max_resolution is not None:
         raise click.UsageError(

@@ -94,7 +94,7 @@ def _opened(path: Path) -> "list[Manifest | Source]":
     """What is in the betons of a path, the training pictures first; or in a source of pictures."""
     from pipeline.config import Data
     from pipeline.data.manifest import verify
-    from pipeline.data.train_and_test import train_and_test
+    from pipeline.data.sources.train_and_test import train_and_test
 
     betons = sorted(path.glob("*.beton")) if path.is_dir() else [path]
     if betons and betons[0].suffix == ".beton":

@@ -23,6 +23,8 @@ FieldDescType = np.dtype(
 ALLOC_TABLE_TYPE = np.dtype([("sample_id", "<u8"), ("ptr", "<u8"), ("size", "<u8")])
 PICTURE_TYPE = np.dtype([("mode", "<u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
 JPEG, RAW = 0, 1  # modes of a picture
+PAGE_SIZE = 8 * 2**20  # bytes; no picture has more, once encoded
+LONGEST_SIDE = 65535  # pixels; FFCV stores sides in 16 bits
 
 FIELDS = {"image": (2, "RGBImageField"), "label": (1, "IntField")}
 """The fields that this project's betons have, in order: FFCV's number and class for each."""

@@ -13,15 +13,15 @@ from dsnet.errors import InputError
 from dsnet.models.create import task_of
 from pipeline.config import Config, Uri, data_dir, is_uri, parse_uri
 from pipeline.config.schema import DIGITS
-from pipeline.data.in_common import compared
-from pipeline.data.ingest_to import ingest_to, written_to
+from pipeline.data.augment.recipes import get_recipe
+from pipeline.data.ingest.ingest_to import ingest_to, written_to
+from pipeline.data.ingest.overlap import compared
 from pipeline.data.manifest import Manifest
-from pipeline.data.recipes import get_recipe
 from pipeline.data.remote.beton import published, staged
 from pipeline.data.sources.base import Source, other_classes
 from pipeline.data.sources.idx import FASHION_MNIST
 from pipeline.data.sources.photographs import PHOTOGRAPHS
-from pipeline.data.train_and_test import TEST_SPLITS, evaluated_on, train_and_test
+from pipeline.data.sources.train_and_test import TEST_SPLITS, evaluated_on, train_and_test
 
 logger = logging.getLogger(__name__)
 

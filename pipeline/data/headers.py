@@ -6,7 +6,6 @@ so nearly every number is known beforehand.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,55 +16,54 @@ from pipeline.data.beton_format import (
     FIELDS,
     JPEG,
     METADATA_START,
+    PAGE_SIZE,
     RAW,
     SAMPLE_TYPE,
     FieldDescType,
     HeaderType,
 )
 
-if TYPE_CHECKING:
-    from pipeline.data.manifest import Manifest
-
-PAGE_SIZE = 8 * 2**20  # bytes; no picture has more, once encoded
-LONGEST_SIDE = 65535  # pixels; FFCV stores sides in 16 bits
 MOST_PIXELS = 2**29 // 3  # of one picture, 512 MiB decoded; Pillow opens no larger ones either
 
 
-def read_headers(manifest: "Manifest") -> np.ndarray:
+def read_headers(
+    beton: Path, samples: int, *, size: int, classes: int, max_height: int, max_width: int
+) -> np.ndarray:
     """FFCV's record of every sample, (samples,): f0 is the picture's, f1 the label.
 
     Every number in them is within bounds: a label is one of the classes, a picture lies inside the
-    file where the table says, apart from the others, and its sides are the manifest's at most.
+    file where the table says, apart from the others, and its sides are at most the largest.
+
+    The numbers are the manifest's: pictures, bytes, classes, and the largest sides in pixels.
 
     Raises InputError, naming file, sample and number, where one is not.
     """
-    beton, samples = manifest.beton, manifest.samples
-    table = manifest.size - samples * ALLOC_TABLE_TYPE.itemsize
+    table = size - samples * ALLOC_TABLE_TYPE.itemsize
     first = METADATA_START + samples * SAMPLE_TYPE.itemsize
     if first > table:  # nothing is read, or memory reserved, for samples that cannot be there
-        least = first + manifest.size - table
-        raise _refusal(beton, f"at least {least} bytes for {samples} samples", manifest.size)
+        least = first + size - table
+        raise _refusal(beton, f"at least {least} bytes for {samples} samples", size)
     _check_file_header(beton, samples, table)
     records = np.fromfile(beton, SAMPLE_TYPE, samples, offset=METADATA_START)
     places = np.fromfile(beton, ALLOC_TABLE_TYPE, samples, offset=table)
     if len(records) < samples or len(places) < samples:
-        raise _refusal(beton, f"{manifest.size} bytes", "fewer")
+        raise _refusal(beton, f"{size} bytes", "fewer")
     _check(beton, "sample_id", places["sample_id"], *(2 * [np.arange(samples, dtype=np.uint64)]))
     _check(beton, "size", places["size"], 1, PAGE_SIZE)
     _check(beton, "data_ptr", places["ptr"], first, table - 1)
-    size, address = places["size"].astype(np.int64), places["ptr"].astype(np.int64)
-    free = np.append(first, address[:-1] + size[:-1])  # the end of the picture before
-    _check(beton, "data_ptr", address, free, table - size)
+    length, address = places["size"].astype(np.int64), places["ptr"].astype(np.int64)
+    free = np.append(first, address[:-1] + length[:-1])  # the end of the picture before
+    _check(beton, "data_ptr", address, free, table - length)
     pictures = records["f0"]
     _check(beton, "data_ptr", pictures["data_ptr"], places["ptr"], places["ptr"])
     _check(beton, "mode", pictures["mode"], min(JPEG, RAW), max(JPEG, RAW))
-    _check(beton, "width", pictures["width"], 1, manifest.max_width)
-    _check(beton, "height", pictures["height"], 1, manifest.max_height)
+    _check(beton, "width", pictures["width"], 1, max_width)
+    _check(beton, "height", pictures["height"], 1, max_height)
     pixels = picture_pixels(pictures)
     _check(beton, "pixels", pixels, 1, MOST_PIXELS)
-    stored = np.where(pictures["mode"] == RAW, 3 * pixels, size)
-    _check(beton, "size", size, stored, stored)
-    _check(beton, "label", records["f1"], 0, len(manifest.classes) - 1)
+    stored = np.where(pictures["mode"] == RAW, 3 * pixels, length)
+    _check(beton, "size", length, stored, stored)
+    _check(beton, "label", records["f1"], 0, classes - 1)
     return records
 
 

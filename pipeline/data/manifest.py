@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +12,28 @@ from dsnet.errors import InputError
 from dsnet.errors.text import line, shown
 from dsnet.io.files import atomic_file, read_small
 from dsnet.models.metadata import check_classes
+from pipeline.config import Uri
+from pipeline.data.beton_format import LONGEST_SIDE
 from pipeline.data.digest import check_digest
-from pipeline.data.headers import LONGEST_SIDE, read_headers
-
-if TYPE_CHECKING:
-    from pipeline.data.remote.beton import Beton, RemoteBeton
+from pipeline.data.headers import read_headers
 
 FORMAT = 1
 MOST_BYTES = 2**24
 _MOST_OF_COUNT = 16  # bytes, of a class's number of pictures, and of what stands between two
+
+
+@dataclass(frozen=True)
+class RemoteBeton:
+    """A beton in a store, with the digest that it had when its manifest was read."""
+
+    uri: Uri
+    digest: str
+
+    def __str__(self) -> str:
+        return str(self.uri)
+
+
+Beton = str | Path | RemoteBeton
 
 
 @dataclass(frozen=True)
@@ -67,11 +80,11 @@ class Manifest:
     """Digest of the training beton that a test split was compared with, see `in_common`."""
     in_common: int = 0
     """Number of pictures that are in that one too."""
-    origin: "RemoteBeton | None" = None
+    origin: RemoteBeton | None = None
     """The beton in a store that `beton` is this node's copy of. Not stored either."""
 
     @property
-    def place(self) -> "Beton":
+    def place(self) -> Beton:
         """What any node finds the beton by: its path, or where to stage it from."""
         return self.beton if self.origin is None else self.origin
 
@@ -88,7 +101,14 @@ class Manifest:
         Raises InputError if the beton is not what the manifest says, see `verify`.
         """
         check_digest(self.beton, self.digest)
-        return read_headers(self)
+        return read_headers(
+            self.beton,
+            self.samples,
+            size=self.size,
+            classes=len(self.classes),
+            max_height=self.max_height,
+            max_width=self.max_width,
+        )
 
 
 def manifest_path(beton: str | Path) -> Path:

@@ -13,7 +13,7 @@ from dsnet.errors import InputError
 from dsnet.errors.text import shown
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config
-from pipeline.data.loader import Loader
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.threads import torch_threads
 from pipeline.training.evaluation import EvaluationRow, evaluate, new_tallies

@@ -96,7 +96,7 @@ def _batches(
                     yield answer(names, np.stack(pixels))
                 progress.update(done)
     finally:
-        # Without waiting: see `pipeline.data.encode.by_threads`.
+        # Without waiting: see `pipeline.data.ingest.encode.by_threads`.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

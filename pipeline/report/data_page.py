@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config import OwnRecipe
+from pipeline.data.loading.views import Views, views
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources.base import Source
-from pipeline.data.views import Views, views
 from pipeline.report.data_uri import picture_uri
 from pipeline.report.page import render_template
 

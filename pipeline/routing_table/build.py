@@ -8,9 +8,9 @@ import torch
 
 from dsnet import DSNet
 from dsnet.routing import RoutingTable, build_rows, join
-from pipeline.data.loader import Loader
-from pipeline.data.recipes import get_recipe
-from pipeline.data.remote.beton import Beton
+from pipeline.data.augment.recipes import get_recipe
+from pipeline.data.loading.loader import Loader
+from pipeline.data.manifest import Beton
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, write_shard
 

@@ -19,8 +19,8 @@ from dsnet.routing import Paths, paths_of
 from dsnet.routing.looks import evidence_size
 from dsnet.tasks.registry import find
 from pipeline.config import OwnRecipe
+from pipeline.data.augment.recipes import plain
 from pipeline.data.manifest import Manifest
-from pipeline.data.recipes import plain
 
 FORMAT = 3
 FILE = "table.json"

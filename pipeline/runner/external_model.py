@@ -15,8 +15,8 @@ from dsnet.models.architecture import Architecture
 from dsnet.routing.tuned import TunedGate
 from dsnet.training import start_from
 from pipeline.config import Config
+from pipeline.data.augment.recipes import get_recipe
 from pipeline.data.dataset import Dataset
-from pipeline.data.recipes import get_recipe
 from pipeline.stages import supernet
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 
 from dsnet.errors import InputError
 from pipeline.data.dataset import Dataset
-from pipeline.data.in_common import digests, kept_digests
+from pipeline.data.ingest.overlap import digests, kept_digests
 from pipeline.data.manifest import Manifest
 from pipeline.store import registry
 from pipeline.store.registry import Version

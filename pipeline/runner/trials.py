@@ -11,8 +11,8 @@ import dsnet
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import ingest
+from pipeline.data.manifest import Beton
 from pipeline.data.random_bits import permutation
-from pipeline.data.remote.beton import Beton
 from pipeline.data.threads import torch_threads
 from pipeline.stages import calibrate, supernet
 from pipeline.stages.stage import Inputs, Stage, Upstream

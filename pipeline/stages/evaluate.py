@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 import dsnet
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.evaluation import BY_CLASS, evaluate, new_tallies

@@ -12,7 +12,7 @@ import dsnet
 from dsnet import restricted
 from dsnet.routing.budget import calibrate_prices, gate_logits, price_for, prices_from_logits
 from dsnet.training import GateLoss, GradientReducer, check_finite, freeze_trunk, gate_step
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.stages.stage import OnModel, Stage
 from pipeline.store.fingerprint import PICTURES, Spec
 from pipeline.training.epochs import Algorithm, Epoch, Schedule, train_epochs
@@ -22,7 +22,7 @@ from pipeline.training.state import Training
 from pipeline.training.worker import Worker
 
 if TYPE_CHECKING:  # it brings FFCV, and drivers import this module
-    from pipeline.data.loader import Loader
+    from pipeline.data.loading.loader import Loader
 
 SPEC = Spec(
     "gate",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from pipeline.config import Config
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.store.fingerprint import Spec
 from pipeline.training.worker import Worker
 

@@ -30,7 +30,7 @@ from dsnet.training.distributed import average
 from dsnet.training.finite import first_not_finite
 from dsnet.training.precision import bfloat16_pays
 from pipeline.config import Config, Supernet
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.stages.network import new_network
 from pipeline.stages.stage import Stage, Upstream
 from pipeline.store.fingerprint import PICTURES, Spec

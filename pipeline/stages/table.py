@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import dsnet
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, read_shard
 from pipeline.stages.stage import Stage

@@ -17,7 +17,7 @@ from dsnet.routing.tuned import fitted
 from dsnet.runtime.tiles import to_pixels
 from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import ray_cluster
-from pipeline.data.loader import Batch, Loader
+from pipeline.data.loading.loader import Batch, Loader
 from pipeline.report import (
     Results,
     Row,

@@ -27,7 +27,7 @@ from pipeline.training.throughput import Throughput
 from pipeline.training.worker import Worker
 
 if TYPE_CHECKING:  # it brings FFCV, and drivers import this module
-    from pipeline.data.loader import Loader
+    from pipeline.data.loading.loader import Loader
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dsnet import DSNet
-from pipeline.data.remote.beton import Beton
+from pipeline.data.manifest import Beton
 from pipeline.training.chance import WHAT_TO_CHANGE
 from pipeline.training.evaluation import Evaluation, EvaluationRow, by_width, evaluate
 from pipeline.training.worker import Worker

@@ -13,7 +13,7 @@ import ray.train.collective
 import ray.train.torch
 from ray import cloudpickle
 
-import pipeline.data.loader  # noqa: F401  what every stage needs, imported while others still start
+import pipeline.data.loading.loader  # noqa: F401  what every stage needs, imported while others still start
 from dsnet.errors import DivergenceError, InputError, OutageError
 from pipeline.config import Config
 from pipeline.training import checkpoint

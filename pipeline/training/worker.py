@@ -17,13 +17,13 @@ from torch import Tensor
 
 from dsnet import DSNet
 from pipeline.config import Config, import_plugins
-from pipeline.data.manifest import read_manifest
-from pipeline.data.remote.beton import Beton, at_hand
+from pipeline.data.manifest import Beton, read_manifest
+from pipeline.data.remote.beton import at_hand
 from pipeline.data.split import holdout
 from pipeline.training.chance import Chance
 
 if TYPE_CHECKING:  # it brings FFCV
-    from pipeline.data.loader import Batch, Loader
+    from pipeline.data.loading.loader import Batch, Loader
 
 T = TypeVar("T")
 
@@ -147,8 +147,8 @@ class Worker(ABC):
         balanced: bool = False,
         resolution_of: Callable[[int], int] | None = None,
     ) -> "Loader":
-        """This rank's share of `beton`, or all of it; see `pipeline.data.loader.Loader`."""
-        from pipeline.data.loader import Loader
+        """This rank's share of `beton`, or all of it; see `pipeline.data.loading.loader.Loader`."""
+        from pipeline.data.loading.loader import Loader
 
         config = self.config
         rank: int | range = 0

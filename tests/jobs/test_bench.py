@@ -15,7 +15,7 @@ from jobs import cli
 from jobs.bench.interleaved import Figure, Measure, clocked, compare, throughput
 from jobs.bench.pictures import digits, photographs
 from jobs.bench.readers import READERS, Pictures
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 
 KEYS = ["name", "unit", "value", "spread", "runs", "against", "ratio"]
 

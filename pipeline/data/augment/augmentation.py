@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pipeline.data.augment import color_jitter, erasing, randaugment
+from pipeline.data.augment.recipes import Recipe
 from pipeline.data.random_bits import uniforms
-from pipeline.data.recipes import Recipe
 from pipeline.data.threads import torch_threads
 
 # Pictures that a CPU takes at once: with 64 it is a third slower.

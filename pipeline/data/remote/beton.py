@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,15 @@ from dsnet.io.files import atomic_file
 from pipeline.cluster.progress import Progress
 from pipeline.config import Uri
 from pipeline.data.digest import SETTLED, check_digest
-from pipeline.data.manifest import MOST_BYTES, Manifest, manifest_path, parsed, read_manifest
+from pipeline.data.manifest import (
+    MOST_BYTES,
+    Beton,
+    Manifest,
+    RemoteBeton,
+    manifest_path,
+    parsed,
+    read_manifest,
+)
 from pipeline.data.remote.cache import filling, hold, reserve
 
 if TYPE_CHECKING:  # they bring Arrow and fsspec
@@ -20,20 +28,6 @@ if TYPE_CHECKING:  # they bring Arrow and fsspec
 logger = logging.getLogger(__name__)
 
 MEGABYTE = 10**6
-
-
-@dataclass(frozen=True)
-class RemoteBeton:
-    """A beton in a store, as it was when its manifest was read: one that took its place is none."""
-
-    uri: Uri
-    digest: str
-
-    def __str__(self) -> str:
-        return str(self.uri)
-
-
-Beton = str | Path | RemoteBeton
 
 
 def at_hand(beton: Beton) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import picture_bytes, read_picture
 from pipeline.data.digest import file_state
-from pipeline.data.walk import listed
+from pipeline.data.sources.walk import listed
 
 SPLIT_NAMES = frozenset(("train", "test", "val", "valid", "validation"))
 

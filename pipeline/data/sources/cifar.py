@@ -10,7 +10,7 @@ from dsnet.errors import InputError
 from dsnet.models.architecture import MOST_CLASSES
 from pipeline.data.sources.base import Sample, Source, files_digest, unknown_split
 from pipeline.data.sources.class_names import checked, numbered
-from pipeline.data.walk import others_in, warn_of_unused
+from pipeline.data.sources.walk import others_in, warn_of_unused
 
 EXPECTED = "a folder of CIFAR-10 or CIFAR-100"
 

@@ -14,7 +14,7 @@ from pipeline.data.sources.base import (
     unknown_split,
 )
 from pipeline.data.sources.class_names import checked
-from pipeline.data.walk import class_pictures, others_in
+from pipeline.data.sources.walk import class_pictures, others_in
 
 EXPECTED = "a folder"
 

@@ -15,7 +15,7 @@ from dsnet.errors import InputError
 from dsnet.errors.text import shown
 from dsnet.models.architecture import MOST_CLASSES
 from dsnet.models.metadata import check_classes
-from pipeline.data.walk import listed
+from pipeline.data.sources.walk import listed
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from dsnet.errors import InputError
-from pipeline.data.headers import LONGEST_SIDE
+from pipeline.data.beton_format import LONGEST_SIDE
 from pipeline.data.sources.base import Sample, Source, digest, unknown_split
 from pipeline.data.sources.class_names import counted
-from pipeline.data.walk import others_in, warn_of_unused
+from pipeline.data.sources.walk import others_in, warn_of_unused
 
 EXPECTED = "a folder of IDX files, the word fashion-mnist"
 

@@ -15,7 +15,7 @@ from dsnet.errors import InputError
 from pipeline.data.sources.base import SPLIT_NAMES, Files, Source, digest
 from pipeline.data.sources.class_names import FILE, named
 from pipeline.data.sources.shards import found
-from pipeline.data.walk import (
+from pipeline.data.sources.walk import (
     is_passed_over,
     kind_of_file,
     listed,

@@ -16,7 +16,7 @@ from dsnet.errors.text import line, shown
 from pipeline.data.sources.base import Sample, Source, files_digest, other_classes
 from pipeline.data.sources.class_names import MOST_BYTES, checked, numbered
 from pipeline.data.sources.shards import beside, found
-from pipeline.data.walk import warn_of_unused
+from pipeline.data.sources.walk import warn_of_unused
 
 EXPECTED = "a .parquet file"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.data.sources.base import SPLIT_NAMES, refuse_other_split, unknown_split
 from pipeline.data.sources.class_names import FILE
-from pipeline.data.walk import is_passed_over, kind_of_file
+from pipeline.data.sources.walk import is_passed_over, kind_of_file
 
 
 def found(

@@ -16,7 +16,7 @@ from dsnet.runtime.pictures import MOST_BYTES
 from pipeline.data.sources.base import Sample, Source, files_digest
 from pipeline.data.sources.class_names import named
 from pipeline.data.sources.shards import beside, found
-from pipeline.data.walk import (
+from pipeline.data.sources.walk import (
     in_words,
     is_passed_over,
     kind_of_file,

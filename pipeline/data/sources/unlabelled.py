@@ -9,7 +9,7 @@ from pipeline.data.sources.base import Files, Source, digest, tree_digest
 from pipeline.data.sources.class_folders import beside_splits, folder_of
 from pipeline.data.sources.parquet import ParquetFiles
 from pipeline.data.sources.shards import found
-from pipeline.data.walk import all_pictures
+from pipeline.data.sources.walk import all_pictures
 
 CLASSES: tuple[str, ...] = ("pictures",)
 EXPECTED = "a folder, a .parquet file"

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config import Cluster
 from pipeline.data.suggest.kinds import Kind, kind_of
-from pipeline.data.survey import Survey
+from pipeline.data.suggest.survey import Survey
 
 STEPS, FEW = 850, 1_700
 """Optimizer steps of stage I for up to FEW training pictures; more by the square root."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from pipeline.data.sources.walk import listed
 from pipeline.data.suggest.kinds import kind_of
-from pipeline.data.survey import Survey
-from pipeline.data.walk import listed
+from pipeline.data.suggest.survey import Survey
 
 FEW_OF_CLASS = 10
 FEW = 1_000

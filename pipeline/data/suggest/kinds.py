@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.data.survey import Survey
+from pipeline.data.suggest.survey import Survey
 
 SMALL = 64  # pixels of the shorter side: up to there a picture is no photograph
 MIDDLING = 160  # up to there it would have to be enlarged for a network of 224 pixels

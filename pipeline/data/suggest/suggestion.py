@@ -9,10 +9,10 @@ from typing import Any
 from dsnet.errors import InputError
 from dsnet.errors.text import escaped
 from pipeline.config import Config, Data, config_from_dict, dialect, is_uri
+from pipeline.data.sources.train_and_test import train_and_test
 from pipeline.data.suggest.choices import Choice, choices
 from pipeline.data.suggest.doubts import doubts
-from pipeline.data.survey import Survey, survey
-from pipeline.data.train_and_test import train_and_test
+from pipeline.data.suggest.survey import Survey, survey
 
 WIDTH = 100  # columns of the file
 

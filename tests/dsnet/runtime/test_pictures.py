@@ -11,7 +11,7 @@ from dsnet.errors import InputError
 from dsnet.runtime import inputs
 from dsnet.runtime.pictures import read_picture
 from pipeline.data.sources.base import Sample
-from pipeline.data.survey import looked_at
+from pipeline.data.suggest.survey import looked_at
 from tests.pipeline.data.conftest import encoded, smooth_picture
 
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], np.uint8)

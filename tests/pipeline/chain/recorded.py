@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.loader import Batch, Loader
+from pipeline.data.loading.loader import Batch, Loader
 from pipeline.stages.stage import Stage
 from pipeline.training.worker import Worker
 

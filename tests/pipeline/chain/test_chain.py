@@ -17,7 +17,7 @@ from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import config_from_dict
 from pipeline.data.dataset import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.loading.loader import Loader
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout

@@ -13,7 +13,7 @@ from dsnet.routing.target import parse_target
 from pipeline import chain
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.loading.loader import Loader
 from pipeline.report import render
 from pipeline.store import registry
 from pipeline.sweep.run import SweepResult, sweep

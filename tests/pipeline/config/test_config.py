@@ -14,7 +14,7 @@ from dsnet.errors import InputError
 from dsnet.routing.target import Target, parse_target
 from pipeline.config import Config, config_from_dict, data_dir, fields, load_config, storage_dir
 from pipeline.config.recipe import RandAugment
-from pipeline.data.recipes import get_recipe
+from pipeline.data.augment.recipes import get_recipe
 
 CONFIGS = Path(__file__).parents[3] / "jobs" / "configs"
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import Config, dialect, fields
 from pipeline.config.json_schema import json_schema
-from pipeline.data.recipes import RECIPES
+from pipeline.data.augment.recipes import RECIPES
 
 CONFIGS = Path(__file__).parents[3] / "jobs" / "configs"
 SCHEMA = json_schema()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dsnet.io.files import sha256
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.manifest import Manifest, manifest_path
 from pipeline.data.sources import open_source
 

@@ -18,15 +18,15 @@ import pytest
 
 from dsnet.errors import InputError
 from dsnet.io.files import sha256
+from pipeline.data.augment.recipes import get_recipe
 from pipeline.data.beton_format import ALLOC_TABLE_TYPE, METADATA_START, FieldDescType, HeaderType
-from pipeline.data.decoder import DAMAGED, DECODED, OUTSIDE, decode
 from pipeline.data.digest import file_state, records_folder
 from pipeline.data.ffcv import MappedFile, Reader
 from pipeline.data.headers import picture_pixels
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.decoder import DAMAGED, DECODED, OUTSIDE, decode
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import Manifest, verify
-from pipeline.data.recipes import get_recipe
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout
 
@@ -170,7 +170,7 @@ READ = """
 import sys
 from pathlib import Path
 from dsnet.errors import InputError
-from pipeline.data.loader import Loader
+from pipeline.data.loading.loader import Loader
 for path in sorted(Path(sys.argv[1]).glob("*.beton")):
     print(path.stem, end=": ", flush=True)
     try:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.data.decoder import hash64, stream, uniform
+from pipeline.data.loading.decoder import hash64, stream, uniform
 from pipeline.data.random_bits import permutation, random_key, splitmix64, uniforms
 
 # The first outputs of the reference implementation (prng.di.unimi.it/splitmix64.c), state 1234567.

@@ -18,11 +18,11 @@ from pipeline.config import config_from_dict, parse_uri
 from pipeline.data import memory
 from pipeline.data.dataset import held
 from pipeline.data.dataset import ingest as ingest_chain
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
-from pipeline.data.manifest import Manifest, manifest_path
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
+from pipeline.data.manifest import Manifest, RemoteBeton, manifest_path
 from pipeline.data.remote import cache, copy
-from pipeline.data.remote.beton import RemoteBeton, publish, published, staged
+from pipeline.data.remote.beton import publish, published, staged
 from pipeline.data.remote.store import within
 from pipeline.data.sources import open_source
 

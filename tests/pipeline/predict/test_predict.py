@@ -25,9 +25,9 @@ from dsnet.inference.export import write_onnx
 from dsnet.routing.budget import calibrate_prices
 from dsnet.routing.tuned import at_budget
 from dsnet.runtime.pixels import prepare
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
-from pipeline.data.recipes import Recipe
+from pipeline.data.augment.recipes import Recipe
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
 from pipeline.data.sources import open_source
 from pipeline.predict.files import expand, listed, read_input
 from pipeline.predict.model import BACKENDS, open_model, open_runner

@@ -13,12 +13,12 @@ from PIL import Image
 
 from jobs import cli
 from pipeline.config import Data, OwnRecipe
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.views import views
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources import open_source
-from pipeline.data.train_and_test import train_and_test
-from pipeline.data.views import views
+from pipeline.data.sources.train_and_test import train_and_test
 from pipeline.report.data_page import class_rows, render_data
 from tests.browser import assert_page_works, needs_browser
 

@@ -19,8 +19,8 @@ from dsnet.routing import RoutingTable, build_rows
 from dsnet.routing.tuned import put_heads
 from dsnet.tasks.registry import TASKS
 from dsnet.training.table_gate import GateOptions, train_gate
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources import open_source
 from pipeline.routing_table.arrays import from_arrays

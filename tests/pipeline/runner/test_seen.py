@@ -15,7 +15,7 @@ from pipeline.runner.seen import record, warn_of_seen
 from pipeline.store import registry, tracking
 from pipeline.store.registry import Version
 from tests.embedded_store import embedded_store
-from tests.pipeline.data.test_in_common import config, written
+from tests.pipeline.data.ingest.test_overlap import config, written
 
 DIGITS = Path(cli.__file__).parent / "configs" / "digits.yaml"
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config import config_from_dict
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources import open_source
 from pipeline.stages import supernet
 from pipeline.training.local_worker import LocalWorker

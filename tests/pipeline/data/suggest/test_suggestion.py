@@ -20,7 +20,7 @@ from pipeline.data.suggest.choices import choices, steps_for
 from pipeline.data.suggest.doubts import doubts
 from pipeline.data.suggest.kinds import KINDS, kind_of, smallest_crop
 from pipeline.data.suggest.suggestion import suggest
-from pipeline.data.survey import Survey
+from pipeline.data.suggest.survey import Survey
 
 CROPS = {"base": "imagenet", "scale": [0.5, 1.0], "flip": False, "crop": 1.0}
 

@@ -8,7 +8,7 @@ from dsnet import create_model
 from pipeline.config import config_from_dict
 from pipeline.data.suggest.choices import choices
 from pipeline.data.suggest.suggestion import Suggestion
-from pipeline.data.survey import Survey
+from pipeline.data.suggest.survey import Survey
 from pipeline.runner.estimate.sizes import sizes_of
 from pipeline.runner.estimate.speed import chain_seconds, epochs_within, stated, with_epochs
 from pipeline.runner.estimate.work import of_bootstrap

@@ -10,8 +10,7 @@ from dsnet.io.files import sha256
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import ingest
 from pipeline.data.manifest import manifest_path, read_manifest
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 def written(root: Path, split: str, seeds: list[int], side: int = 90, kind: str = "PNG") -> None:

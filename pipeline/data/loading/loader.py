@@ -25,17 +25,17 @@ from dsnet.errors import InputError
 from pipeline.config import OwnRecipe
 from pipeline.data.augment.augmentation import Augmentation
 from pipeline.data.augment.mixing import Mixing
+from pipeline.data.augment.recipes import Recipe, get_recipe
 from pipeline.data.beton_format import JPEG
-from pipeline.data.decoder import PictureDecoder
 from pipeline.data.digest import file_state
 from pipeline.data.ffcv import Compiler, PipelineSpec
 from pipeline.data.ffcv import Loader as FFCVLoader
 from pipeline.data.headers import picture_pixels
-from pipeline.data.manifest import Manifest, verify
-from pipeline.data.order import came_before, epoch_order, share_of
+from pipeline.data.loading.decoder import PictureDecoder
+from pipeline.data.loading.order import came_before, epoch_order, share_of
+from pipeline.data.manifest import Beton, Manifest, verify
 from pipeline.data.random_bits import random_key, repeated_keys, streams
-from pipeline.data.recipes import Recipe, get_recipe
-from pipeline.data.remote.beton import Beton, at_hand
+from pipeline.data.remote.beton import at_hand
 from pipeline.data.threads import torch_threads
 
 if TYPE_CHECKING:

@@ -12,11 +12,14 @@ import numpy as np
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import ORIENTATION, opened
 from pipeline.cluster.progress import Progress
-from pipeline.data.bad_pictures import BadTile
 from pipeline.data.sources.base import Sample, Source, digest, files_of, unused_files
 
 _KEPT = 2  # decoded pictures: threads that read on straddle two
 _MEASURED = 1024  # pictures at once
+
+
+class BadTile(InputError):
+    """Why a tile cannot be used. All of a picture's say the same, and it is one bad picture."""
 
 
 class Tiles:

@@ -17,13 +17,12 @@ from dsnet.runtime.pictures import read_picture
 from pipeline.config import Config, Data
 from pipeline.data import sources
 from pipeline.data.dataset import ingest
-from pipeline.data.ingest import ingest as ingest_source
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.ingest import ingest as ingest_source
+from pipeline.data.loading.loader import Loader
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source, unused_files
-from pipeline.data.walk import picture_suffixes
-
-from .conftest import encoded, smooth_picture
+from pipeline.data.sources.walk import picture_suffixes
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 PNG = encoded(smooth_picture(4, 4, seed=0))
 

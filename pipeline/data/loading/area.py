@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from pipeline.data.compiled import jit
+from pipeline.data.loading.compiled import jit
 
 # Added and taken away again it rounds a float32 of up to 2**22 to a whole number, halves to even.
 _ROUND = np.float32(1.5 * 2**23)

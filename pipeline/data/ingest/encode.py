@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from dsnet.errors import InputError
+from pipeline.data.beton_format import LONGEST_SIDE, PAGE_SIZE
 from pipeline.data.ffcv import RGBImageField
-from pipeline.data.headers import LONGEST_SIDE, PAGE_SIZE
 from pipeline.data.sources.base import Sample, Source
 
 # "smart" stores pictures of up to 64x64 pixels as they are: JPEG would lose detail and gain little.

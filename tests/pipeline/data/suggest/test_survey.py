@@ -8,9 +8,8 @@ from PIL import Image
 
 from dsnet.errors import InputError
 from pipeline.data.sources import open_source
-from pipeline.data.survey import SAMPLED, survey
-
-from .conftest import encoded, smooth_picture
+from pipeline.data.suggest.survey import SAMPLED, survey
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 def test_counts_sizes_and_colours_are_those_of_the_pictures(photos: Path) -> None:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from dsnet.errors import InputError
 from pipeline.config import Config, Data, config_from_dict
 from pipeline.data.dataset import ingest, ingest_test
-from pipeline.data.matched import Matched
-from pipeline.data.part import held_out
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Source
-from pipeline.data.train_and_test import evaluated_on, train_and_test
+from pipeline.data.sources.matched import Matched
+from pipeline.data.sources.part import held_out
+from pipeline.data.sources.train_and_test import evaluated_on, train_and_test
+from tests.pipeline.data.conftest import encoded
+from tests.pipeline.data.sources.test_idx import write
 
-from .conftest import encoded
-from .test_idx import write
 from .test_sources import parquet
 
 LABELS = st.lists(st.integers(0, 7), min_size=1, max_size=300).map(np.array)

@@ -17,16 +17,15 @@ from torchvision.transforms import RandomResizedCrop
 
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import read_picture
-from pipeline.data.decoder import decode, random_crop, stream, uniform
+from pipeline.data.augment.recipes import RECIPES, get_recipe
 from pipeline.data.ffcv import MappedFile, OSCacheManager, Reader
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Batch, Loader
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.decoder import decode, random_crop, stream, uniform
+from pipeline.data.loading.loader import Batch, Loader
 from pipeline.data.manifest import Manifest, manifest_path
 from pipeline.data.random_bits import random_key
-from pipeline.data.recipes import RECIPES, get_recipe
 from pipeline.data.sources import open_source
-
-from .conftest import copy_of, encoded, fit_manifest, smooth_picture
+from tests.pipeline.data.conftest import copy_of, encoded, fit_manifest, smooth_picture
 
 IMAGENET = {"recipe": "imagenet", "resolution": 48, "train": True, "batch_size": 4}
 DIGITS = {"recipe": "digits", "resolution": 8, "train": True, "batch_size": 64}
@@ -413,8 +412,8 @@ def test_the_decoder_is_compiled_once_for_all_recipes_sizes_and_threads(
 IN_ANOTHER_PROCESS = """
 import sys, torch
 torch.set_num_threads(3)
-from pipeline.data.decoder import decode
-from pipeline.data.loader import Loader
+from pipeline.data.loading.decoder import decode
+from pipeline.data.loading.loader import Loader
 with Loader(sys.argv[1], recipe="digits", resolution=8, train=True, batch_size=64) as loader:
     list(loader.epoch(0))
 print(torch.get_num_threads(), sum(decode.stats.cache_misses.values()))

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Uri
-from pipeline.data.ingest import ingest, made_from, written
-from pipeline.data.manifest import Manifest, manifest_path
-from pipeline.data.remote.beton import RemoteBeton, publish, published, staged
+from pipeline.data.ingest.ingest import ingest, made_from, written
+from pipeline.data.manifest import Manifest, RemoteBeton, manifest_path
+from pipeline.data.remote.beton import publish, published, staged
 from pipeline.data.remote.cache import filling, hold
 from pipeline.data.sources.base import Source
 

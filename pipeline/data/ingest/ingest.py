@@ -10,8 +10,8 @@ from typing import Any
 
 from dsnet.errors import InputError
 from dsnet.io.files import atomic_file, sha256
-from pipeline.data.bad_pictures import MAX_BAD, BadPictures
-from pipeline.data.headers import LONGEST_SIDE
+from pipeline.data.beton_format import LONGEST_SIDE
+from pipeline.data.ingest.bad_pictures import MAX_BAD, BadPictures
 from pipeline.data.manifest import (
     FORMAT,
     Manifest,
@@ -27,7 +27,7 @@ from pipeline.data.sources.base import (
     lossless,
     unused_files,
 )
-from pipeline.data.walk import listed
+from pipeline.data.sources.walk import listed
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +85,12 @@ def ingest(
         logger.info("%s already holds %s %s", dest, source.name, source.split)
         return present
     # FFCV and OpenCV, which data that are there have no need of.
-    from pipeline.data.beton_writer import write
-    from pipeline.data.encode import Encoder, by_threads
+    from pipeline.data.ingest.beton_writer import write
+    from pipeline.data.ingest.encode import Encoder, by_threads
 
     encoder = Encoder(source, **options)
     if tasks:
-        from pipeline.data.encode_tasks import by_tasks
+        from pipeline.data.ingest.encode_tasks import by_tasks
 
         encoded = by_tasks(encoder)
     else:

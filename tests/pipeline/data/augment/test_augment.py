@@ -22,13 +22,12 @@ from pipeline.data.augment.randaugment import (
     parameters,
     strength,
 )
-from pipeline.data.loader import Loader
+from pipeline.data.augment.recipes import get_recipe
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import random_key
-from pipeline.data.recipes import get_recipe
 from pipeline.data.threads import torch_threads
-
-from .conftest import smooth_picture
+from tests.pipeline.data.conftest import smooth_picture
 
 SIDE = 48
 PICTURES = torch.from_numpy(np.stack([smooth_picture(SIDE, SIDE, seed) for seed in range(6)]))

@@ -12,12 +12,12 @@ import numpy as np
 from dsnet.errors import InputError
 from dsnet.io.files import room
 from pipeline.cluster.progress import Progress
-from pipeline.data.bad_pictures import BadPictures
-from pipeline.data.encode import Encoded
+from pipeline.data.beton_format import PAGE_SIZE
 from pipeline.data.ffcv import DatasetWriter, IntField, MemoryAllocator, RGBImageField
-from pipeline.data.headers import PAGE_SIZE
+from pipeline.data.ingest.bad_pictures import BadPictures
+from pipeline.data.ingest.encode import Encoded
 from pipeline.data.sources.base import Source
-from pipeline.data.walk import listed
+from pipeline.data.sources.walk import listed
 
 logger = logging.getLogger(__name__)
 

@@ -16,17 +16,16 @@ import pytest
 from dsnet.errors import InputError
 from dsnet.io.files import sha256
 from dsnet.runtime.pictures import read_picture
-from pipeline.data import ingest as ingesting
-from pipeline.data.encode import Encoder, by_threads, shrink
 from pipeline.data.ffcv import Compiler, IntField, Reader
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest import ingest as ingesting
+from pipeline.data.ingest.encode import Encoder, by_threads, shrink
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.manifest import Manifest, manifest_path, read_manifest, verify
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source
 from pipeline.data.threads import torch_threads
 from tests import forked
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 class Pictures:

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-CALLED = "from pipeline.data.compiled import jit\n\n@jit\ndef inner(x):\n    return x + {}\n"
+CALLED = (
+    "from pipeline.data.loading.compiled import jit\n\n@jit\ndef inner(x):\n    return x + {}\n"
+)
 CALLING = (
-    "from called import inner\nfrom pipeline.data.compiled import jit\n\n"
+    "from called import inner\nfrom pipeline.data.loading.compiled import jit\n\n"
     "@jit\ndef outer(x):\n    return 10 * inner(x)\n\n"
     "print(outer(1), sum(outer.stats.cache_hits.values()))\n"
 )
@@ -17,7 +19,7 @@ def answer(folder: Path, added: int) -> str:
     done = subprocess.run(
         [sys.executable, "-B", "calling.py"],
         cwd=folder,
-        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        env={"PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
         text=True,
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.config import OwnRecipe
-from pipeline.data.loader import Loader
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import Manifest
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from dsnet.errors import InputError
 from dsnet.errors.text import line
-from pipeline.data.walk import listed
+from pipeline.data.sources.tiles import BadTile
+from pipeline.data.sources.walk import listed
 
 MAX_BAD = 0.001
 """Of all pictures, the share that may be left out."""
@@ -13,10 +14,6 @@ HANDFUL, SMALL_SHARE = 5, 0.1
 """So many always may, but of a small set no more than this share, rounded up."""
 LISTED = 1000
 """As many are named in a manifest; beyond them they are counted."""
-
-
-class BadTile(InputError):
-    """Why a tile cannot be used. All of a picture's say the same, and it is one bad picture."""
 
 
 class BadPictures:

@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import RayTaskError
 
 from dsnet.errors import InputError
-from pipeline.data.encode import Encoded, Encoder
+from pipeline.data.ingest.encode import Encoded, Encoder
 
 _PART = 128  # pictures that a node is asked for at once
 _AHEAD = 2  # parts of each actor that are under way, which bounds the memory

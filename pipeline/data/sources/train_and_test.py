@@ -8,12 +8,12 @@ import numpy as np
 
 from dsnet.errors import InputError
 from pipeline.config import Data
-from pipeline.data.matched import Matched
-from pipeline.data.part import Part, held_out
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Source, UnknownSplit, other_classes
-from pipeline.data.tiles import Tiles
-from pipeline.data.walk import listed
+from pipeline.data.sources.matched import Matched
+from pipeline.data.sources.part import Part, held_out
+from pipeline.data.sources.tiles import Tiles
+from pipeline.data.sources.walk import listed
 
 logger = logging.getLogger(__name__)
 

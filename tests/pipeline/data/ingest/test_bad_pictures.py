@@ -14,15 +14,14 @@ import pytest
 from PIL import Image
 
 from dsnet.errors import InputError
-from pipeline.data.bad_pictures import MAX_BAD, BadPictures
 from pipeline.data.ffcv import Reader
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.bad_pictures import MAX_BAD, BadPictures
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import verify
 from pipeline.data.sources import open_source
-
-from .conftest import encoded, smooth_picture
-from .test_ingest import Pictures
+from tests.pipeline.data.conftest import encoded, smooth_picture
+from tests.pipeline.data.ingest.test_ingest import Pictures
 
 GOOD = [encoded(smooth_picture(12, 12, seed), "PNG") for seed in range(60)]
 
@@ -161,7 +160,7 @@ def hostile_folder(folder: Path) -> Path:
 
 PROGRAM = """
 import json, resource, sys
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources import open_source
 
 source, dest, workers = sys.argv[1:]
@@ -181,7 +180,7 @@ def test_of_a_hostile_folder_everything_is_used_or_told(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, str(folder), str(beton), str(workers)],
             env=os.environ | {"LC_ALL": "C"},
-            cwd=Path(__file__).parents[3],
+            cwd=Path(__file__).parents[4],
             capture_output=True,
             text=True,
             timeout=120,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from dsnet.errors import InputError
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
 from pipeline.data.sources import idx, open_source
 
 SIDES = (5, 4)  # height and width

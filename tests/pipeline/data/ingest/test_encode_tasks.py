@@ -14,14 +14,13 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from dsnet.errors import InputError
-from pipeline.data.encode import Encoder
-from pipeline.data.encode_tasks import _Encoding
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.encode import Encoder
+from pipeline.data.ingest.encode_tasks import _Encoding
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.manifest import read_manifest
 from pipeline.data.sources import open_source
 from tests.pipeline.chain.faults import left_by_the_session
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 @pytest.fixture

@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 
 from dsnet.errors import InputError
-from pipeline.data.ingest import ingest
+from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import unused_files
 from pipeline.data.sources.shards import found
-
-from .conftest import encoded, smooth_picture
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 PNG = encoded(smooth_picture(4, 4, seed=0))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.area import _cover, is_by_area, shrink
+from pipeline.data.loading.area import _cover, is_by_area, shrink
 
 SIDES = st.integers(1, 90)
 

@@ -20,10 +20,10 @@ import numba as nb
 import numpy as np
 
 from dsnet.runtime.pixels import middle_square
-from pipeline.data.area import is_by_area, shrink
 from pipeline.data.beton_format import JPEG
-from pipeline.data.compiled import jit
 from pipeline.data.ffcv import LIBRARY, AllocationQuery, Operation, State
+from pipeline.data.loading.area import is_by_area, shrink
+from pipeline.data.loading.compiled import jit
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
 Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.order import came_before, epoch_order, share_of
+from pipeline.data.loading.order import came_before, epoch_order, share_of
 
 COUNTS = st.integers(1, 300)
 WORLDS = st.integers(1, 9)

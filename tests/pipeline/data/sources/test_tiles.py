@@ -19,18 +19,17 @@ from pydantic import ValidationError
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import read_picture
 from pipeline.config import Data
-from pipeline.data.bad_pictures import BadPictures
 from pipeline.data.beton_format import RAW
-from pipeline.data.ingest import ingest
-from pipeline.data.loader import Loader
+from pipeline.data.ingest.bad_pictures import BadPictures
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.loader import Loader
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import random_key, streams, uniforms
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample
-from pipeline.data.tiles import Tiles
-from pipeline.data.train_and_test import train_and_test
-
-from .conftest import encoded, smooth_picture
+from pipeline.data.sources.tiles import Tiles
+from pipeline.data.sources.train_and_test import train_and_test
+from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
 class Arrays:

@@ -1,0 +1,1 @@
+"""Pictures of a source into a beton, checked and written whole."""

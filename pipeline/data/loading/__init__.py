@@ -1,0 +1,1 @@
+"""A beton into batches: order, decoding, loader."""
