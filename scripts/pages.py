@@ -27,7 +27,7 @@ ELSEWHERE = {
 UNUSED = {"docs/results/README.md"}
 LINE = 88  # characters of a signature
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#:\s]+)(#[^)]*)?\)")
-IN_HTML = re.compile(r'(src|srcset)="docs/')
+IN_HTML = re.compile(r'src="docs/')
 
 
 def write(folder: Path) -> None:
@@ -67,7 +67,7 @@ def linked(text: str, path: str) -> str:
         start = posixpath.dirname(page_of(path)) or os.curdir
         return f"[{words}]({posixpath.relpath(page_of(file), start)}{anchor})"
 
-    return LINK.sub(link, IN_HTML.sub(r'\1="', text))
+    return LINK.sub(link, IN_HTML.sub('src="', text))
 
 
 def configuration() -> str:

@@ -34,7 +34,7 @@ class StageState:
     """Its name."""
     state: str = WAITING
     why: str = ""
-    """Why it has to be run."""
+    """Why it will run."""
     version: str | None = None
     """What it has registered, where it need not be run."""
     run_id: str | None = None

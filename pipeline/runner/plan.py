@@ -162,7 +162,7 @@ class _Plan:
 
 
 def _with_forced(steps: Sequence[Step], force: Force) -> list[Step]:
-    """The steps, with what is forced, and what comes after it, to be run."""
+    """The steps, of which those that are forced will run, and those that come after them."""
     known = [step.stage for step in steps]
     if strange := [stage for stage in force.stages if stage not in known]:
         raise InputError(
