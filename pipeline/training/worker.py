@@ -23,7 +23,8 @@ from dsnet import DSNet
 from dsnet.errors import DivergenceError, InputError, OutageError
 from dsnet.io.files import atomic_directory
 from pipeline.config import Config, config_from_dict, import_plugins
-from pipeline.data.loading.loader import Batch, Loader
+from pipeline.data.loading.batch import Batch
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Beton, read_manifest
 from pipeline.data.remote.beton import at_hand
 from pipeline.data.split import holdout
@@ -174,23 +175,20 @@ class Worker(ABC):
             rank, world_size = (
                 (self.shares, self.step_shares) if in_steps else (self.rank, self.world_size)
             )
-        loader = Loader(
-            beton,
-            batch_size=batch_size,
-            recipe=config.data.recipe,
+        options = LoaderOptions.of(
+            config,
+            batch_size,
             train=train,
-            resolution=config.data.resolution,
-            seed=config.seed,
             indices=indices,
             rank=rank,
             world_size=world_size,
-            threads=config.cluster.threads,
             exact=exact,
             pin=self.device.type == "cuda",
             mix=mix,
             balanced=balanced,
             resolution_of=resolution_of,
         )
+        loader = Loader(beton, options)
         self._loaders.callback(loader.close)
         return loader
 
