@@ -23,7 +23,7 @@ from jobs.bench.options import Options
 from jobs.bench.record import Record
 from pipeline.config import Config
 from pipeline.data.dataset import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 
 IMAGES = {64: 3200, 1: 320}
 """How many, by size of the batches."""
@@ -101,14 +101,7 @@ def test_images(config: Config, count: int) -> np.ndarray:
     """The first `count` test images, or all that there are: uint8 (n, H, W, 3)."""
     test = ingest(config).test
     indices = np.arange(min(count, test.samples))
-    loader = Loader(
-        test.beton,
-        batch_size=len(indices),
-        recipe=config.data.recipe,
-        train=False,
-        resolution=config.data.resolution,
-        indices=indices,
-    )
+    loader = Loader(test.beton, LoaderOptions.of(config, len(indices), indices=indices))
     with loader:
         return next(iter(loader.epoch(0))).images.numpy().copy()
 

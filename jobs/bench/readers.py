@@ -50,16 +50,16 @@ def augmented(pictures: Pictures) -> Epoch:
 
 
 def _loader(pictures: Pictures, recipe: str) -> Any:
-    from pipeline.data.loading.loader import Loader
+    from pipeline.data.loading.loader import Loader, LoaderOptions
 
-    return Loader(
-        pictures.beton,
+    options = LoaderOptions(
         batch_size=pictures.batch_size,
         recipe=recipe,
         train=True,
         resolution=pictures.resolution,
         threads=pictures.threads,
     )
+    return Loader(pictures.beton, options)
 
 
 def ffcv(pictures: Pictures) -> Epoch:

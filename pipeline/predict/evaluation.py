@@ -13,7 +13,7 @@ from dsnet.errors import InputError
 from dsnet.errors.text import shown
 from pipeline.cluster.progress import Progress
 from pipeline.config import Config
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Manifest
 from pipeline.data.threads import torch_threads
 from pipeline.training.evaluation import EvaluationRow, evaluate, new_tallies
@@ -53,15 +53,10 @@ def measure(model: DSNet, data: Manifest, config: Config) -> Measured:
     """
     labels = torch.tensor(_labels(model, data)) if model.task.labelled else None
     tallies = new_tallies(model, routed=model.gates_trained)
-    loader = Loader(
-        data.beton,
-        batch_size=config.evaluate.batch_size,
-        recipe=config.data.recipe,
-        train=False,
-        resolution=model.metadata.resolution,
-        seed=config.seed,
-        threads=config.cluster.threads,
+    options = LoaderOptions.of(
+        config, config.evaluate.batch_size, resolution=model.metadata.resolution
     )
+    loader = Loader(data.beton, options)
     with (
         closing(loader),
         torch_threads(config.cluster.threads),

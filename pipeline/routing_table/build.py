@@ -9,7 +9,7 @@ import torch
 from dsnet import DSNet
 from dsnet.routing import RoutingTable, build_rows, join
 from pipeline.data.augment.recipes import get_recipe
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Beton
 from pipeline.routing_table.description import Description
 from pipeline.routing_table.shards import Shard, write_shard
@@ -35,8 +35,7 @@ def build(
     device = next(model.parameters()).device
     done = 0
     for shard in shards:
-        loader = Loader(
-            beton,
+        options = LoaderOptions(
             batch_size=batch_size,
             recipe=get_recipe(description.recipe),
             train=description.views > 0,
@@ -46,6 +45,7 @@ def build(
             threads=threads,
             exact=True,
         )
+        loader = Loader(beton, options)
         parts: list[RoutingTable] = []
         with loader:
             for batch in loader.epoch(0, view=shard.view):

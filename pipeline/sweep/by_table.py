@@ -17,7 +17,8 @@ from dsnet.routing.tuned import fitted
 from dsnet.runtime.tiles import to_pixels
 from dsnet.training.table_gate import TrainedGate
 from pipeline.cluster import ray_cluster
-from pipeline.data.loading.loader import Batch, Loader
+from pipeline.data.loading.batch import Batch
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.report import (
     Results,
     Row,
@@ -271,13 +272,7 @@ class Found:
 
     def _batch(self, indices: np.ndarray) -> Batch:
         config = self.request.job.config
-        loader = Loader(
-            self.request.job.dataset.test.beton,
-            batch_size=len(indices),
-            recipe=config.data.recipe,
-            train=False,
-            resolution=config.data.resolution,
-            indices=indices,
-        )
+        options = LoaderOptions.of(config, len(indices), indices=indices)
+        loader = Loader(self.request.job.dataset.test.beton, options)
         with loader:
             return next(iter(loader.epoch(0)))

@@ -23,7 +23,8 @@ from pipeline.data.split import holdout
 from pipeline.training.chance import Chance
 
 if TYPE_CHECKING:  # it brings FFCV
-    from pipeline.data.loading.loader import Batch, Loader
+    from pipeline.data.loading.batch import Batch
+    from pipeline.data.loading.loader import Loader
 
 T = TypeVar("T")
 
@@ -148,7 +149,7 @@ class Worker(ABC):
         resolution_of: Callable[[int], int] | None = None,
     ) -> "Loader":
         """This rank's share of `beton`, or all of it; see `pipeline.data.loading.loader.Loader`."""
-        from pipeline.data.loading.loader import Loader
+        from pipeline.data.loading.loader import Loader, LoaderOptions
 
         config = self.config
         rank: int | range = 0
@@ -158,23 +159,20 @@ class Worker(ABC):
             rank, world_size = (
                 (self.shares, self.step_shares) if in_steps else (self.rank, self.world_size)
             )
-        loader = Loader(
-            beton,
-            batch_size=batch_size,
-            recipe=config.data.recipe,
+        options = LoaderOptions.of(
+            config,
+            batch_size,
             train=train,
-            resolution=config.data.resolution,
-            seed=config.seed,
             indices=indices,
             rank=rank,
             world_size=world_size,
-            threads=config.cluster.threads,
             exact=exact,
             pin=self.device.type == "cuda",
             mix=mix,
             balanced=balanced,
             resolution_of=resolution_of,
         )
+        loader = Loader(beton, options)
         self._loaders.callback(loader.close)
         return loader
 

@@ -2,12 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from dsnet.errors import InputError
 from pipeline.config.recipe import OwnRecipe, RandAugment
+
+
+class Numbers(NamedTuple):
+    """What the decoder does, in a form that numba compiles: all of one type in each field."""
+
+    smallest: float
+    """Smallest part of the picture's area for a random crop."""
+    largest: float
+    """Largest part; 0: no random crop."""
+    narrowest: float
+    """Width / height of the narrowest random crop."""
+    widest: float
+    """Width / height of the widest random crop."""
+    shift: float
+    """Largest shift each way, as a fraction of the side."""
+    flip: bool
+    """Mirror half of the pictures."""
+    crop: float
+    """Side of the middle square, as a fraction of the picture's shorter side."""
+    native: bool
+    """The picture's own pixels: nothing is resized."""
+    anywhere: bool
+    """A native square at a random place, turned and mirrored at random; else in the middle."""
+    shuffle_channels: bool
+    """Red, green and blue in any order."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +73,22 @@ class Recipe:
     cutmix: float = 0.0
     """Alpha of CutMix, where a stage mixes; 0: none."""
 
-    def numbers(self, train: bool) -> np.ndarray:
-        """The recipe as the decoder reads it, float64 (10,).
-
-        Scale, ratio, shift, flip, crop, native, whether a native square is anywhere, and whether
-        channels are shuffled.
-        """
-        scale = self.scale if train and self.scale is not None else (0.0, 0.0)
-        shift, flip = (self.shift, float(self.flip)) if train else (0.0, 0.0)
-        native = (float(self.native), float(self.native and train))
-        shuffled = float(self.shuffle_channels and train)
-        return np.array([*scale, *self.ratio, shift, flip, self.crop, *native, shuffled])
+    def numbers(self, train: bool) -> Numbers:
+        """The recipe as the decoder reads it."""
+        smallest, largest = self.scale if train and self.scale is not None else (0.0, 0.0)
+        narrowest, widest = self.ratio
+        return Numbers(
+            smallest=float(smallest),
+            largest=float(largest),
+            narrowest=float(narrowest),
+            widest=float(widest),
+            shift=float(self.shift if train else 0.0),
+            flip=self.flip and train,
+            crop=float(self.crop),
+            native=self.native,
+            anywhere=self.native and train,
+            shuffle_channels=self.shuffle_channels and train,
+        )
 
     @property
     def augments(self) -> bool:

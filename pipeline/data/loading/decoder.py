@@ -11,8 +11,6 @@ every recipe, resolution and process.
 
 import ctypes
 import math
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -20,13 +18,14 @@ import numba as nb
 import numpy as np
 
 from dsnet.runtime.pixels import middle_square
+from pipeline.data.augment.recipes import Numbers
 from pipeline.data.beton_format import JPEG
-from pipeline.data.ffcv import LIBRARY, AllocationQuery, Operation, State
+from pipeline.data.ffcv import LIBRARY
 from pipeline.data.loading.area import is_by_area, shrink
 from pipeline.data.loading.compiled import jit
 
 Crop = tuple[int, int, int, int]  # top, left, height, width
-Memory = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Memory = tuple[np.ndarray, np.ndarray, np.ndarray, Numbers, np.ndarray]
 
 # What the kernel writes for each picture; OUTSIDE: it, or its crop, is not where it should be.
 DECODED, DAMAGED, OUTSIDE = 0, 1, 2
@@ -53,6 +52,10 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S11 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(11)
 _UNIT = 2.0**-53
 
+# Places of a sample's random numbers, so that what a recipe leaves out moves no other number. A
+# crop's ten tries take 0 to 39; what the device adds begins at 64, see `augmentation`.
+_MIRRORED, _DOWN, _RIGHT, _LEFT_EDGE, _TOP_EDGE, _FLIPPED, _TRANSPOSED, _CHANNELS = range(40, 48)
+
 
 @jit
 def hash64(counter: np.uint64) -> np.uint64:
@@ -76,11 +79,12 @@ def uniform(key: np.uint64, place: int) -> np.float64:
 
 
 @jit
-def random_crop(height: int, width: int, recipe: np.ndarray, key: np.uint64) -> Crop:
+def random_crop(height: int, width: int, recipe: Numbers, key: np.uint64) -> Crop:
     """Inception's crop as torchvision draws it: ten tries, then the middle."""
-    narrowest, widest = recipe[2], recipe[3]
+    narrowest, widest = recipe.narrowest, recipe.widest
     for attempt in range(10):
-        area = height * width * (recipe[0] + (recipe[1] - recipe[0]) * uniform(key, 4 * attempt))
+        share = recipe.smallest + (recipe.largest - recipe.smallest) * uniform(key, 4 * attempt)
+        area = height * width * share
         low, high = math.log(narrowest), math.log(widest)
         shape = math.exp(low + (high - low) * uniform(key, 4 * attempt + 1))
         w = round(math.sqrt(area * shape))
@@ -198,7 +202,7 @@ def _place(
     is_jpeg: bool,
     height: int,
     width: int,
-    recipe: np.ndarray,
+    recipe: Numbers,
     key: np.uint64,
     scratch: np.ndarray,
     image: np.ndarray,
@@ -207,6 +211,8 @@ def _place(
 
     Whatever the numbers say, nothing is read outside `data` or written outside `scratch`.
     """
+    # turbojpeg writes as many pixels as it is told, and FFCV reads as many raw ones as the record
+    # says: both are refused before either is called.
     needed = 3 * height * width
     if height < 1 or width < 1 or needed > (len(scratch) if is_jpeg else len(data)):
         return DAMAGED
@@ -214,13 +220,15 @@ def _place(
         return DAMAGED
     resolution = image.shape[0]
     reduced = 1
-    if recipe[7] > 0:
+    if recipe.native:
         if min(height, width) < resolution:
             return OUTSIDE
         h = w = resolution
-        across, down = (uniform(key, 43), uniform(key, 44)) if recipe[8] > 0 else (0.5, 0.5)
+        across, down = 0.5, 0.5  # the middle
+        if recipe.anywhere:
+            across, down = uniform(key, _LEFT_EDGE), uniform(key, _TOP_EDGE)
         top, left = int(down * (height - h + 1)), int(across * (width - w + 1))
-    elif recipe[1] > 0:
+    elif recipe.largest > 0:
         top, left, h, w = random_crop(height, width, recipe, key)
         # Where a crop has at least twice the pixels needed, its JPEG is decoded at a half, a
         # quarter or an eighth: turbojpeg then skips most of the work, and averages as it does so.
@@ -228,7 +236,7 @@ def _place(
         while reduced < 8 and min(h, w) >= 2 * reduced * resolution:
             reduced *= 2
     else:
-        top, left, h = _middle_square(height, width, recipe[6])
+        top, left, h = _middle_square(height, width, recipe.crop)
         w = h
     pixels = np.uintp(data.ctypes.data)
     if is_jpeg:
@@ -250,6 +258,7 @@ def _place(
         if status != 0:
             return DAMAGED
         pixels = np.uintp(scratch.ctypes.data)
+        # The crop in reduced pixels, each edge rounded to the nearest.
         height, width = -(-height // reduced), -(-width // reduced)  # turbojpeg rounds up
         bottom = min((top + h + reduced // 2) // reduced, height)
         right = min((left + w + reduced // 2) // reduced, width)
@@ -277,21 +286,23 @@ def _place(
             resolution,
             resolution,
         )
-    most = round(recipe[4] * resolution)
+    # Shifts and flips come after resizing, on the few pixels that the network sees.
+    most = round(recipe.shift * resolution)
     if most > 0:
-        down = int(uniform(key, 41) * (2 * most + 1)) - most
-        sideways = int(uniform(key, 42) * (2 * most + 1)) - most
+        down = int(uniform(key, _DOWN) * (2 * most + 1)) - most
+        sideways = int(uniform(key, _RIGHT) * (2 * most + 1)) - most
         if down != 0 or sideways != 0:
             _shift(image, down, sideways)
-    if recipe[5] > 0 and uniform(key, 40) < 0.5:
+    if recipe.flip and uniform(key, _MIRRORED) < 0.5:
         _mirror(image)
-    if recipe[8] > 0:
-        if uniform(key, 45) < 0.5:
+    if recipe.anywhere:
+        # With the mirror above: a square's eight positions, each as often.
+        if uniform(key, _FLIPPED) < 0.5:
             _flip(image)
-        if uniform(key, 46) < 0.5:
+        if uniform(key, _TRANSPOSED) < 0.5:
             _transpose(image)
-    if recipe[9] > 0:
-        _permute_channels(image, int(6 * uniform(key, 47)))
+    if recipe.shuffle_channels:
+        _permute_channels(image, int(6 * uniform(key, _CHANNELS)))
     return DECODED
 
 
@@ -302,11 +313,11 @@ def decode(
     metadata: np.ndarray,
     storage: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Decode the pictures of a batch, in FFCV's calling convention; releases the GIL.
+    """Decode the pictures of a batch; releases the GIL.
 
     indices: int64 (n,), sample numbers.
     memory: (images uint8 (n, R, R, 3) and statuses uint8 (n,), both written; scratch uint8, room
-    for the largest JPEG's pixels; recipe, see Recipe.numbers; keys uint64 (n,), see random_key).
+    for the largest JPEG's pixels; recipe; keys uint64 (n,), see random_key).
     metadata: FFCV's records of the pictures. storage: (the file's bytes, allocated addresses in
     ascending order, their sizes).
     """
@@ -316,6 +327,8 @@ def decode(
     for n in range(len(indices)):
         sample = indices[n]
         record = metadata[sample]
+        # As `read_headers` has checked already: numba's slices have no bounds, and one number that
+        # slips through would read other memory.
         address = record["data_ptr"]
         found = np.searchsorted(addresses, address)
         if (
@@ -338,23 +351,3 @@ def decode(
             images[n],
         )
     return images
-
-
-class PictureDecoder(Operation):
-    """`decode` as an operation of an FFCV pipeline.
-
-    FFCV's graph asks it for memory in its own terms, but the loader here passes the memory of
-    each call itself.
-    """
-
-    def __init__(self, resolution: int) -> None:
-        super().__init__()
-        self.shape = (resolution, resolution, 3)
-
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
-        kind = np.dtype(np.uint8)
-        state = replace(previous_state, jit_mode=True, shape=self.shape, dtype=kind)
-        return state, AllocationQuery(self.shape, kind)
-
-    def generate_code(self) -> Callable[..., Any]:
-        return decode

@@ -1,181 +1,118 @@
-"""Batches from a beton: FFCV's reader, with an order, a decoder and an ending of our own.
+"""Batches of a beton, epoch after epoch: one rank's share, in an order that resumes anywhere."""
 
-What FFCV 1.0.2 does that a training cannot live with, and this file does not: an epoch left early
-leaks its thread and buffers, an exception in its thread leaves the consumer waiting for ever, its
-batches are overwritten two batches later, a damaged JPEG passes silently, an order of one's own
-is refused, evaluation repeats pictures, and constructing it sets torch's threads to its own.
-"""
-
-import contextlib
-import queue
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 
-from dsnet import normalize
 from dsnet.errors import InputError
-from pipeline.config import OwnRecipe
-from pipeline.data.augment.augmentation import Augmentation
-from pipeline.data.augment.mixing import Mixing
+from pipeline.config import Config, OwnRecipe
 from pipeline.data.augment.recipes import Recipe, get_recipe
-from pipeline.data.beton_format import JPEG
-from pipeline.data.digest import file_state
-from pipeline.data.ffcv import Compiler, PipelineSpec
-from pipeline.data.ffcv import Loader as FFCVLoader
-from pipeline.data.headers import picture_pixels
-from pipeline.data.loading.decoder import PictureDecoder
+from pipeline.data.loading.batch import Batch
 from pipeline.data.loading.order import came_before, epoch_order, share_of
-from pipeline.data.manifest import Beton, Manifest, verify
-from pipeline.data.random_bits import random_key, repeated_keys, streams
+from pipeline.data.loading.read_ahead import Part, ReadAhead
+from pipeline.data.loading.reader import Reader
+from pipeline.data.manifest import Beton, Manifest
+from pipeline.data.random_bits import random_key, repeated_keys
 from pipeline.data.remote.beton import at_hand
-from pipeline.data.threads import torch_threads
-
-if TYPE_CHECKING:
-    from dsnet import DSNet
-
-BATCHES_AHEAD = 2
-_Part = tuple[np.ndarray, np.ndarray]  # sample numbers and keys of a batch
-_building = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Pictures that belong to the reader: nothing overwrites them later."""
+class LoaderOptions:
+    """What a loader reads of a beton, and how. Raises InputError if a number is wrong."""
 
-    images: torch.Tensor
-    """uint8 (N, H, W, 3), RGB."""
-    labels: torch.Tensor
-    """int64 (N,)."""
-    indices: torch.Tensor
-    """int64 (N,): sample numbers in the beton."""
-    keys: torch.Tensor
-    """int64 (N,): of the seed, epoch, view and sample, for what a task draws; without the seed in
-    evaluation, so that every network is measured on the same."""
-    augmentation: Augmentation | None = None
-    """What the recipe has beyond the decoder, still to be done; None: nothing."""
-    mixing: Mixing | None = None
-    """How pictures and labels are mixed; None: they are not."""
+    batch_size: int
+    """Pictures per batch on this rank."""
+    recipe: str | OwnRecipe | Recipe
+    """Name of a recipe, or one."""
+    resolution: int
+    """Height and width of the network's input, in pixels."""
+    train: bool = False
+    """Shuffled and transformed at random; else in order, and nothing random."""
+    seed: int = 0
+    """Of the order and of the transformations."""
+    indices: np.ndarray | None = None
+    """The samples to read; by default all of them."""
+    rank: int | Sequence[int] = 0
+    """Whose share is read, of `world_size`. Several where one worker stands in for others: a batch
+    of each in turn, so that what all read in a step is the same as without it."""
+    world_size: int = 1
+    """Ranks that share the samples."""
+    threads: int = 1
+    """Decoding at once."""
+    exact: bool | None = None
+    """In order and every picture once, as in evaluation, but still transformed at random if
+    `train`; by default `not train`."""
+    pin: bool = False
+    """Page-locked memory, for copies to a GPU that do not block."""
+    mix: bool = False
+    """Whether batches are to be mixed, where the recipe has mixup or CutMix."""
+    balanced: bool = False
+    """An epoch has as many samples of every class, see `epoch_order`; for training."""
+    resolution_of: Callable[[int], int] | None = None
+    """The resolution of the epoch of a number, where it is not that of all."""
 
-    def on(self, device: torch.device) -> torch.Tensor:
-        """The pictures on a device, uint8 (N, H, W, 3), with all of the recipe but the mixing."""
-        images = self.images.to(device, non_blocking=True)
-        if self.augmentation is None:
-            return images
-        return self.augmentation.of(images, self.indices.numpy())
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "resolution", "threads"):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"loader {name}: expected 1 or more, found {value}")
 
-    def pair(self, model: "DSNet", device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """The (inputs, targets) of `model.task`, on a device.
-
-        For classification: normalised images (N, 3, H, W) and labels (N,), or where they are mixed
-        probabilities (N, classes).
-        """
-        images = normalize(self.on(device), model.metadata.mean, model.metadata.std)
-        labels = self.labels.to(device, non_blocking=True)
-        if self.mixing is not None:
-            classes = model.architecture.num_classes if model.task.labelled else None
-            images, labels = self.mixing.of(images, labels, classes)
-        return model.task.pair(images, labels, self.keys.to(device, non_blocking=True))
+    @classmethod
+    def of(cls, config: Config, batch_size: int, **others: Any) -> "LoaderOptions":
+        """With the recipe, resolution, seed and threads of a configuration; others: as above."""
+        configured = {
+            "recipe": config.data.recipe,
+            "resolution": config.data.resolution,
+            "seed": config.seed,
+            "threads": config.cluster.threads,
+        }
+        return cls(batch_size, **configured | others)
 
 
 class Loader:
     """Batches of one rank's share of a beton, epoch after epoch.
 
-    Training (`train=True`): shuffled by (seed, epoch), transformed at random, as many batches on
-    every rank, all full (a last batch that is not is left out, unless it is the only one).
-    Evaluation: in order, nothing random, and over all ranks every picture exactly once.
+    Training: shuffled by (seed, epoch), transformed at random, as many batches on every rank, all
+    full (a last batch that is not is left out, unless it is the only one). Evaluation: in order,
+    nothing random, and over all ranks every picture exactly once.
 
     What a picture looks like depends on (seed, epoch, view) and its number alone: not on the
     batch size, the threads or the ranks.
     """
 
-    def __init__(
-        self,
-        beton: Beton,
-        *,
-        batch_size: int,
-        recipe: str | OwnRecipe | Recipe,
-        train: bool,
-        resolution: int,
-        seed: int = 0,
-        indices: np.ndarray | None = None,
-        rank: int | Sequence[int] = 0,
-        world_size: int = 1,
-        threads: int = 1,
-        exact: bool | None = None,
-        pin: bool = False,
-        mix: bool = False,
-        balanced: bool = False,
-        resolution_of: Callable[[int], int] | None = None,
-    ) -> None:
-        """
-        beton: a file that `ingest` wrote, or one in a store, which is staged to this node first.
-        batch_size: pictures per batch on this rank.
-        recipe: name of a recipe, or one.
-        resolution: height and width of the network's input, in pixels.
-        indices: the samples to read; by default all of them.
-        rank: whose share is read, of `world_size`. Several where one worker stands in for others:
-            a batch of each in turn, so that what all read in a step is the same as without it.
-        threads: decoding at once.
-        exact: in order and every picture once, as in evaluation, but still transformed at random
-            if `train`; by default `not train`.
-        pin: page-locked memory, for copies to a GPU that do not block.
-        mix: whether batches are to be mixed, where the recipe has mixup or CutMix.
-        balanced: an epoch has as many samples of every class, see `epoch_order`; for training.
-        resolution_of: the resolution of the epoch of a number, where it is not that of all.
+    def __init__(self, beton: Beton, options: LoaderOptions) -> None:
+        """beton: a file that `ingest` wrote, or one in a store, staged to this node first.
 
-        The beton is held to its manifest first, see `verify`.
-
-        Raises InputError if the beton is missing, has no manifest or not what it describes, or if
-        a number is wrong.
+        Raises InputError if the beton is missing, has no manifest or is not what that describes,
+        or if the options ask for samples that it does not have.
         """
-        for name, value in (
-            ("batch_size", batch_size),
-            ("resolution", resolution),
-            ("threads", threads),
-        ):
-            if value < 1:
-                raise InputError(f"loader {name}: expected 1 or more, found {value}")
-        beton = at_hand(beton)
-        state = file_state(beton) if beton.is_file() else None
-        self.manifest = verify(beton)
-        self.batch_size, self.resolution = batch_size, resolution
-        self._seed = seed if train else 0
-        self._resolution_of = resolution_of or (lambda epoch: resolution)
-        self._threads, self._pin = threads, pin
-        recipe = recipe if isinstance(recipe, Recipe) else get_recipe(recipe)
-        self._recipe = recipe.numbers(train)
-        self._augments = recipe if train and recipe.augments else None
-        self._mixes = recipe if mix and recipe.mixes else None
-        exact = not train if exact is None else exact
-        chosen = _checked(indices, self.manifest.samples)
-        self._ffcv = _ffcv_loader(self.manifest.beton, batch_size, chosen, resolution)
-        self._labels = self._ffcv.reader.metadata["f1"]
-        self._order: dict[str, Any] = {"samples": chosen, "shuffle": not exact, "pad": not exact}
-        self._order |= {"seed": seed, "world_size": world_size}
-        self._ranks = (rank,) if isinstance(rank, int) else tuple(rank)
-        if balanced:
-            self._order["labels"] = self._labels[chosen]
-        pictures = self._ffcv.reader.metadata["f0"]
+        chosen_recipe = options.recipe
+        recipe = chosen_recipe if isinstance(chosen_recipe, Recipe) else get_recipe(chosen_recipe)
+        self._options = options
+        self._reader = Reader(
+            at_hand(beton),
+            recipe,
+            train=options.train,
+            mix=options.mix,
+            threads=options.threads,
+            pin=options.pin,
+        )
+        self.manifest: Manifest = self._reader.manifest
+        self.batch_size, self.resolution = options.batch_size, options.resolution
+        self._samples = _checked(options.indices, self.manifest.samples)
         if recipe.native:
-            _check_sides(self.manifest, pictures[chosen], chosen, resolution)
-        self._room = 3 * int(picture_pixels(pictures[pictures["mode"] == JPEG]).max(initial=0))
-        self._state = file_state(beton)
-        if self._state != state:
-            raise self._changed()
-        order = epoch_order(epoch=0, **self._order)
-        shares = [len(share_of(order, each, world_size)) for each in self._ranks]
-        self._batches = [_batches(share, batch_size, exact) for share in shares]
-        self._pool: ThreadPoolExecutor | None = None
-        self._scratch = threading.local()
-        self._epochs: weakref.WeakSet[_Epoch] = weakref.WeakSet()
+            pictures = self._reader.pictures[self._samples]
+            _check_sides(self.manifest, pictures, self._samples, options.resolution)
+        self._exact = not options.train if options.exact is None else options.exact
+        self._labels = self._reader.labels[self._samples] if options.balanced else None
+        self._ranks = (options.rank,) if isinstance(options.rank, int) else tuple(options.rank)
+        order = self._order(0)
+        shares = [len(share_of(order, each, options.world_size)) for each in self._ranks]
+        self._batches = [_batches(share, options.batch_size, self._exact) for share in shares]
+        self._epochs: weakref.WeakSet[ReadAhead] = weakref.WeakSet()
 
     def __len__(self) -> int:
         """Batches per epoch on this rank, or these."""
@@ -188,17 +125,26 @@ class Loader:
         However the loop over it ends, its thread ends with it. What goes wrong in that thread is
         raised here: InputError if the beton is damaged.
         """
-        order = epoch_order(epoch=epoch, **self._order)
-        times = self._times(order)
-        key, ranks = random_key(self._seed, epoch, view), self._order["world_size"]
+        options = self._options
+        # No seed in evaluation: tasks draw from the keys, and every network meets the same.
+        key = random_key(options.seed if options.train else 0, epoch, view)
+        order = self._order(epoch)
+        # A sample that is drawn several times is transformed anew each time. Without `balanced`
+        # none is: what fills up the last round of the ranks stays as it was before.
+        times = np.zeros_like(order) if self._labels is None else came_before(order)
         of_ranks = [
-            self._parts(share_of(order, rank, ranks), share_of(times, rank, ranks), key, count)
+            self._parts(
+                share_of(order, rank, options.world_size),
+                repeated_keys(key, share_of(times, rank, options.world_size)),
+                count,
+            )
             for rank, count in zip(self._ranks, self._batches, strict=True)
         ]
         in_turn = [part for step in zip_longest(*of_ranks) for part in step if part is not None]
-        if not (batches := in_turn[start:]):
+        if not (parts := in_turn[start:]):
             return
-        reading = _Epoch(self, batches, self._resolution_of(epoch))
+        side = options.resolution_of(epoch) if options.resolution_of else options.resolution
+        reading = ReadAhead(self._reader, parts, side)
         self._epochs.add(reading)
         try:
             yield from reading
@@ -209,9 +155,7 @@ class Loader:
         """End every epoch that is still being read, and the decoding threads."""
         for reading in list(self._epochs):
             reading.close()
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        self._reader.close()
 
     def __enter__(self) -> "Loader":
         return self
@@ -219,90 +163,22 @@ class Loader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _parts(
-        self, order: np.ndarray, times: np.ndarray, key: np.uint64, batches: int
-    ) -> list[_Part]:
-        """The first batches of one rank, of its samples and how often each came before."""
-        firsts = range(0, min(len(order), batches * self.batch_size), self.batch_size)
-        parts = [slice(first, first + self.batch_size) for first in firsts]
-        return [(order[part], repeated_keys(key, times[part])) for part in parts]
-
-    def _times(self, order: np.ndarray) -> np.ndarray:
-        """How often each sample of an epoch's order came before in it, over all ranks.
-
-        So that one that is drawn several times is transformed anew each time. 0 where nothing is
-        drawn: what fills up the last round of the ranks is as it was before.
-        """
-        return came_before(order) if "labels" in self._order else np.zeros_like(order)
-
-    def _read(self, indices: np.ndarray, keys: np.ndarray, side: int, storage: Any) -> Batch:
-        """Decode one batch, in parts that the threads share."""
-        self._check_unchanged()
-        count = len(indices)
-        images = torch.empty((count, side, side, 3), dtype=torch.uint8, pin_memory=self._pin)
-        statuses = np.empty(count, np.uint8)
-
-        def part(first: int, end: int) -> None:
-            scratch = self._thread_scratch()
-            pixels = images.numpy()[first:end]
-            memory = (pixels, statuses[first:end], scratch, self._recipe, keys[first:end])
-            self._run(indices[first:end], memory, storage)
-
-        if self._pool is None:
-            # The threads outlive the epoch: turbojpeg keeps, and never frees, a handle for each.
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        size = max(1, -(-count // (4 * self._threads))) if self._threads > 1 else count
-        firsts = range(0, count, size)
-        list(self._pool.map(part, firsts, [min(first + size, count) for first in firsts]))
-        if statuses.any():
-            wrong = int(indices[np.flatnonzero(statuses)[0]])
-            raise InputError(
-                f"{self.manifest.beton}, sample {wrong}: expected a picture that decodes to the "
-                "pixels that its header says, found a damaged one: run `dsnet ingest` again"
-            )
-        labels = torch.from_numpy(self._labels[indices].astype(np.int64))
-        augments, mixes = self._augments, self._mixes
-        return Batch(
-            images,
-            labels,
-            torch.from_numpy(indices.copy()),
-            torch.from_numpy(streams(keys, indices).view(np.int64)),
-            Augmentation(augments, keys, self.manifest.mean) if augments else None,
-            Mixing(mixes.mixup, mixes.cutmix, keys[0], int(indices[0])) if mixes else None,
+    def _order(self, epoch: int) -> np.ndarray:
+        return epoch_order(
+            self._samples,
+            shuffle=not self._exact,
+            seed=self._options.seed,
+            epoch=epoch,
+            world_size=self._options.world_size,
+            pad=not self._exact,
+            labels=self._labels,
         )
 
-    def _check_unchanged(self) -> None:
-        """Refuse a file written to since it was verified; one that took its name is not read."""
-        with contextlib.suppress(FileNotFoundError):
-            now, then = file_state(self.manifest.beton), self._state
-            same = (now.device, now.inode) == (then.device, then.inode)
-            if same and (now.size, now.modified) != (then.size, then.modified):
-                raise self._changed()
-
-    def _changed(self) -> InputError:
-        return InputError(
-            f"{self.manifest.beton}: expected a file that nobody writes to, found it changed since "
-            "it was verified: start again when it is whole"
-        )
-
-    def _thread_scratch(self) -> np.ndarray:
-        """This thread's room for the largest JPEG. Pages never written take no memory."""
-        if not hasattr(self._scratch, "array"):
-            self._scratch.array = np.empty(self._room, np.uint8)
-        scratch: np.ndarray = self._scratch.array
-        return scratch
-
-    def _run(self, indices: np.ndarray, memory: Any, storage: Any) -> None:
-        """FFCV's pipeline over some samples, with memory of our own."""
-        stages, _ = self._ffcv.code
-        (node,) = self._ffcv.graph.nodes
-        for stage, _ in stages:
-            stage(
-                batch_indices=indices,
-                metadata=self._ffcv.reader.metadata,
-                storage_state=storage,
-                **{f"memory_{node.id}": memory, f"shared_memory_{node.id}": None},
-            )
+    def _parts(self, order: np.ndarray, keys: np.ndarray, batches: int) -> list[Part]:
+        """The first batches of one rank, of its samples and their keys."""
+        size = self.batch_size
+        firsts = range(0, min(len(order), batches * size), size)
+        return [Part(order[i : i + size], keys[i : i + size]) for i in firsts]
 
 
 def _batches(samples: int, batch_size: int, exact: bool) -> int:
@@ -340,82 +216,3 @@ def _checked(indices: np.ndarray | None, samples: int) -> np.ndarray:
             f"loader indices: expected 0 to {samples - 1}, found {indices.min()} to {indices.max()}"
         )
     return indices
-
-
-def _ffcv_loader(beton: Path, batch_size: int, indices: np.ndarray, resolution: int) -> FFCVLoader:
-    """FFCV's loader, its code not compiled: the decoder is, and the rest runs once per batch."""
-    with _building, torch_threads():
-        Compiler.set_enabled(False)
-        try:
-            return FFCVLoader(
-                str(beton),
-                batch_size,
-                num_workers=1,
-                os_cache=True,
-                indices=indices,
-                pipelines={
-                    "image": PipelineSpec("image", decoder=PictureDecoder(resolution)),
-                    "label": None,
-                },
-                drop_last=False,
-            )
-        finally:
-            Compiler.set_enabled(True)
-
-
-class _Epoch(Iterator[Batch]):
-    """One pass: a thread that reads ahead, and the end that takes from it."""
-
-    def __init__(self, loader: Loader, batches: list[_Part], side: int) -> None:
-        self._queue: queue.Queue[Batch | BaseException | None] = queue.Queue(BATCHES_AHEAD)
-        self._stop = threading.Event()
-        # The thread must not hold this object, or it could never be collected.
-        self._thread = threading.Thread(
-            target=_read_ahead,
-            args=(loader, batches, side, self._queue, self._stop),
-            name="read ahead",
-            daemon=True,
-        )
-        self._thread.start()
-
-    def __next__(self) -> Batch:
-        if self._stop.is_set():
-            raise RuntimeError("the loader was closed in the middle of this epoch")
-        item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise item
-        if item is None:
-            raise StopIteration
-        return item
-
-    def close(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        while self._thread.is_alive():
-            while not self._queue.empty():  # it may be waiting for room
-                self._queue.get_nowait()
-            self._thread.join(timeout=0.02)
-
-
-def _read_ahead(
-    loader: Loader,
-    batches: list[_Part],
-    side: int,
-    into: "queue.Queue[Batch | BaseException | None]",
-    stop: threading.Event,
-) -> None:
-    try:
-        manager = loader._ffcv.memory_manager
-        with manager.schedule_epoch([indices for indices, _ in batches]) as context:
-            storage = (np.asarray(manager.context.mmap), manager.ptrs, manager.sizes)
-            manager.expect(batches[0][0])
-            del context
-            for number, (indices, keys) in enumerate(batches):
-                if stop.is_set():
-                    return
-                for coming, _ in batches[number + 1 : number + 2]:
-                    manager.expect(coming)
-                into.put(loader._read(indices, keys, side, storage))
-        into.put(None)
-    except BaseException as error:  # whatever it is, the consumer must hear of it
-        into.put(error)

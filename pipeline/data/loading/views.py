@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.config import OwnRecipe
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Manifest
 
 
@@ -40,8 +40,7 @@ def views(
     chosen = np.sort(_spread(labels, samples, np.random.default_rng(seed)))
 
     def read(train: bool, count: int) -> np.ndarray:
-        with Loader(
-            manifest.beton,
+        options = LoaderOptions(
             batch_size=len(chosen),
             recipe=recipe,
             train=train,
@@ -49,7 +48,8 @@ def views(
             seed=seed,
             indices=chosen,
             exact=True,
-        ) as loader:
+        )
+        with Loader(manifest.beton, options) as loader:
             return np.stack(
                 [
                     batch.on(torch.device("cpu")).numpy()

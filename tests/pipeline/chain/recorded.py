@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.loading.loader import Batch, Loader
+from pipeline.data.loading.batch import Batch
+from pipeline.data.loading.loader import Loader
 from pipeline.stages.stage import Stage
 from pipeline.training.worker import Worker
 

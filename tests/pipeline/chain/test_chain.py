@@ -17,7 +17,7 @@ from pipeline import chain
 from pipeline.chain import ChainResult
 from pipeline.config import config_from_dict
 from pipeline.data.dataset import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.random_bits import permutation
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout
@@ -183,12 +183,14 @@ def test_recalibration_on_two_workers_equals_one_pass_over_the_same_batches(
     order = ours[permutation(len(ours), config.seed, 0)]
     loader = Loader(
         dataset.train.beton,
-        batch_size=config.calibrate.batch_size,
-        recipe="digits",
-        train=True,
-        resolution=8,
-        indices=order,
-        exact=True,
+        LoaderOptions(
+            batch_size=config.calibrate.batch_size,
+            recipe="digits",
+            train=True,
+            resolution=8,
+            indices=order,
+            exact=True,
+        ),
     )
     model = dsnet.load(registry.pull(supernet.uri, tmp_path / "supernet"))
     images = [

@@ -13,7 +13,7 @@ from dsnet.routing.target import parse_target
 from pipeline import chain
 from pipeline.config import Config, config_from_dict
 from pipeline.data.dataset import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.report import render
 from pipeline.store import registry
 from pipeline.sweep.run import SweepResult, sweep
@@ -75,7 +75,8 @@ def test_the_table_is_the_network(config: Config, swept: SweepResult, tmp_path: 
     dataset = ingest(config)
     assert dataset.test.samples == 3 * 3 * 4
     with Loader(
-        dataset.test.beton, batch_size=36, recipe="patches", train=False, resolution=24
+        dataset.test.beton,
+        LoaderOptions(batch_size=36, recipe="patches", train=False, resolution=24),
     ) as loader:
         (batch,) = loader.epoch(0)
     inputs, targets = model.task.pair(

@@ -21,11 +21,12 @@ from dsnet.io.files import sha256
 from pipeline.data.augment.recipes import get_recipe
 from pipeline.data.beton_format import ALLOC_TABLE_TYPE, METADATA_START, FieldDescType, HeaderType
 from pipeline.data.digest import file_state, records_folder
-from pipeline.data.ffcv import MappedFile, Reader
+from pipeline.data.ffcv import Reader
 from pipeline.data.headers import picture_pixels
 from pipeline.data.ingest.ingest import ingest
 from pipeline.data.loading.decoder import DAMAGED, DECODED, OUTSIDE, decode
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
+from pipeline.data.loading.mapped_file import MappedFile
 from pipeline.data.manifest import Manifest, verify
 from pipeline.data.sources import open_source
 from pipeline.data.split import holdout
@@ -96,7 +97,7 @@ def test_a_single_changed_byte_is_refused_by_name(
     write(beton, at, bytes([old ^ random.Random(which).randrange(1, 256)]))
     words = r"x\.beton: expected SHA-256 .* `dsnet ingest` again"
     with pytest.raises(InputError, match=words):
-        Loader(beton, **HOW)
+        Loader(beton, LoaderOptions(**HOW))
     with pytest.raises(InputError, match=words):
         holdout(Manifest(**vars(photos_jpeg) | {"beton": beton}), 0.2, seed=0)
 
@@ -170,11 +171,12 @@ READ = """
 import sys
 from pathlib import Path
 from dsnet.errors import InputError
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 for path in sorted(Path(sys.argv[1]).glob("*.beton")):
     print(path.stem, end=": ", flush=True)
     try:
-        with Loader(path, recipe="imagenet", resolution=32, train=False, batch_size=4) as loader:
+        options = LoaderOptions(recipe="imagenet", resolution=32, train=False, batch_size=4)
+        with Loader(path, options) as loader:
             print("read", sum(len(batch.labels) for batch in loader.epoch(0)))
     except InputError as error:
         print(error, flush=True)
@@ -235,11 +237,11 @@ def test_a_node_reads_a_file_once(verified: tuple[Path, Path]) -> None:
     beton, record = verified
     written = record.stat().st_mtime_ns
     verify(beton).labels()
-    Loader(beton, **HOW).close()
+    Loader(beton, LoaderOptions(**HOW)).close()
     assert record.stat().st_mtime_ns == written
     flip(beton)
     forge(record, beton)
-    Loader(beton, **HOW).close()  # it would have been refused, had it been read
+    Loader(beton, LoaderOptions(**HOW)).close()  # it would have been refused, had it been read
     assert record.parent.stat().st_mode & 0o777 == 0o700
 
 
@@ -303,13 +305,12 @@ def test_the_decoder_stays_within_its_room_whatever_it_is_told(photos_jpeg: Mani
     """Called as the loader calls it, past every check of the headers."""
     reader = Reader(str(photos_jpeg.beton))
     mapped = MappedFile(reader)
-    storage = (np.asarray(mapped.context.mmap), mapped.ptrs, mapped.sizes)
+    storage = (np.asarray(mapped.content), mapped.addresses, mapped.sizes)
     pixels = picture_pixels(reader.metadata["f0"])
 
     def statuses(room: int, records: np.ndarray = reader.metadata, crop: float = 1.0) -> list[int]:
         written, scratch = np.empty(15, np.uint8), np.full(room + 4096, 7, np.uint8)
-        recipe = get_recipe("imagenet").numbers(train=False)
-        recipe[6] = crop
+        recipe = get_recipe("imagenet").numbers(train=False)._replace(crop=crop)
         images = np.empty((15, 8, 8, 3), np.uint8)
         memory = (images, written, scratch[:room], recipe, np.zeros(1, np.uint64))
         decode(np.arange(15), memory, records["f0"], storage)

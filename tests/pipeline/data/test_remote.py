@@ -15,11 +15,11 @@ import pytest
 
 from dsnet.errors import InputError, OutageError
 from pipeline.config import config_from_dict, parse_uri
-from pipeline.data import memory
 from pipeline.data.dataset import held
 from pipeline.data.dataset import ingest as ingest_chain
 from pipeline.data.ingest.ingest import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading import mapped_file
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Manifest, RemoteBeton, manifest_path
 from pipeline.data.remote import cache, copy
 from pipeline.data.remote.beton import publish, published, staged
@@ -215,13 +215,13 @@ def test_an_epoch_has_the_same_bytes_staged_and_where_it_does_not_fit_memory(
 ) -> None:
     def epoch(of: object) -> tuple[list[bytes], bool]:
         how = {"recipe": "imagenet", "resolution": 32, "train": True, "batch_size": 4}
-        with Loader(of, **how) as loader:
+        with Loader(of, LoaderOptions(**how)) as loader:
             batches = [batch.images.numpy().tobytes() for batch in loader.epoch(1)]
-            return batches, loader._ffcv.memory_manager._fits
+            return batches, loader._reader._file.fits
 
     in_place, mapped = epoch(photos_raw.beton)
     assert epoch(beton) == (in_place, mapped) and mapped
-    monkeypatch.setattr(memory, "SHARE", 0.0)
+    monkeypatch.setattr(mapped_file, "SHARE", 0.0)
     assert epoch(beton) == (in_place, False)
 
 
@@ -245,7 +245,10 @@ def test_what_vanishes_midway_leaves_nothing_that_a_loader_accepts(
     assert not (tmp_path / "out.beton").exists() and list(node.glob("beton-*"))
     for path in node.glob("beton-*"):
         with pytest.raises(InputError):
-            Loader(path / "x.beton", batch_size=1, recipe="light", train=False, resolution=8)
+            Loader(
+                path / "x.beton",
+                LoaderOptions(batch_size=1, recipe="light", train=False, resolution=8),
+            )
 
 
 def test_a_chain_writes_its_betons_to_a_store_and_reads_them_without_the_source(

@@ -27,7 +27,7 @@ from dsnet.routing.tuned import at_budget
 from dsnet.runtime.pixels import prepare
 from pipeline.data.augment.recipes import Recipe
 from pipeline.data.ingest.ingest import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.sources import open_source
 from pipeline.predict.files import expand, listed, read_input
 from pipeline.predict.model import BACKENDS, open_model, open_runner
@@ -188,7 +188,8 @@ def test_the_loader_the_command_and_the_predictor_cut_and_shrink_alike(
     beton = tmp_path / "photos.beton"
     ingest(open_source(str(folder.parent), "train"), beton, write_mode="raw")
     loader = Loader(
-        beton, batch_size=5, recipe=Recipe("test", crop=crop), train=False, resolution=32
+        beton,
+        LoaderOptions(batch_size=5, recipe=Recipe("test", crop=crop), train=False, resolution=32),
     )
     (batch,) = loader.epoch(0)
     paths = sorted(folder.iterdir())

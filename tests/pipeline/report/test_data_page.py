@@ -14,7 +14,7 @@ from PIL import Image
 from jobs import cli
 from pipeline.config import Data, OwnRecipe
 from pipeline.data.ingest.ingest import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.loading.views import views
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources import open_source
@@ -55,12 +55,9 @@ def test_pictures_are_what_a_training_sees(zoo: Manifest) -> None:
     for train in (False, True):
         with Loader(
             zoo.beton,
-            batch_size=4,
-            recipe=recipe,
-            train=train,
-            resolution=16,
-            seed=1,
-            exact=True,
+            LoaderOptions(
+                batch_size=4, recipe=recipe, train=train, resolution=16, seed=1, exact=True
+            ),
         ) as loader:
             passes = [
                 np.concatenate([batch.on(cpu).numpy() for batch in loader.epoch(0, view=view)])

@@ -20,7 +20,7 @@ from dsnet.routing.tuned import put_heads
 from dsnet.tasks.registry import TASKS
 from dsnet.training.table_gate import GateOptions, train_gate
 from pipeline.data.ingest.ingest import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Manifest
 from pipeline.data.sources import open_source
 from pipeline.routing_table.arrays import from_arrays
@@ -86,11 +86,7 @@ def built(
 def direct(model: DSNet, digits: Manifest) -> RoutingTable:
     with Loader(
         digits.beton,
-        batch_size=180,
-        recipe="digits",
-        train=False,
-        resolution=8,
-        indices=INDICES,
+        LoaderOptions(batch_size=180, recipe="digits", train=False, resolution=8, indices=INDICES),
     ) as loader:
         (batch,) = loader.epoch(0)
     metadata = model.metadata
@@ -152,7 +148,8 @@ def test_choices_from_the_file_are_the_networks_own(
     (price,) = trained.prices
     metadata = model.metadata
     with Loader(
-        digits.beton, batch_size=64, recipe="digits", train=False, resolution=8, indices=INDICES
+        digits.beton,
+        LoaderOptions(batch_size=64, recipe="digits", train=False, resolution=8, indices=INDICES),
     ) as loader:
         batches = [
             dsnet.normalize(batch.images, metadata.mean, metadata.std) for batch in loader.epoch(0)

@@ -16,7 +16,7 @@ from dsnet import DSNet
 from dsnet.models.architecture import Architecture
 from dsnet.training import GradientReducer, make_teacher
 from pipeline.config import Config, config_from_dict
-from pipeline.data.loading.loader import Batch
+from pipeline.data.loading.batch import Batch
 from pipeline.stages import supernet
 from pipeline.training.epochs import Algorithm, Epoch, Schedule, train_epochs
 from pipeline.training.local_worker import LocalWorker

@@ -18,7 +18,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from dsnet import DSNet, InputError
 from dsnet.models.architecture import Architecture, Stage
 from dsnet.training import CompiledPasses, Passes, make_teacher, prepare_compiler
-from pipeline.data.loading.loader import Batch
+from pipeline.data.loading.batch import Batch
 from tests.pipeline.training.made import (
     BATCHES,
     Made,

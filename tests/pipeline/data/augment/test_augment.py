@@ -23,7 +23,7 @@ from pipeline.data.augment.randaugment import (
     strength,
 )
 from pipeline.data.augment.recipes import get_recipe
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import random_key
 from pipeline.data.threads import torch_threads
@@ -169,7 +169,8 @@ def test_a_loader_augments_what_it_trains_on_and_nothing_else(photos_jpeg: Manif
 
     def seen(train: bool = True, **how: Any) -> dict[int, bytes]:
         with Loader(
-            photos_jpeg.beton, **{"recipe": "paper", "resolution": 32} | how, train=train
+            photos_jpeg.beton,
+            LoaderOptions(**{"recipe": "paper", "resolution": 32} | how, train=train),
         ) as at:
             return {
                 int(index): image.numpy().tobytes()

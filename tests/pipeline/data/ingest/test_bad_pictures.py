@@ -17,7 +17,7 @@ from dsnet.errors import InputError
 from pipeline.data.ffcv import Reader
 from pipeline.data.ingest.bad_pictures import MAX_BAD, BadPictures
 from pipeline.data.ingest.ingest import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import verify
 from pipeline.data.sources import open_source
 from tests.pipeline.data.conftest import encoded, smooth_picture
@@ -43,7 +43,7 @@ def test_bad_pictures_are_left_out_and_listed(tmp_path: Path, workers: int) -> N
     kept = [i for i in range(60) if i not in (7, 37)]
     assert manifest.labels().tolist() == [i % 2 for i in kept]
     how = {"batch_size": 58, "recipe": "cifar", "train": False, "resolution": 12}
-    with Loader(manifest.beton, **how) as loader:
+    with Loader(manifest.beton, LoaderOptions(**how)) as loader:
         (batch,) = loader.epoch(0)
     expected = np.stack([smooth_picture(12, 12, seed) for seed in kept])
     assert np.array_equal(batch.images.numpy(), expected)

@@ -18,10 +18,12 @@ from torchvision.transforms import RandomResizedCrop
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import read_picture
 from pipeline.data.augment.recipes import RECIPES, get_recipe
-from pipeline.data.ffcv import MappedFile, OSCacheManager, Reader
+from pipeline.data.ffcv import OSCacheManager, Reader
 from pipeline.data.ingest.ingest import ingest
+from pipeline.data.loading.batch import Batch
 from pipeline.data.loading.decoder import decode, random_crop, stream, uniform
-from pipeline.data.loading.loader import Batch, Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
+from pipeline.data.loading.mapped_file import MappedFile
 from pipeline.data.manifest import Manifest, manifest_path
 from pipeline.data.random_bits import random_key
 from pipeline.data.sources import open_source
@@ -33,7 +35,7 @@ DIGITS = {"recipe": "digits", "resolution": 8, "train": True, "batch_size": 64}
 
 def read(manifest: Manifest, epoch: int = 0, view: int = 0, **how: object) -> list[Batch]:
     """One epoch."""
-    with Loader(manifest.beton, **how) as loader:
+    with Loader(manifest.beton, LoaderOptions(**how)) as loader:
         batches = list(loader.epoch(epoch, view=view))
         assert len(batches) == len(loader)
     return batches
@@ -123,7 +125,7 @@ def test_an_epoch_may_have_a_resolution_of_its_own(photos_jpeg: Manifest) -> Non
 
 
 def test_an_epoch_can_be_taken_up_in_its_middle(photos_jpeg: Manifest) -> None:
-    with Loader(photos_jpeg.beton, **IMAGENET) as loader:
+    with Loader(photos_jpeg.beton, LoaderOptions(**IMAGENET)) as loader:
         whole = [batch.images for batch in loader.epoch(5)]
         rest = [batch.images for batch in loader.epoch(5, start=2)]
     assert len(rest) == len(whole) - 2
@@ -139,7 +141,7 @@ def test_fewer_workers_than_ranks_read_the_same_batches_in_the_same_steps(
     of_ranks = [read(photos_jpeg, 1, **how, rank=rank) for rank in range(3)]
     for worker in range(workers):
         ranks = range(worker, 3, workers)
-        with Loader(photos_jpeg.beton, **how, rank=ranks) as loader:
+        with Loader(photos_jpeg.beton, LoaderOptions(**how, rank=ranks)) as loader:
             batches = list(loader.epoch(1))
             assert len(loader) == len(batches) == sum(len(of_ranks[rank]) for rank in ranks)
             rest = list(loader.epoch(1, start=len(ranks)))
@@ -320,7 +322,7 @@ def test_a_shift_keeps_its_share_of_the_side_at_any_resolution(photos_raw: Manif
 
 
 def test_batches_are_not_overwritten_by_later_ones(photos_jpeg: Manifest) -> None:
-    with Loader(photos_jpeg.beton, **IMAGENET | {"batch_size": 2}) as loader:
+    with Loader(photos_jpeg.beton, LoaderOptions(**IMAGENET | {"batch_size": 2})) as loader:
         kept, copies = [], []
         for batch in loader.epoch(0):
             kept.append(batch.images)
@@ -332,7 +334,7 @@ def test_batches_are_not_overwritten_by_later_ones(photos_jpeg: Manifest) -> Non
 def test_leaving_an_epoch_early_ends_its_thread_and_the_next_is_whole(
     photos_jpeg: Manifest,
 ) -> None:
-    loader = Loader(photos_jpeg.beton, **IMAGENET | {"batch_size": 1, "threads": 2})
+    loader = Loader(photos_jpeg.beton, LoaderOptions(**IMAGENET | {"batch_size": 1, "threads": 2}))
     for batch in loader.epoch(0):
         first = batch
         break
@@ -344,7 +346,7 @@ def test_leaving_an_epoch_early_ends_its_thread_and_the_next_is_whole(
 
 
 def test_closing_ends_an_epoch_that_is_being_read(photos_jpeg: Manifest) -> None:
-    loader = Loader(photos_jpeg.beton, **IMAGENET | {"batch_size": 1})
+    loader = Loader(photos_jpeg.beton, LoaderOptions(**IMAGENET | {"batch_size": 1}))
     reading = loader.epoch(0)
     next(reading)
     loader.close()
@@ -368,7 +370,7 @@ def test_a_picture_that_does_not_decode_is_named(copy: Path, threads: int) -> No
         file.seek(int(row["ptr"]) + int(row["size"]) // 2)
         file.write(bytes(int(row["size"]) // 2))
     fit_manifest(copy)
-    with Loader(copy, **IMAGENET | {"threads": threads, "train": False}) as loader:
+    with Loader(copy, LoaderOptions(**IMAGENET | {"threads": threads, "train": False})) as loader:
         with pytest.raises(InputError, match=r"x\.beton, sample 11: expected a picture that"):
             list(loader.epoch(0))
         assert "read ahead" not in reading_threads()
@@ -376,7 +378,7 @@ def test_a_picture_that_does_not_decode_is_named(copy: Path, threads: int) -> No
 
 def test_a_file_cut_short_under_the_loader_is_an_error_not_a_crash(copy: Path) -> None:
     """Raised where the batches are read, though found in another thread."""
-    with Loader(copy, **IMAGENET) as loader:
+    with Loader(copy, LoaderOptions(**IMAGENET)) as loader:
         os.truncate(copy, 8 * 2**20 + 1000)  # the pictures begin at 8 MiB
         with pytest.raises(InputError, match=r"x\.beton: .* changed since it was verified"):
             list(loader.epoch(0))
@@ -386,7 +388,7 @@ def test_a_file_cut_short_under_the_loader_is_an_error_not_a_crash(copy: Path) -
 def test_a_loader_goes_on_with_the_file_it_verified_when_another_takes_its_name(
     copy: Path, digits: Manifest
 ) -> None:
-    with Loader(copy, **IMAGENET) as loader:
+    with Loader(copy, LoaderOptions(**IMAGENET)) as loader:
         before = [batch.images for batch in loader.epoch(0)]
         shutil.copy(digits.beton, copy.with_name("y.beton"))
         copy.with_name("y.beton").replace(copy)
@@ -413,8 +415,9 @@ IN_ANOTHER_PROCESS = """
 import sys, torch
 torch.set_num_threads(3)
 from pipeline.data.loading.decoder import decode
-from pipeline.data.loading.loader import Loader
-with Loader(sys.argv[1], recipe="digits", resolution=8, train=True, batch_size=64) as loader:
+from pipeline.data.loading.loader import Loader, LoaderOptions
+options = LoaderOptions(recipe="digits", resolution=8, train=True, batch_size=64)
+with Loader(sys.argv[1], options) as loader:
     list(loader.epoch(0))
 print(torch.get_num_threads(), sum(decode.stats.cache_misses.values()))
 print("torchvision" in sys.modules)  # seconds of every worker's start, where no recipe needs it
@@ -438,9 +441,9 @@ def test_ffcvs_memory_manager_leaves_numbas_types_alone(digits: Manifest) -> Non
 def test_the_lean_memory_map_finds_what_ffcvs_own_finds(photos_jpeg: Manifest) -> None:
     reader = Reader(str(photos_jpeg.beton))
     ours, theirs = MappedFile(reader), OSCacheManager(reader)
-    assert ours.ptrs.tolist() == theirs.ptrs.tolist()
+    assert ours.addresses.tolist() == theirs.ptrs.tolist()
     assert ours.sizes.tolist() == theirs.sizes.tolist()
-    assert len(ours.ptrs) == 15
+    assert len(ours.addresses) == 15
 
 
 def test_a_picture_much_larger_than_the_others_is_read(tmp_path: Path) -> None:
@@ -473,10 +476,10 @@ def test_a_picture_much_larger_than_the_others_is_read(tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_refused(digits: Manifest, how: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
-        Loader(digits.beton, **DIGITS | how)
+        Loader(digits.beton, LoaderOptions(**DIGITS | how))
 
 
 def test_a_beton_without_its_manifest_is_refused(copy: Path) -> None:
     manifest_path(copy).unlink()
     with pytest.raises(InputError, match="expected its manifest"):
-        Loader(copy, **IMAGENET)
+        Loader(copy, LoaderOptions(**IMAGENET))

@@ -10,7 +10,7 @@ import pytest
 
 from dsnet.errors import InputError
 from pipeline.data.ingest.ingest import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.sources import idx, open_source
 
 SIDES = (5, 4)  # height and width
@@ -57,7 +57,9 @@ def test_a_folder_of_idx_files_has_mnists_splits(tmp_path: Path, packed: bool) -
 def test_small_pictures_are_stored_to_the_bit(tmp_path: Path) -> None:
     folder = write(tmp_path, train=[0, 1])
     manifest = ingest(open_source(str(folder), "train"), tmp_path / "train.beton")
-    with Loader(manifest.beton, batch_size=2, recipe="digits", train=False, resolution=4) as loader:
+    with Loader(
+        manifest.beton, LoaderOptions(batch_size=2, recipe="digits", train=False, resolution=4)
+    ) as loader:
         (batch,) = loader.epoch(0)
     # Evaluation sees the middle square: four of the five rows.
     rows = [np.array_equal(batch.images[..., 0], pictures(2)[:, top : top + 4]) for top in (0, 1)]

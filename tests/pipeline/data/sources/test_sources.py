@@ -18,7 +18,7 @@ from pipeline.config import Config, Data
 from pipeline.data import sources
 from pipeline.data.dataset import ingest
 from pipeline.data.ingest.ingest import ingest as ingest_source
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Sample, Source, unused_files
 from pipeline.data.sources.walk import picture_suffixes
@@ -436,7 +436,9 @@ def test_a_kind_of_source_is_a_file_and_a_line(
 ) -> None:
     monkeypatch.setattr(sources, "SOURCES", [*sources.SOURCES, Stripes])
     manifest = ingest_source(open_source("stripes", "train"), tmp_path / "stripes.beton")
-    with Loader(manifest.beton, batch_size=6, recipe="digits", train=False, resolution=8) as loader:
+    with Loader(
+        manifest.beton, LoaderOptions(batch_size=6, recipe="digits", train=False, resolution=8)
+    ) as loader:
         (batch,) = loader.epoch(0)
     assert batch.labels.tolist() == [0, 1, 0, 1, 0, 1]
     expected = np.stack([Stripes()[index].image for index in range(6)])

@@ -22,7 +22,7 @@ from pipeline.config import Data
 from pipeline.data.beton_format import RAW
 from pipeline.data.ingest.bad_pictures import BadPictures
 from pipeline.data.ingest.ingest import ingest
-from pipeline.data.loading.loader import Loader
+from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import random_key, streams, uniforms
 from pipeline.data.sources import open_source
@@ -291,7 +291,7 @@ def test_a_patch_is_cut_turned_and_mirrored_by_its_counters(
     manifest, pictures = stored
     recipe = "patches" if shuffled else {"base": "patches", "shuffle_channels": False}
     how = {"recipe": recipe, "resolution": 24, "batch_size": 3, "seed": seed, "exact": True}
-    with Loader(manifest.beton, train=True, **how) as loader:
+    with Loader(manifest.beton, LoaderOptions(train=True, **how)) as loader:
         (batch,) = loader.epoch(5, view=2)
     keys = np.repeat(random_key(seed, 5, 2), 3)
     assert batch.keys.numpy().view(np.uint64).tolist() == streams(keys, np.arange(3)).tolist()
@@ -316,7 +316,7 @@ def test_an_evaluation_sees_the_middle_and_keys_without_the_seed(
     found = []
     for seed in (0, 7):
         how = {"recipe": "patches", "resolution": 24, "batch_size": 3, "seed": seed}
-        with Loader(manifest.beton, train=False, **how) as loader:
+        with Loader(manifest.beton, LoaderOptions(train=False, **how)) as loader:
             (batch,) = loader.epoch(0)
         found.append(batch.keys.tolist())
         for picture, seen in zip(pictures, batch.images.numpy(), strict=True):
@@ -330,4 +330,6 @@ def test_pictures_smaller_than_a_patch_are_named_before_anything_is_read(
 ) -> None:
     manifest, _ = stored
     with pytest.raises(InputError, match=r"at least 28 pixels.* 2 smaller.*sample 0 of 24 x 24"):
-        Loader(manifest.beton, train=True, recipe="patches", resolution=28, batch_size=3)
+        Loader(
+            manifest.beton, LoaderOptions(train=True, recipe="patches", resolution=28, batch_size=3)
+        )
