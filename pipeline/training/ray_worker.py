@@ -145,7 +145,7 @@ class TrainWorker(Worker):
 def run_stages(queue: Any) -> None:
     """What a worker of Ray Train runs: one stage after another, until its queue has no more.
 
-    Or until one of its node's neighbours is to be taken away: that all return ends Ray Train's run
+    Or until a node of the run is about to be taken away: that all return ends Ray Train's run
     as one that has succeeded, before the deadline that its own restart would wait for.
 
     After a worker was killed, Ray Train starts all of them again, and they begin here: the
