@@ -64,8 +64,8 @@ class Manifest:
     """Height of the tallest picture stored, in pixels."""
     max_width: int
     """Width of the widest picture stored, in pixels."""
-    class_counts: tuple[int, ...] = ()
-    """Number of pictures of each class; none in a manifest from before it was kept."""
+    class_counts: tuple[int, ...]
+    """Number of pictures of each class."""
     options: dict[str, int | str | None] = field(default_factory=dict)
     """How the pictures were written: see `ingest`."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Manifest:
     unused: dict[str, int] = field(default_factory=dict)
     """Files that lay among the source's and are no pictures of it, by kind, such as `.txt`."""
     compared_with: str = ""
-    """Digest of the training beton that a test split was compared with, see `in_common`."""
+    """Digest of the training beton that a test split was compared with, see `overlap`."""
     in_common: int = 0
     """Number of pictures that are in that one too."""
     origin: RemoteBeton | None = None

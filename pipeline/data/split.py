@@ -8,6 +8,8 @@ from dsnet.errors import InputError
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import permutation
 
+_TEST_SEED = 0  # what is held out to test on depends on the labels and the share alone
+
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split range(len(labels)) into the rest and a class-stratified `fraction` of it.
@@ -28,6 +30,20 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
         of_class = np.flatnonzero(members == index)
         chosen[of_class[permutation(len(of_class), seed, index)[:quota]]] = True
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def held_out(labels: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Split range(len(labels)) into what is trained on and a class-stratified `share` to test on.
+
+    Each class gives its share to within one sample, and keeps at least one to train on. Returns
+    (train, test): int64, sorted, disjoint, together every sample; `test` is empty where no class
+    has two samples. The same labels and share give the same split everywhere.
+    """
+    train, test = stratified(labels, share, _TEST_SEED)
+    # A class that would give all of its samples keeps the first of them.
+    given, first = np.unique(labels[test], return_index=True)
+    kept = test[first[~np.isin(given, labels[train])]]
+    return np.union1d(train, kept), np.setdiff1d(test, kept)
 
 
 def holdout(manifest: Manifest, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -98,6 +98,7 @@ def seeds(target: str) -> list[bytes]:
         return [file[8 : 8 + int.from_bytes(file[:8], "little")]]
     if target == "manifest":
         content: dict[str, object] = {"format": 1, "samples": 2, "size": 8, "classes": ["a", "b"]}
+        content |= {"class_counts": [1, 1]}
         content |= dict.fromkeys(("digest", "source", "split", "fingerprint"), "x")
         content |= {"mean": [0, 0.5, 1], "std": [0, 0.5, 1], "max_height": 8, "max_width": 8}
         return [json.dumps(content).encode()]

@@ -20,13 +20,7 @@ from pipeline.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from pipeline.data.sources.base import (
-    Source,
-    cut_into,
-    last_changes,
-    lossless,
-    unused_files,
-)
+from pipeline.data.sources.base import Source
 from pipeline.data.sources.walk import listed
 
 logger = logging.getLogger(__name__)
@@ -95,8 +89,7 @@ def ingest(
         encoded = by_tasks(encoder)
     else:
         encoded = by_threads(encoder, workers)
-    cut = cut_into(source)
-    pictures = cut.get("pictures", len(source))
+    pictures = source.tiles.get("pictures", len(source))
     bad = BadPictures(source.name, pictures, max_bad)
     with closing(encoded), atomic_file(dest) as temporary:
         statistics = write(source, encoded, encoder.field, temporary, dest.parent, bad)
@@ -108,11 +101,11 @@ def ingest(
             source=source.name,
             split=source.split,
             fingerprint=fingerprint,
-            options=options | cut,
+            options=options | dict(source.tiles),
             versions={name: version(name) for name in LIBRARIES},
             left_out=bad.count,
             left_out_for=tuple(bad.reasons),
-            unused=unused_files(source),
+            unused=dict(source.unused),
             **statistics,
         )
         # From here until the new manifest is there, `dest` is a beton without one: refused.
@@ -150,14 +143,14 @@ def made_from(
 ) -> str:
     """A digest of all that a beton is made from; raises InputError for an option that is wrong."""
     options = _options(source, max_resolution, quality, write_mode)
-    made = [FORMAT, source.fingerprint(), source.classes, options, *last_changes(source)]
+    made = [FORMAT, source.fingerprint(), source.classes, options, *source.last_changes()]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()
 
 
 def _options(
     source: Source, max_resolution: int | None, quality: int, write_mode: str | None
 ) -> dict[str, Any]:
-    write_mode = write_mode or ("raw" if lossless(source) else "smart")
+    write_mode = write_mode or ("raw" if source.lossless else "smart")
     if max_resolution is not None and not 1 <= max_resolution <= LONGEST_SIDE:
         raise InputError(
             f"max_resolution: expected 1 to {LONGEST_SIDE} pixels, found {max_resolution}"

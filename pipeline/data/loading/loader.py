@@ -13,7 +13,7 @@ from pipeline.config import Config, OwnRecipe
 from pipeline.data.augment.recipes import Recipe, get_recipe
 from pipeline.data.loading.batch import Batch
 from pipeline.data.loading.order import came_before, epoch_order, share_of
-from pipeline.data.loading.read_ahead import Part, ReadAhead
+from pipeline.data.loading.read_ahead import BatchSamples, ReadAhead
 from pipeline.data.loading.reader import Reader
 from pipeline.data.manifest import Beton, Manifest
 from pipeline.data.random_bits import random_key, repeated_keys
@@ -174,11 +174,11 @@ class Loader:
             labels=self._labels,
         )
 
-    def _parts(self, order: np.ndarray, keys: np.ndarray, batches: int) -> list[Part]:
+    def _parts(self, order: np.ndarray, keys: np.ndarray, batches: int) -> list[BatchSamples]:
         """The first batches of one rank, of its samples and their keys."""
         size = self.batch_size
         firsts = range(0, min(len(order), batches * size), size)
-        return [Part(order[i : i + size], keys[i : i + size]) for i in firsts]
+        return [BatchSamples(order[i : i + size], keys[i : i + size]) for i in firsts]
 
 
 def _batches(samples: int, batch_size: int, exact: bool) -> int:

@@ -14,7 +14,7 @@ BATCHES_AHEAD = 2
 _Queue = queue.Queue[Batch | BaseException | None]
 
 
-class Part(NamedTuple):
+class BatchSamples(NamedTuple):
     """The samples of one batch."""
 
     indices: np.ndarray
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 class ReadAhead(Iterator[Batch]):
     """The batches of an epoch, in order. What goes wrong in the thread is raised in `next`."""
 
-    def __init__(self, reader: Reader, parts: list[Part], side: int) -> None:
+    def __init__(self, reader: Reader, parts: list[BatchSamples], side: int) -> None:
         """side: of the pictures, in pixels."""
         self._queue: _Queue = queue.Queue(BATCHES_AHEAD)
         self._stop = threading.Event()
@@ -59,7 +59,7 @@ class ReadAhead(Iterator[Batch]):
 
 
 def _read(
-    reader: Reader, parts: list[Part], side: int, into: _Queue, stop: threading.Event
+    reader: Reader, parts: list[BatchSamples], side: int, into: _Queue, stop: threading.Event
 ) -> None:
     try:
         reader.expect(parts[0].indices)

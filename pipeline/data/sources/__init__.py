@@ -31,7 +31,7 @@ def open_source(spec: str, split: str, labelled: bool = True) -> Source:
 
     spec: what `data.source` says, such as "digits", a folder or a file; see each kind's `opened`.
     labelled: whether folders and Parquet files must have labels.
-    What lies behind a URI is brought to this node first, see `brought`.
+    What lies behind a URI is fetched to this node first, see `fetch_source`.
     Raises InputError if there is no such source or split, or it is not laid out as expected.
     """
     if not spec.isascii() and spec.encode(errors="ignore").decode() != spec:
@@ -42,14 +42,14 @@ def open_source(spec: str, split: str, labelled: bool = True) -> Source:
     place = parse_uri(spec) if is_uri(spec) else Path(spec)
     if not isinstance(place, Uri):
         return _opened(str(place) if is_uri(spec) else spec, split, labelled)
-    from pipeline.data.sources.brought import Brought, brought
+    from pipeline.data.sources.remote_source import RemoteSource, fetch_source
 
-    local = brought(place)
+    local = fetch_source(place)
     try:
         source = _opened(local, split, labelled)
     except InputError as error:
         raise type(error)(str(error).replace(local, str(place))) from error
-    return Brought(source, local, place, (open_source, spec, split, labelled))
+    return RemoteSource(source, local, place, (open_source, spec, split, labelled))
 
 
 def _opened(spec: str, split: str, labelled: bool) -> Source:

@@ -2,18 +2,19 @@
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
 
 import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import picture_bytes, read_picture
 from pipeline.data.digest import file_state
-from pipeline.data.sources.walk import listed
+from pipeline.data.sources.walk import listed, warn_of_unused
 
 SPLIT_NAMES = frozenset(("train", "test", "val", "valid", "validation"))
 
@@ -41,94 +42,70 @@ class Sample:
         )
 
 
-class Source(Protocol):
+class Source(ABC):
     """Labelled pictures, by position. Reading from several threads at once is safe."""
 
     name: str
     split: str
     classes: tuple[str, ...]
+    unused: Mapping[str, int] = MappingProxyType({})
+    """Files that lie among the source's and are none of its pictures, by kind."""
+    files: Sequence[str | Path] = ()
+    """The files on this machine that it is read from; none where the fingerprint alone says whether
+    they changed, as of what was fetched from a store."""
+    tiles: Mapping[str, int] = MappingProxyType({})
+    """Of a source of tiles `tile`, their side, and `pictures`, how many they are cut from."""
+    lossless: bool = False
+    """Whether its pixels are to be stored as they are."""
+    _labels: np.ndarray
+    """Every sample's, int64 (samples,), where a source knows them from the start."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return len(self._labels)
 
+    @abstractmethod
     def __getitem__(self, index: int) -> Sample: ...
 
     def labels(self) -> np.ndarray:
         """Every sample's label, int64 (samples,), without reading a picture."""
-        ...
+        return self._labels
 
     def fingerprint(self) -> str:
-        """A digest that changes when the pictures do (for files: their names, sizes and times).
+        """A digest that changes when the pictures do: here of its files' names, sizes and times.
 
         Copies on several nodes have the same one; `last_changes` tells them apart.
         """
-        ...
+        return files_digest([Path(file) for file in self.files])
+
+    def last_changes(self) -> list[int]:
+        """When each of its files was last changed, in ns; see `FileState.changed`.
+
+        Whoever copies, unpacks or checks out files sets their times of writing back, so that
+        another picture of the same size and name passes for the one before it. This time nobody
+        sets.
+        """
+        changes = []
+        for path in self.files:
+            try:
+                changes.append(file_state(path).changed)
+            except OSError:  # one that a list names: reading it says that it is missing
+                changes.append(0)
+        return changes
+
+    def _leave(self, unused: Counter[str]) -> None:
+        """Keep which files are not used, and warn of them."""
+        warn_of_unused(self.name, unused)
+        self.unused = dict(unused.most_common())
 
 
-class Files:
-    """What sources of picture files have in common.
-
-    _paths: of the pictures. _labels: theirs, int64 (samples,).
-    """
+class Files(Source):
+    """A source of picture files."""
 
     _paths: list[str]
-    _labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self._paths)
 
     def __getitem__(self, index: int) -> Sample:
         path = self._paths[index]
         return Sample(picture_bytes(path), int(self._labels[index]), path)
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._labels
-
-
-def unused_files(source: Source) -> dict[str, int]:
-    """Files that lie among a source's and are none of its pictures, by kind.
-
-    A source of files has them as `unused`; others come by none.
-    """
-    return dict(getattr(source, "unused", {}))
-
-
-def files_of(source: Source) -> Sequence[str | Path]:
-    """The files on this machine that a source is read from.
-
-    A source of files has them as `files`; of others, and of what was brought from a store, the
-    fingerprint alone says whether they changed.
-    """
-    files: Sequence[str | Path] = getattr(source, "files", ())
-    return files
-
-
-def last_changes(source: Source) -> list[int]:
-    """When each of its files was last changed, in ns; see `FileState.changed`.
-
-    Whoever copies, unpacks or checks out files sets their times of writing back, so that another
-    picture of the same size and name passes for the one before it. This time nobody sets.
-    """
-    changes = []
-    for path in files_of(source):
-        try:
-            changes.append(file_state(path).changed)
-        except OSError:  # one that a list names is left out by who reads it, and said there
-            changes.append(0)
-    return changes
-
-
-def cut_into(source: Source) -> dict[str, int]:
-    """`tile`, the side of a source's tiles, and `pictures`, how many they are cut from.
-
-    A source of tiles has them as `cut_into`; others come by none.
-    """
-    return dict(getattr(source, "cut_into", {}))
-
-
-def lossless(source: Source) -> bool:
-    """Whether its pixels are to be stored as they are, as `lossless` of a source says."""
-    return bool(getattr(source, "lossless", False))
 
 
 class UnknownSplit(InputError):

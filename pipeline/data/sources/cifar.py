@@ -8,9 +8,9 @@ import numpy as np
 
 from dsnet.errors import InputError
 from dsnet.models.architecture import MOST_CLASSES
-from pipeline.data.sources.base import Sample, Source, files_digest, unknown_split
+from pipeline.data.sources.base import Sample, Source, unknown_split
 from pipeline.data.sources.class_names import checked, numbered
-from pipeline.data.sources.walk import others_in, warn_of_unused
+from pipeline.data.sources.walk import others_in
 
 EXPECTED = "a folder of CIFAR-10 or CIFAR-100"
 
@@ -72,40 +72,27 @@ def opened(spec: str, split: str) -> Source | None:
     return None
 
 
-class Cifar:
+class Cifar(Source):
     """One split: pictures of 32x32. The 100 classes are the fine ones."""
 
     def __init__(self, spec: str, folder: Path, edition: _Edition, split: str) -> None:
         self.name, self.split = spec, split
-        self.files = [folder / name for name in edition.splits[split]]
+        self.files = paths = [folder / name for name in edition.splits[split]]
         texts = _values(folder / edition.names).get(edition.names_key, ())
         names = [text.decode("latin-1") if isinstance(text, bytes) else text for text in texts]
         classes = checked(names, f"{folder / edition.names}")
-        batches = [_batch(path, edition.labels_key) for path in self.files]
+        batches = [_batch(path, edition.labels_key) for path in paths]
         self._pixels = np.concatenate([pixels for pixels, _ in batches])
         labels = np.concatenate([labels for _, labels in batches])
         if not classes:
             raise InputError(f"{folder / edition.names}: expected the classes' names, found none")
         self._labels, self.classes = numbered(labels, classes, spec, split)
-        unused = others_in(folder, {*edition.files(), *COME_ALONG})
-        warn_of_unused(spec, unused)
-        self.unused = dict(unused.most_common())
-
-    def __len__(self) -> int:
-        return len(self._labels)
+        self._leave(others_in(folder, {*edition.files(), *COME_ALONG}))
 
     def __getitem__(self, index: int) -> Sample:
         planes = self._pixels[index].reshape(3, SIDE, SIDE)
         image = np.ascontiguousarray(planes.transpose(1, 2, 0))
         return Sample(image, int(self._labels[index]), f"{self.name}[{index}]")
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._labels
-
-    def fingerprint(self) -> str:
-        """A digest of every file's name, size and modification time."""
-        return files_digest(self.files)
 
 
 def _batch(path: Path, labels_key: str) -> tuple[np.ndarray, np.ndarray]:

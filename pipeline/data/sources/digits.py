@@ -16,7 +16,7 @@ def opened(spec: str, split: str) -> Source | None:
     return Digits(split) if spec == "digits" else None
 
 
-class Digits:
+class Digits(Source):
     """scikit-learn's 1,797 scans of handwritten digits: 8x8, grey, in three equal channels.
 
     A fixed, class-stratified fifth (360) is "test", the rest (1,437) "train".

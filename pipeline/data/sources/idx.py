@@ -14,7 +14,7 @@ from dsnet.errors import InputError
 from pipeline.data.beton_format import LONGEST_SIDE
 from pipeline.data.sources.base import Sample, Source, digest, unknown_split
 from pipeline.data.sources.class_names import counted
-from pipeline.data.sources.walk import others_in, warn_of_unused
+from pipeline.data.sources.walk import others_in
 
 EXPECTED = "a folder of IDX files, the word fashion-mnist"
 
@@ -60,32 +60,30 @@ def opened(spec: str, split: str) -> Source | None:
     return IdxFolder(folder, split)
 
 
-class IdxFolder:
+class IdxFolder(Source):
     """One split of a folder of IDX files: grey pictures of one size, in three equal channels."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self.name, self.split = str(folder), split
         prefix = PREFIXES[split]
         self._images = IdxFile(_needed(folder, f"{prefix}-{IMAGES}"), dimensions=3)
-        self._labels = IdxFile(_needed(folder, f"{prefix}-{LABELS}"), dimensions=1)
+        labels = IdxFile(_needed(folder, f"{prefix}-{LABELS}"), dimensions=1)
         pictures, *sides = self._images.shape
         if not pictures or not 0 < min(sides) <= max(sides) <= LONGEST_SIDE:
             raise InputError(
                 f"{self._images.path}: expected pictures of 1 to {LONGEST_SIDE} pixels a side, "
                 f"found {pictures} of {' x '.join(map(str, sides))}"
             )
-        if self._labels.shape != (pictures,):
+        if labels.shape != (pictures,):
             raise InputError(
-                f"{self._labels.path}: expected {pictures} labels, one for each picture, found "
-                f"{self._labels.shape[0]}"
+                f"{labels.path}: expected {pictures} labels, one for each picture, found "
+                f"{labels.shape[0]}"
             )
         self.classes = self._named(folder)
-        counted(self._labels.values, self.classes, self.name, split)
-        self.files = [self._images.path, self._labels.path]
+        self._labels, _ = counted(labels.values.astype(np.int64), self.classes, self.name, split)
+        self.files = self._paths = [self._images.path, labels.path]
         own = [f"{prefix}-{name}" for prefix in PREFIXES.values() for name in (IMAGES, LABELS)]
-        unused = others_in(folder, {*own, *(f"{name}.gz" for name in own)})
-        warn_of_unused(folder, unused)
-        self.unused = dict(unused.most_common())
+        self._leave(others_in(folder, {*own, *(f"{name}.gz" for name in own)}))
 
     def _named(self, folder: Path) -> tuple[str, ...]:
         # Of both splits' labels: one of them alone may lack the last class.
@@ -101,24 +99,17 @@ class IdxFolder:
             )
         return FASHION_CLASSES
 
-    def __len__(self) -> int:
-        return self._images.shape[0]
-
     def __getitem__(self, index: int) -> Sample:
         grey = self._images.values[index]
-        label = int(self._labels.values[index])
-        return Sample(np.repeat(grey[..., None], 3, axis=2), label, f"{self.name}[{index}]")
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._labels.values.astype(np.int64)
+        pixels = np.repeat(grey[..., None], 3, axis=2)
+        return Sample(pixels, int(self._labels[index]), f"{self.name}[{index}]")
 
     def fingerprint(self) -> str:
         """A digest of both files' names, sizes and modification times, and of the classes."""
         parts = list(self.classes)
-        for file in (self._images, self._labels):
-            status = os.stat(file.path)
-            parts += [file.path.name, str(status.st_size), str(status.st_mtime_ns)]
+        for path in self._paths:
+            status = os.stat(path)
+            parts += [path.name, str(status.st_size), str(status.st_mtime_ns)]
         return digest(parts)
 
 

@@ -20,7 +20,6 @@ from pipeline.data.sources.walk import (
     kind_of_file,
     listed,
     picture_suffixes,
-    warn_of_unused,
 )
 
 EXPECTED = "a .csv file of paths and labels"
@@ -56,9 +55,7 @@ class PictureList(Files):
         self._labels, self.classes = named(values, lists[0].parent, spec, split)
         self._refuse_contradictions()
         self.files = self._paths
-        unused = self._unlisted(lists)
-        warn_of_unused(spec, unused)
-        self.unused = dict(unused.most_common())
+        self._leave(self._unlisted(lists))
 
     def _refuse_contradictions(self) -> None:
         label_of: dict[str, int] = {}

@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 
 from dsnet.errors import InputError
 from dsnet.errors.text import line, shown
-from pipeline.data.sources.base import Sample, Source, files_digest, other_classes
+from pipeline.data.sources.base import Sample, Source, other_classes
 from pipeline.data.sources.class_names import MOST_BYTES, checked, numbered
 from pipeline.data.sources.shards import beside, found
-from pipeline.data.sources.walk import warn_of_unused
 
 EXPECTED = "a .parquet file"
 
@@ -36,7 +35,7 @@ def opened(spec: str, split: str) -> Source | None:
     return ParquetFiles(spec, paths, split) if paths else None
 
 
-class ParquetFiles:
+class ParquetFiles(Source):
     """Parquet files with a picture file's bytes and a label in each row.
 
     Class names come from the schema's metadata (`classes`, a JSON list, or Hugging Face's
@@ -75,9 +74,8 @@ class ParquetFiles:
         if not len(values):
             raise InputError(f"source {self.name}: expected at least one row, found none")
         self._labels, self.classes = numbered(values, classes or names, spec, split)
-        unused = beside(spec, paths)
-        warn_of_unused(spec, unused)
-        self.files, self.unused = self._paths, dict(unused.most_common())
+        self.files = self._paths
+        self._leave(beside(spec, paths))
         self._loaded: dict[int, pa.ChunkedArray] = {}
         self._loading = threading.Lock()
 
@@ -86,9 +84,6 @@ class ParquetFiles:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state | {"_loading": threading.Lock()})
-
-    def __len__(self) -> int:
-        return len(self._labels)
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
@@ -111,14 +106,6 @@ class ParquetFiles:
                 table = pq.ParquetFile(self._paths[number]).read_row_group(row_group, ["image"])
                 self._loaded[group] = table["image"]
             return self._loaded[group]
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._labels
-
-    def fingerprint(self) -> str:
-        """A digest of every file's name, size and modification time."""
-        return files_digest([Path(path) for path in self._paths])
 
 
 def _open_parquet(path: str, labelled: bool) -> pq.ParquetFile:

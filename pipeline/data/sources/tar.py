@@ -9,11 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
-
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import MOST_BYTES
-from pipeline.data.sources.base import Sample, Source, files_digest
+from pipeline.data.sources.base import Sample, Source
 from pipeline.data.sources.class_names import named
 from pipeline.data.sources.shards import beside, found
 from pipeline.data.sources.walk import (
@@ -21,7 +19,6 @@ from pipeline.data.sources.walk import (
     is_passed_over,
     kind_of_file,
     picture_suffixes,
-    warn_of_unused,
 )
 
 EXPECTED = "a .tar file"
@@ -47,7 +44,7 @@ class _Member:
     size: int  # bytes
 
 
-class TarShards:
+class TarShards(Source):
     """Shards in which KEY.jpg (or another kind of picture) has its label in KEY.cls.
 
     A label is a number or a class name, see `class_names.named`. The headers of every shard are
@@ -69,12 +66,8 @@ class TarShards:
                 f"source {spec}: expected at least one sample, KEY.jpg and KEY{LABEL} with no dot "
                 f"in KEY, found none but {in_words(unused) or 'an empty archive'}"
             )
-        warn_of_unused(spec, unused)
-        self.unused = dict(unused.most_common())
+        self._leave(unused)
         self._labels, self.classes = named(values, self._paths[0].parent, spec, split)
-
-    def __len__(self) -> int:
-        return len(self._members)
 
     def __getitem__(self, index: int) -> Sample:
         member = self._members[index]
@@ -88,14 +81,6 @@ class TarShards:
         with open(shard, "rb") as file:
             file.seek(member.start)
             return Sample(file.read(member.size), int(self._labels[index]), path)
-
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._labels
-
-    def fingerprint(self) -> str:
-        """A digest of every shard's name, size and modification time."""
-        return files_digest(self._paths)
 
 
 def _is_shard(path: Path) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 from dsnet.errors import InputError
 from dsnet.runtime.pictures import ORIENTATION, opened
 from pipeline.cluster.progress import Progress
-from pipeline.data.sources.base import Sample, Source, digest, files_of, unused_files
+from pipeline.data.sources.base import Sample, Source, digest
+from pipeline.data.sources.derived import Derived
 
 _KEPT = 2  # decoded pictures: threads that read on straddle two
 _MEASURED = 1024  # pictures at once
@@ -22,7 +23,7 @@ class BadTile(InputError):
     """Why a tile cannot be used. All of a picture's say the same, and it is one bad picture."""
 
 
-class Tiles:
+class Tiles(Derived):
     """The pictures of `source` as squares of `side` pixels, row by row.
 
     The last of a row or column ends with the picture, and overlaps the one before it. A picture
@@ -40,10 +41,9 @@ class Tiles:
     lossless = True
 
     def __init__(self, source: Source, side: int) -> None:
-        self.name, self.split, self.classes = source.name, source.split, source.classes
-        self.unused, self.files = unused_files(source), files_of(source)
+        super().__init__(source)
         self.side = side
-        self._source = source
+        self.tiles = {"tile": side, "pictures": len(source)}
         self._decoded: dict[int, Future[Sample]] = {}
         self._asking = threading.Lock()
 
@@ -52,11 +52,6 @@ class Tiles:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state | {"_asking": threading.Lock()})
-
-    @property
-    def cut_into(self) -> dict[str, int]:
-        """The side, and of how many pictures they are, those that cannot be cut among them."""
-        return {"tile": self.side, "pictures": len(self._source)}
 
     @cached_property
     def _sizes(self) -> np.ndarray:

@@ -10,10 +10,10 @@ from dsnet.errors import InputError
 from pipeline.config import Data
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Source, UnknownSplit, other_classes
-from pipeline.data.sources.matched import Matched
-from pipeline.data.sources.part import Part, held_out
+from pipeline.data.sources.derived import Relabeled, Subset
 from pipeline.data.sources.tiles import Tiles
 from pipeline.data.sources.walk import listed
+from pipeline.data.split import held_out
 
 logger = logging.getLogger(__name__)
 
@@ -98,12 +98,12 @@ def _parts(source: Source, share: float) -> tuple[Source, Source]:
         f"{len(labels):,}",
         share,
     )
-    part = Part(source, TEST_SPLITS[0], test)
+    part = Subset(source, TEST_SPLITS[0], test)
     present = set(np.unique(part.labels()).tolist())
     _warn_of_missing(
         part, [name for label, name in enumerate(source.classes) if label not in present]
     )
-    return Part(source, source.split, train), part
+    return Subset(source, source.split, train), part
 
 
 def _alike(test: Source, train: Source) -> Source:
@@ -118,7 +118,7 @@ def _alike(test: Source, train: Source) -> Source:
             f"{test.split}, found {differ}"
         )
     _warn_of_missing(test, [name for name in train.classes if name not in names])
-    return Matched(test, train.classes)
+    return Relabeled(test, train.classes)
 
 
 def _warn_of_missing(test: Source, missing: Sequence[str]) -> None:

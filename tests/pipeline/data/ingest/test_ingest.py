@@ -28,7 +28,7 @@ from tests import forked
 from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
-class Pictures:
+class Pictures(Source):
     """A source of pictures at hand."""
 
     name, split, classes = "pictures", "train", ("a", "b")

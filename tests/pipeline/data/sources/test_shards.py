@@ -15,7 +15,6 @@ from PIL import Image
 from dsnet.errors import InputError
 from pipeline.data.ingest.ingest import ingest
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import unused_files
 from pipeline.data.sources.shards import found
 from tests.pipeline.data.conftest import encoded, smooth_picture
 
@@ -202,7 +201,7 @@ def test_what_is_not_used_of_a_shard_or_beside_it_is_counted(
     assert len(source) == 1
     counted = {"folders": 1, ".tar": 1, ".json": 1}
     counted |= {f"{kind} with a dot in the key": 1 for kind in (".png", ".cls")}
-    assert unused_files(source) == counted
+    assert source.unused == counted
     (said,) = caplog.messages
     assert said.startswith(f"source {tmp_path}: 5 files are not used: ")
 
@@ -216,7 +215,7 @@ def test_pictures_that_no_list_names_are_counted(tmp_path: Path) -> None:
         rows = [f"in/{number}.png,{number % 2}\n" for number in numbers]
         (tmp_path / f"{split}.csv").write_text("path,label\n" + "".join(rows))
     for spec in (tmp_path, tmp_path / "train.csv"):
-        counted = unused_files(open_source(str(spec), "train"))
+        counted = open_source(str(spec), "train").unused
         assert counted == {"pictures in no list": 2, ".txt": 1}
 
 

@@ -20,7 +20,7 @@ from pipeline.data.dataset import ingest
 from pipeline.data.ingest.ingest import ingest as ingest_source
 from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import Sample, Source, unused_files
+from pipeline.data.sources.base import Sample, Source
 from pipeline.data.sources.walk import picture_suffixes
 from tests.pipeline.data.conftest import encoded, smooth_picture
 
@@ -404,10 +404,10 @@ def test_of_names_that_are_no_utf8_pictures_are_taken_and_classes_refused(tmp_pa
 
 def test_what_lies_beside_the_folders_of_splits_is_counted(tmp_path: Path) -> None:
     root = folders(tmp_path / "in", "train/a/1.png", "val/a/1.png", "b/1.png", "2.png")
-    assert unused_files(open_source(str(root), "train")) == {"folders": 1, ".png": 1}
+    assert open_source(str(root), "train").unused == {"folders": 1, ".png": 1}
 
 
-class Stripes:
+class Stripes(Source):
     """A kind of source that the project knows nothing of: horizontal or vertical."""
 
     name, split = "stripes", "train"

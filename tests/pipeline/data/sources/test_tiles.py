@@ -26,13 +26,13 @@ from pipeline.data.loading.loader import Loader, LoaderOptions
 from pipeline.data.manifest import Manifest
 from pipeline.data.random_bits import random_key, streams, uniforms
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import Sample
+from pipeline.data.sources.base import Sample, Source
 from pipeline.data.sources.tiles import Tiles
 from pipeline.data.sources.train_and_test import train_and_test
 from tests.pipeline.data.conftest import encoded, smooth_picture
 
 
-class Arrays:
+class Arrays(Source):
     """A source of pixels."""
 
     name, split, classes = "arrays", "train", ("pictures",)

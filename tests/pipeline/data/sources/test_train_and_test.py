@@ -14,9 +14,9 @@ from pipeline.config import Config, Data, config_from_dict
 from pipeline.data.dataset import ingest, ingest_test
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Source
-from pipeline.data.sources.matched import Matched
-from pipeline.data.sources.part import held_out
+from pipeline.data.sources.derived import Relabeled
 from pipeline.data.sources.train_and_test import evaluated_on, train_and_test
+from pipeline.data.split import held_out
 from tests.pipeline.data.conftest import encoded
 from tests.pipeline.data.sources.test_idx import write
 
@@ -171,7 +171,7 @@ def test_labels_need_no_picture_to_be_read(tmp_path: Path) -> None:
     sources = [open_source("digits", "test"), open_source(str(root), "train")]
     sources.append(open_source(str(parquet(tmp_path / "x.parquet", [1, 0, 1])), "train"))
     sources.append(open_source(str(write(tmp_path / "idx", train=[2, 0, 1])), "train"))
-    sources.append(Matched(sources[1], ["aardvark", "ant", "bee"]))
+    sources.append(Relabeled(sources[1], ["aardvark", "ant", "bee"]))
     for source in sources:
         labels = source.labels()
         assert labels.dtype == np.int64

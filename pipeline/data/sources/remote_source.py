@@ -1,4 +1,4 @@
-"""A source behind a URI: its files are brought to this node's cache, and read there as local ones.
+"""A source behind a URI: its files are fetched to this node's cache, and read there as local ones.
 
 So each kind of source stays as it is, and the pictures give the same beton from wherever they come.
 """
@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
-
 from dsnet.errors import InputError
 from dsnet.errors.text import CONTROL, shown
 from pipeline.cluster.progress import Progress
@@ -24,26 +22,24 @@ from pipeline.data.remote.cache import filling, hold, reserve
 from pipeline.data.remote.copy import fetch, is_there
 from pipeline.data.remote.store import Remote, Store, open_store
 from pipeline.data.sources import class_names, lists
-from pipeline.data.sources.base import Sample, Source, unused_files
+from pipeline.data.sources.base import Sample, Source
+from pipeline.data.sources.derived import Derived
 
 AT_ONCE = 16  # files
 MEGABYTE = 10**6
 
 
-class Brought:
-    """A source that was brought: named after its URI, in messages too."""
+class RemoteSource(Derived):
+    """A source that was fetched: named after its URI, in messages too."""
 
     def __init__(self, source: Source, local: str, uri: Uri, asked: tuple[Any, ...]) -> None:
         """asked: what opens it again, on another node, and with what."""
-        self._source, self._local, self._uri, self._asked = source, local, str(uri), asked
-        self.name, self.split, self.classes = self._told(source.name), source.split, source.classes
-        self.unused = unused_files(source)
+        super().__init__(source)
+        self._local, self._uri, self._asked = local, str(uri), asked
+        self.name, self.files = self._told(source.name), ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._asked[0], self._asked[1:]
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, index: int) -> Sample:
         try:
@@ -52,22 +48,14 @@ class Brought:
             raise InputError(self._told(str(error))) from error
         return replace(sample, path=self._told(sample.path))
 
-    def labels(self) -> np.ndarray:
-        """int64 (samples,)."""
-        return self._source.labels()
-
-    def fingerprint(self) -> str:
-        """The source's own; times of files are made of what their store calls their version."""
-        return self._source.fingerprint()
-
     def _told(self, text: str) -> str:
         return text.replace(self._local, self._uri)
 
 
-def brought(uri: Uri) -> str:
-    """Bring what is at `uri`, a file, a folder or a pattern; where it lies, as a local source.
+def fetch_source(uri: Uri) -> str:
+    """Fetch what is at `uri`, a file, a folder or a pattern; where it lies, as a local source.
 
-    What is there of the same version is not brought again; what the store has no more is deleted.
+    What is here of the same version is not fetched again; what the store no longer has is deleted.
     Raises InputError where there is nothing, or it changes or vanishes meanwhile, and OutageError
     where the store does not answer or there is no room here.
     """
@@ -75,11 +63,11 @@ def brought(uri: Uri) -> str:
     root = hold(f"source-{hashlib.sha256(str(uri).encode()).hexdigest()[:40]}")
     with filling(root, str(uri)):
         spec, files = _found(store)
-        _bring(store, files, root)
+        _fetch_all(store, files, root)
         more: dict[str, Remote] = {}
         if len(files) <= AT_ONCE and not any("/" in name for name in files):
             more = _listed(store, [name for name in files if lists.is_list(root / name)], root)
-            _bring(store, more | files, root)
+            _fetch_all(store, more | files, root)
         for path in sorted(root.rglob("*"), reverse=True):
             name = path.relative_to(root).as_posix()
             if path.is_file() and name not in files and name not in more:
@@ -128,7 +116,7 @@ def _listed(store: Store, names: Sequence[str], root: Path) -> dict[str, Remote]
     return {path: file for path, file in zip(paths, found, strict=True) if file is not None}
 
 
-def _bring(store: Store, files: dict[str, Remote], root: Path) -> None:
+def _fetch_all(store: Store, files: dict[str, Remote], root: Path) -> None:
     missing = {name: file for name, file in files.items() if not is_there(file, root / name)}
     if not missing:
         return
@@ -136,7 +124,7 @@ def _bring(store: Store, files: dict[str, Remote], root: Path) -> None:
     size = sum(file.size for file in missing.values())
     total = max(1, size // MEGABYTE)
     done, adding = 0, threading.Lock()
-    with Progress(f"bring {store.uri.name}", total=total, unit="MB") as progress:
+    with Progress(f"fetch {store.uri.name}", total=total, unit="MB") as progress:
 
         def told(count: int) -> None:
             nonlocal done
