@@ -63,12 +63,11 @@ def _loader(pictures: Pictures, recipe: str) -> Any:
 
 
 def ffcv(pictures: Pictures) -> Epoch:
-    """FFCV's loader, with its own decoders and its own memory manager."""
+    """FFCV's loader, with its own decoders and memory manager, as `pipeline.data.ffcv` mends it."""
     import ffcv.loader.loader as module
     from ffcv.fields import decoders
     from ffcv.transforms import RandomHorizontalFlip, RandomTranslate, Squeeze, ToTensor
 
-    from pipeline.data.ffcv import OSCacheManager
     from pipeline.data.threads import torch_threads
 
     side, padding = pictures.resolution, pictures.resolution // 8
@@ -84,24 +83,19 @@ def ffcv(pictures: Pictures) -> Epoch:
         ],
         "digits": lambda: [decoders.SimpleRGBImageDecoder(), RandomTranslate(padding=padding)],
     }
-    manager = module.OSCacheManager
-    module.OSCacheManager = OSCacheManager  # where pipeline.data put one of its own
-    try:
-        with torch_threads():  # FFCV leaves it at one
-            loader = module.Loader(
-                str(pictures.beton),
-                batch_size=pictures.batch_size,
-                num_workers=pictures.threads,
-                order=module.OrderOption.RANDOM,
-                os_cache=True,
-                drop_last=True,
-                pipelines={
-                    "image": [*steps[pictures.recipe](), ToTensor()],
-                    "label": [decoders.IntDecoder(), ToTensor(), Squeeze()],
-                },
-            )
-    finally:
-        module.OSCacheManager = manager
+    with torch_threads():  # FFCV leaves it at one
+        loader = module.Loader(
+            str(pictures.beton),
+            batch_size=pictures.batch_size,
+            num_workers=pictures.threads,
+            order=module.OrderOption.RANDOM,
+            os_cache=True,
+            drop_last=True,
+            pipelines={
+                "image": [*steps[pictures.recipe](), ToTensor()],
+                "label": [decoders.IntDecoder(), ToTensor(), Squeeze()],
+            },
+        )
     return lambda: (images for images, _ in loader)
 
 
