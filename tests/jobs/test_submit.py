@@ -332,7 +332,9 @@ def test_a_dashboard_that_goes_away_ends_every_command_in_a_line(
     line = Line(int(cluster.url.rpartition(":")[2]))
     client = submit.connect(line.url)
     job = submit.start(
-        client, entrypoint="echo done", metadata={"name": "a", "command": "run", "code": "c"}
+        client,
+        entrypoint="echo done",
+        metadata={"name": "a", "command": "run", "code": "c", "user": "u"},
     )
     listed = ray_jobs.find(client, job)
     line.close()
@@ -505,7 +507,7 @@ def test_a_job_is_seen_from_elsewhere_stopped_within_a_stage_and_goes_on(
     assert json.loads(here.stdout)["mlflow"] == state["mlflow"]
 
     assert len(workers_of(cluster, 0.0)) >= 2
-    assert "goes on from its newest checkpoint" in run_jobs(capsys, "stop", "latest", *address)
+    assert "resumes from its newest checkpoint" in run_jobs(capsys, "stop", "latest", *address)
     stopped = json.loads(run_jobs(capsys, "status", first, *address, "--json"))
     assert (stopped["ray"], stopped["state"]) == ("STOPPED", "stopped")
     assert stopped["stages"][0]["state"] == "stopped"
