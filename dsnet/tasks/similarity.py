@@ -6,7 +6,6 @@ from torch import Tensor
 
 DEVIATION, RADIUS = 1.5, 5  # of the Gaussian window, 11 x 11 pixels
 K1, K2 = 0.01, 0.03
-SMALLEST = 2 * RADIUS + 1
 
 
 def ssim(pictures: Tensor, others: Tensor) -> Tensor:

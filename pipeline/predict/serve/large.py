@@ -46,14 +46,15 @@ class LargeImages:
         return self._process.pid
 
     def _start(self) -> Connection:
-        self._pipe, theirs = Pipe()
+        ours, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
-        return self._pipe
+        self._pipe = ours  # once there is a process behind it
+        return ours
 
 
 def main(pipe: Connection) -> None:
